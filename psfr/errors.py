@@ -1,0 +1,41 @@
+"""What the user can mend is said in one line; everything else keeps its traceback."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+# A list of bad files longer than this is cut on the terminal.
+LISTED = 20
+
+
+class InputError(Exception):
+    """Something outside the program is wrong: a file, a folder, a parameter.
+
+    The message is one line: what is wrong, where, and the mend.
+    """
+
+
+def raise_together(problems: Iterable[str], mend: str) -> None:
+    """Report many problems at once.
+
+    Raises:
+        InputError: if there is any problem; it names each of them (the first twenty of a long list, and how many more), then the mend.
+    """
+    problems = list(problems)
+    if problems:
+        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        raise InputError(f"{'; '.join(problems[:LISTED])}{more}: {mend}")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a program's `main`; an `InputError` or an error of the operating system ends it with one line and exit status 1."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {where}{os.strerror(error.errno) if error.errno else error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
