@@ -53,13 +53,9 @@ def read(path: Path) -> np.ndarray:
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion clips them
-        values = np.asarray(image, np.float64)
-        if image.mode == "F":
-            values = np.clip(values, 0, 1) * 255 if values.max(initial=0) <= 1 else np.clip(values, 0, 255)
-        else:
-            values = values / 257 if values.max(initial=0) > 255 else values
-        return np.repeat(np.clip(np.rint(values), 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips them
+        values = np.clip(np.rint(np.asarray(image, np.float64) / 257), 0, 255).astype(np.uint8)
+        return np.repeat(values[:, :, None], 3, axis=2)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -70,4 +66,4 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def write(path: Path, image: np.ndarray) -> None:
     """Write an image, uint8 (H, W, 3) RGB, as a PNG: lossless, the same bytes for the same pixels."""
     with replacing(path) as temporary:
-        Image.fromarray(image, "RGB").save(temporary, "PNG", compress_level=3)
+        Image.fromarray(image).save(temporary, "PNG", compress_level=3)

@@ -28,9 +28,9 @@ MIRRORED = np.array([0, 1, 2, 3, 5, 4, 7, 6, 9, 8, 10, 11, 12, 13, 14, 15, 16, 1
 
 def write(path: Path, labels: np.ndarray) -> None:
     """Write labels, uint8 (H, W) of 0..18, as a PNG whose palette makes it readable by eye."""
-    image = Image.fromarray(labels, "P") if labels.dtype == np.uint8 else None
-    if image is None or labels.ndim != 2:
+    if labels.dtype != np.uint8 or labels.ndim != 2:
         raise TypeError(f"labels are uint8 (H, W), not {labels.dtype} {labels.shape}")
+    image = Image.fromarray(labels)
     image.putpalette(PALETTE.tobytes())
     with replacing(path) as temporary:
         image.save(temporary, "PNG")

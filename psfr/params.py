@@ -1,0 +1,237 @@
+"""The experiment's parameters: read from params.yaml and checked before any work."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from psfr.errors import InputError
+
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError(f"{value} is no power of two")
+    return value
+
+
+def _ordered(pair: list) -> list:
+    if pair[0] > pair[1]:
+        raise ValueError(f"{pair} is no range: the smaller number comes first")
+    return pair
+
+
+def _range(kind: type, least: float, most: float):
+    number = Annotated[kind, Field(ge=least, le=most)]
+    return Annotated[list[number], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
+
+
+PowerOfTwo = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]
+Pixels = _range(int, 1, 512)
+
+
+class Group(BaseModel):
+    """Every key is written in the file, none has a hidden default: what a run used is what DVC recorded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ImageSet(Group):
+    """Where the images of a set come from."""
+
+    source: Literal["sample", "folder", "rclone"]
+    count: Count | None  # sample: portraits to draw; folder and rclone: images to choose with the seed, null for all
+    images: str | None  # folder: its path; rclone: the remote's
+
+    @model_validator(mode="after")
+    def _source_has_what_it_needs(self):
+        if self.source == "sample" and self.count is None:
+            raise ValueError("source sample needs a count of portraits to draw")
+        if self.source != "sample" and not self.images:
+            raise ValueError(f"source {self.source} needs images, the path of the {self.source if self.source == 'folder' else 'remote'}")
+        return self
+
+
+class LabelledSet(ImageSet):
+    """A set of images with a region map each."""
+
+    masks: str | None  # folder and rclone: where the label PNGs are, named as their images
+
+    @model_validator(mode="after")
+    def _masks_are_named(self):
+        if self.source != "sample" and not self.masks:
+            raise ValueError(f"source {self.source} of a labelled set needs masks, the path of the label PNGs")
+        return self
+
+
+class Degrade(Group):
+    """The degradation program of the article; lengths are in pixels of a 512-pixel image and scale with image_size."""
+
+    variants: Count  # degraded copies of each training image
+    gray: Probability
+    blur: Probability
+    blur_kernel: Pixels  # Gaussian (sigma), average and median
+    motion_kernel: Pixels
+    downsample: Pixels  # the small size drawn, the upper bound left out
+    noise: Probability
+    noise_scale: _range(float, 0, 255)  # standard deviation in levels
+    jpeg: Probability
+    jpeg_compression: _range(int, 0, 100)
+
+
+class Fpn(Group):
+    """Face parsing network, and how it is trained when its source is train."""
+
+    source: Literal["train", "published"]
+    base_channels: Count
+    min_channels: Count
+    max_channels: Count
+    min_feature_size: PowerOfTwo
+    body_blocks: Count
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two
+    learning_rate: Rate
+    lambda_image: Weight  # of the L1 loss on the restored image, beside 1 for the cross entropy
+    held_out: Annotated[float, Field(gt=0, lt=1)]  # share of the labelled faces kept for the metrics
+
+
+class Generator(Group):
+    constant_size: PowerOfTwo
+    min_channels: Count
+    max_channels: Count
+
+
+class Discriminator(Group):
+    scales: Count
+    layers: Count
+    base_channels: Count
+
+
+class Perceptual(Group):
+    """The network whose features the style loss compares."""
+
+    network: Literal["vgg16", "vgg19"]
+    min_size: Count  # narrower images are enlarged to it first
+
+
+class Weights(Group):
+    """Where pretrained weights come from: packages (of the requirements), or download (those, and the published ones)."""
+
+    source: Literal["packages", "download"]
+    mirror: str | None  # a folder or URL that holds the published files, null for the publishers' own hosts
+
+
+class Compute(Group):
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16"]
+    workers: Annotated[int, Field(ge=0)] | None  # processes that prepare data, null for one a core
+
+
+class Testset(Group):
+    count: Count | None  # images drawn of celebahq with the seed, null for all
+    gray: Probability  # the article's test images stay in colour
+
+
+class Evaluate(Group):
+    batch_size: Count
+    resamples: Annotated[int, Field(ge=100)]  # of the bootstrap
+    shown: Count  # faces in the picture of results
+
+
+class Params(Group):
+    """All of params.yaml; DESIGN of the names: people type them after `dvc exp run -S`."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    image_size: Annotated[PowerOfTwo, Field(ge=32)]
+    epochs: Count
+    batch_size: Count
+    lambda_ss: Weight
+    lambda_pix: Weight
+    lambda_fm: Weight
+    lambda_gen: Weight
+    lr_generator: Rate
+    lr_discriminator: Rate
+    ffhq: ImageSet
+    celebahq: ImageSet
+    celebamask: LabelledSet
+    degrade: Degrade
+    weights: Weights
+    fpn: Fpn
+    generator: Generator
+    discriminator: Discriminator
+    perceptual: Perceptual
+    compute: Compute
+    testset: Testset
+    models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")], str], Field(min_length=1)]
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _sizes_fit(self):
+        for name, size in [("generator.constant_size", self.generator.constant_size), ("fpn.min_feature_size", self.fpn.min_feature_size)]:
+            if size > self.image_size:
+                raise ValueError(f"{name} {size} is over image_size {self.image_size}")
+        for name, group in [("generator", self.generator), ("fpn", self.fpn)]:
+            if group.min_channels > group.max_channels:
+                raise ValueError(f"{name}.min_channels {group.min_channels} is over {name}.max_channels {group.max_channels}")
+        halvings = self.discriminator.scales - 1 + self.discriminator.layers
+        if self.image_size < 3 * 2**halvings:
+            raise ValueError(
+                f"discriminator.scales {self.discriminator.scales} and layers {self.discriminator.layers} need images of at least {3 * 2**halvings} pixels, image_size is {self.image_size}"
+            )
+        if "degraded" in self.models:
+            raise ValueError("models.degraded: the name is taken by the degraded images themselves, choose another")
+        if max(self.lambda_ss, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:
+            raise ValueError("lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0: the generator would learn nothing, give one a weight")
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but 1e-4 is a number, as YAML 1.2 (and so DVC) has it, and a key stands once."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+def read(path: Path | str = "params.yaml") -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        InputError: the file is missing or no YAML, or it has unknown keys, missing keys, wrong types or impossible values; all of them are named.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: copy one of params/*.yaml to it") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {_said(e)}".removeprefix(": ") for e in error.errors()]
+        raise InputError(f"{path}: {'; '.join(problems)}") from None
+
+
+def _said(error: dict) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return "unknown key, remove it or mend its name"
+        case "missing":
+            return "missing key, take it from params/*.yaml"
+        case _:
+            message = error["msg"].removeprefix("Value error, ")
+            value = error["input"]
+            return message if isinstance(value, dict | BaseModel) else f"{message[0].lower()}{message[1:]}, not {value!r}"
