@@ -1,0 +1,23 @@
+"""Percentile bootstrap (Efron & Tibshirani 1993): how far a figure would move with other test images of the same kind."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from psfr import seeds
+
+LEVEL = 0.95
+
+
+def resamples(seed: int, images: int, count: int) -> np.ndarray:
+    """Draws of `images` images with replacement, int64 (count, images).
+
+    The same draws serve every model and metric, so that their intervals tell of the same imagined test sets.
+    """
+    return seeds.generator(seed, "bootstrap").integers(images, size=(count, images))
+
+
+def interval(draws: np.ndarray, statistic: Callable[[np.ndarray], float]) -> list[float]:
+    """The central 95 % of `statistic(indices)` over the draws: [low, high]."""
+    values = np.array([statistic(indices) for indices in draws])
+    return [float(value) for value in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]

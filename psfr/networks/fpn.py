@@ -1,0 +1,86 @@
+"""Face parsing network (article, section Face Parsing Network)."""
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from psfr.networks.blocks import REGIONS, SLOPE, doubled_kernel
+
+Scale = Literal["keep", "halve", "double"]
+
+
+class ConvLayer(nn.Module):
+    """Doubling if asked for, reflection padding, 3x3 convolution (of stride 2 to halve), batch norm and leaky ReLU if asked for."""
+
+    def __init__(self, in_channels: int, out_channels: int, scale: Scale = "keep", norm: bool = False, activation: bool = False):
+        super().__init__()
+        self.scale = scale
+        self.activation = activation
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2 if scale == "halve" else 1, bias=not norm)
+        self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale == "double":
+            # Reflection at the edge of the doubled map repeats the edge of the small one.
+            x = F.pad(x, (1, 1, 1, 1), "replicate")
+            x = F.conv_transpose2d(x, doubled_kernel(self.conv.weight), self.conv.bias, stride=2, padding=3)
+        else:
+            x = self.conv(F.pad(x, (1, 1, 1, 1), "reflect"))
+        x = self.norm(x)
+        return F.leaky_relu(x, SLOPE) if self.activation else x
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised convolutions beside a shortcut; the shortcut is a convolution where the size or the channels change."""
+
+    def __init__(self, in_channels: int, out_channels: int, scale: Scale = "keep"):
+        super().__init__()
+        same = scale == "keep" and in_channels == out_channels
+        self.shortcut = nn.Identity() if same else ConvLayer(in_channels, out_channels, scale)
+        self.conv1 = ConvLayer(in_channels, out_channels, "double" if scale == "double" else "keep", norm=True, activation=True)
+        self.conv2 = ConvLayer(out_channels, out_channels, "halve" if scale == "halve" else "keep", norm=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.conv2(self.conv1(x))
+
+
+class FaceParsingNetwork(nn.Module):
+    """Encoder, residual body with a long skip, decoder, and two heads: the region map, and the restored image that supervises it.
+
+    Args:
+        image_size: pixels a side the sizes are counted from, a power of two.
+        min_feature_size: pixels a side of the body's map; image_size / min_feature_size gives the number of halvings.
+        base_channels: channels at full size; each halving doubles them.
+        min_channels, max_channels: the bounds of the doubling.
+        body_blocks: residual blocks of the body.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 512,
+        min_feature_size: int = 32,
+        base_channels: int = 64,
+        min_channels: int = 32,
+        max_channels: int = 256,
+        body_blocks: int = 10,
+        labels: int = REGIONS,
+    ):
+        super().__init__()
+        halvings = int(math.log2(image_size // min_feature_size))
+        clipped = [max(min_channels, min(base_channels * 2**i, max_channels)) for i in range(halvings + 1)]
+
+        self.encoder = nn.Sequential(ConvLayer(3, base_channels))
+        for i in range(halvings):
+            self.encoder.append(ResidualBlock(base_channels if i == 0 else clipped[i], clipped[i + 1], "halve"))
+        self.body = nn.Sequential(*[ResidualBlock(clipped[-1], clipped[-1]) for _ in range(body_blocks)])
+        self.decoder = nn.Sequential(*[ResidualBlock(clipped[i + 1], clipped[i], "double") for i in reversed(range(halvings))])
+        self.to_image = ConvLayer(clipped[0], 3)
+        self.to_labels = ConvLayer(clipped[0], labels)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Image (B, 3, H, W) in [-1, 1] to mask logits (B, 19, H, W) and restored image (B, 3, H, W)."""
+        features = self.encoder(image)
+        features = self.decoder(features + self.body(features))
+        return self.to_labels(features), self.to_image(features)

