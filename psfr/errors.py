@@ -15,16 +15,16 @@ class InputError(Exception):
     """
 
 
-def raise_together(problems: Iterable[str], mend: str) -> None:
+def raise_together(problems: Iterable[str], mend: str | None = None) -> None:
     """Report many problems at once.
 
     Raises:
-        InputError: if there is any problem; it names each of them (the first twenty of a long list, and how many more), then the mend.
+        InputError: if there is any problem; it names each of them (the first twenty of a long list, and how many more), then their common mend.
     """
     problems = list(problems)
     if problems:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise InputError(f"{'; '.join(problems[:LISTED])}{more}: {mend}")
+        raise InputError("; ".join(problems[:LISTED]) + more + (f": {mend}" if mend else ""))
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,0 +1,39 @@
+"""Which device computes, and how precisely."""
+
+import os
+from contextlib import AbstractContextManager
+
+import torch
+
+from psfr.errors import InputError
+from psfr.params import Compute
+
+
+def device(compute: Compute) -> torch.device:
+    """The device that params name; auto takes the GPU where there is one.
+
+    Raises:
+        InputError: cuda is asked for and there is none.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("compute.device: cuda, but torch sees no GPU: set it to auto or cpu")
+    on_gpu = compute.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 faster than float32: tensor cores, or a processor's AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def autocast(compute: Compute, device: torch.device) -> AbstractContextManager:
+    """The context in which networks run: bf16 convolutions where params ask for them (auto: where the hardware has them), else float32."""
+    bf16 = compute.precision == "bf16" or (compute.precision == "auto" and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def workers(compute: Compute) -> int:
+    """Processes that prepare data: the number that params name, else one a core."""
+    return len(os.sched_getaffinity(0)) if compute.workers is None else compute.workers

@@ -1,0 +1,123 @@
+"""Multi-task training of the face parsing network (article, section Face Parsing Network)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from psfr import images, labels
+from psfr.datasets import ShuffledVariants, loader, to_tensor, to_unit
+from psfr.degradation import degraded_copy
+from psfr.devices import autocast, device, workers
+from psfr.errors import InputError, raise_together
+from psfr.metrics.segmentation import confusion
+from psfr.networks.fpn import FaceParsingNetwork
+from psfr.params import Params
+from psfr.seeds import generator, seed_of
+
+
+class LabelledFaces(Dataset):
+    """Faces with region maps, degraded anew for each epoch.
+
+    Args:
+        folder: holds images/NAME.png and labels/NAME.png.
+        names: the faces to take.
+        degraded: share of the inputs that are degraded.
+        mirrored: whether half of the samples are mirrored, left and right regions exchanged.
+    """
+
+    def __init__(self, folder: Path, names: list[str], params: Params, degraded: float, mirrored: bool):
+        self.folder, self.names, self.params, self.degraded, self.mirrored = folder, names, params, degraded, mirrored
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """For (index, epoch): input and restored target, uint8 (3, H, W), and labels, uint8 (H, W)."""
+        index, epoch = key
+        name, params = self.names[index], self.params
+        rng = generator(params.seed, "fpn", name, epoch)
+        high = images.read(self.folder / "images" / f"{name}.png")
+        regions = labels.read(self.folder / "labels" / f"{name}.png")
+        low = high
+        if rng.random() < self.degraded:
+            low, high, _ = degraded_copy(high, name, epoch, params.seed, params.degrade, params.image_size, params.degrade.gray)
+        if self.mirrored and rng.random() < 0.5:
+            low, high, regions = low[:, ::-1], high[:, ::-1], labels.MIRRORED[regions[:, ::-1]]
+        return to_tensor(low), to_tensor(high), torch.from_numpy(np.ascontiguousarray(regions))
+
+
+def split(folder: Path, params: Params) -> tuple[list[str], list[str]]:
+    """The labelled faces' names, for training and held out, by the seed.
+
+    Raises:
+        InputError: images without labels, or too few faces to train on.
+    """
+    names = [path.stem for path in images.listed(folder / "images")]
+    raise_together([f"{folder / 'labels' / name}.png: missing" for name in names if not (folder / "labels" / f"{name}.png").is_file()], "make it with `dvc repro`")
+    order = [names[i] for i in generator(params.seed, "fpn split").permutation(len(names))]
+    kept = max(1, round(len(names) * params.fpn.held_out))
+    if len(names) - kept < params.fpn.batch_size:
+        raise InputError(f"{folder}: {len(names)} labelled faces are too few for batches of {params.fpn.batch_size}: raise celebamask.count or lower fpn.batch_size")
+    return sorted(order[kept:]), sorted(order[:kept])
+
+
+def sizes(params: Params) -> dict[str, int]:
+    """The network's arguments as params give them."""
+    names = ("base_channels", "min_channels", "max_channels", "min_feature_size", "body_blocks")
+    return {"image_size": params.image_size, **{name: getattr(params.fpn, name) for name in names}}
+
+
+def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
+    """Train a network on labelled faces: cross entropy of the map, and L1 of the restored image.
+
+    Returns:
+        The network in evaluation mode, and each epoch's mean losses: epoch, cross_entropy, l1.
+    """
+    torch.manual_seed(seed_of(params.seed, "fpn"))
+    where = device(params.compute)
+    network = FaceParsingNetwork(**sizes(params)).to(where, memory_format=torch.channels_last)
+    faces = LabelledFaces(folder, names, params, params.fpn.degraded, mirrored=True)
+    order = ShuffledVariants(len(faces), params.seed)
+    batches = loader(faces, params.fpn.batch_size, order, workers(params.compute), drop_last=True)
+    optimizer = torch.optim.Adam(network.parameters(), params.fpn.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=params.fpn.epochs * len(batches) + 1)
+    history = []
+    with tqdm(total=params.fpn.epochs * len(batches), desc="fpn", unit="step") as progress:
+        for epoch in range(params.fpn.epochs):
+            order.epoch = epoch
+            sums = torch.zeros(2, device=where)
+            for low, high, regions in batches:
+                low, high, regions = to_unit(low.to(where)), to_unit(high.to(where)), regions.to(where).long()
+                with autocast(params.compute, where):
+                    logits, restored = network(low)
+                cross_entropy, l1 = F.cross_entropy(logits.float(), regions), F.l1_loss(restored.float(), high)
+                optimizer.zero_grad(set_to_none=True)
+                (cross_entropy + params.fpn.lambda_image * l1).backward()
+                optimizer.step()
+                schedule.step()
+                sums += torch.stack([cross_entropy.detach(), l1.detach()])
+                progress.update()
+            means = (sums / len(batches)).tolist()
+            history.append({"epoch": epoch + 1, "cross_entropy": means[0], "l1": means[1]})
+            progress.set_postfix(cross_entropy=f"{means[0]:.3f}", l1=f"{means[1]:.3f}")
+    return network.eval(), history
+
+
+@torch.inference_mode()
+def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params: Params, degraded: bool) -> np.ndarray:
+    """The confusion matrix (19, 19), true label by predicted label, of the network on faces as they are or degraded."""
+    where = device(params.compute)
+    faces = LabelledFaces(folder, names, params, float(degraded), mirrored=False)
+    # Epochs count from 0: the degradation of epoch -1 is one that training never saw.
+    keys = [(index, -1) for index in range(len(names))]
+    matrix = np.zeros((labels.COUNT, labels.COUNT), np.int64)
+    for low, _, regions in loader(faces, params.fpn.batch_size, keys, workers(params.compute), drop_last=False):
+        with autocast(params.compute, where):
+            logits, _ = network(to_unit(low.to(where)))
+        matrix += confusion(logits.argmax(1).cpu().numpy(), regions.numpy())
+    return matrix

@@ -1,0 +1,46 @@
+"""The face parsing network: trained on the labelled set, or the published one."""
+
+import csv
+import json
+from pathlib import Path
+
+from psfr import checkpoints, params, weights
+from psfr.errors import run
+from psfr.files import replacing
+from psfr.metrics.segmentation import summary
+from psfr.training import fpn
+
+LABELLED = Path("data/celebamask/hr")
+PUBLISHED = Path("data/weights/published/parse_multi_iter_90000.pth")
+
+
+def main() -> None:
+    values = params.read()
+    training, held_out = fpn.split(LABELLED, values)
+    if values.fpn.source == "train":
+        network, history = fpn.train(LABELLED, training, values)
+        sizes = fpn.sizes(values)
+    else:
+        sizes = {}
+        network, history = checkpoints.from_published("fpn", weights.load(PUBLISHED)), []
+    network.to(fpn.device(values.compute))
+    scores = {quality: summary(fpn.evaluate(network, LABELLED, held_out, values, quality == "degraded")) for quality in ("degraded", "high_quality")}
+    checkpoints.save(Path("models/fpn.safetensors"), network, **sizes)
+    _write_metrics(Path("metrics/fpn"), scores, history)
+
+
+def _write_metrics(folder: Path, scores: dict[str, dict], history: list[dict]) -> None:
+    with replacing(folder / "metrics.json") as path:
+        path.write_text(json.dumps({**scores["degraded"], "high_quality": scores["high_quality"]}, indent=2) + "\n")
+    with replacing(folder / "iou.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["label", "quality", "iou"])
+        writer.writerows([name, quality, iou] for quality, score in scores.items() for name, iou in score["iou"].items() if iou is not None)
+    with replacing(folder / "history.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["epoch", "cross_entropy", "l1"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""Training of the GAN: checkpoints, dvclive's metrics, and a picture of the same faces after every epoch."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from dvclive import Live
+
+from psfr import checkpoints, labels, params, weights
+from psfr.datasets import Quartets, to_image
+from psfr.devices import autocast, device
+from psfr.errors import InputError, run
+from psfr.networks.vgg import VggFeatures
+from psfr.training import gan
+
+MODELS = Path("models/psfrgan")
+FFHQ = Path("data/ffhq")
+TRUNKS = {"vgg16": "vgg_shift_tolerant.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+SHOWN = 4
+
+
+def main() -> None:
+    values = params.read()
+    degradations = pd.read_csv(FFHQ / "degradations.csv", dtype={"name": str})
+    gray = {(row.name, row.variant) for row in degradations[degradations.gray == 1][["name", "variant"]].itertuples(index=False, name="Row")}
+    quartets = Quartets(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
+    state = gan.build(values, _vgg(values))
+
+    with Live("metrics/train", save_dvc_exp=False, report=None, dvcyaml=None) as live:
+
+        def after_epoch(epoch: int, means: dict[str, float]) -> None:
+            checkpoints.save(MODELS / "generator.safetensors", state.generator, **gan.generator_sizes(values))
+            checkpoints.save(MODELS / "discriminator.safetensors", state.discriminator, **values.discriminator.model_dump())
+            for name, mean in means.items():
+                live.log_metric(name.replace("score_", "score/") if name.startswith("score_") else f"loss/{name}", mean)
+            live.log_image(f"epoch_{epoch:03}.png", _faces(state, quartets, values))
+            live.next_step()
+
+        gan.train(values, state, quartets, after_epoch)
+
+
+def _vgg(values: params.Params) -> VggFeatures:
+    path = Path("data/weights/perceptual") / TRUNKS[values.perceptual.network]
+    vgg = VggFeatures(values.perceptual.network, values.perceptual.min_size)
+    try:
+        vgg.load_trunk(weights.load(path))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: fetch it again with `dvc repro -f fetch_weights`") from None
+    return vgg
+
+
+@torch.inference_mode()
+def _faces(state: gan.Gan, quartets: Quartets, values: params.Params) -> np.ndarray:
+    """The first faces, a row each: degraded, region map, restored, true."""
+    rows = []
+    where = device(values.compute)
+    for index in range(min(SHOWN, len(quartets))):
+        batch = gan.on_device(tuple(tensor.unsqueeze(0) for tensor in quartets[index, 0]), where)
+        high, low, _, regions = batch
+        with autocast(values.compute, where):
+            restored = state.generator(low, regions)
+        rows.append(np.concatenate([to_image(low[0]), labels.PALETTE[regions[0].cpu().numpy()], to_image(restored[0]), to_image(high[0])], 1))
+    return np.concatenate(rows)
+
+
+if __name__ == "__main__":
+    run(main)
