@@ -32,7 +32,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        # A data loader's worker sends the error with its traceback before it.
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].removeprefix('psfr.errors.InputError: ')}")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{os.strerror(error.errno) if error.errno else error}")

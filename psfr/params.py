@@ -97,6 +97,7 @@ class Fpn(Group):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two
     learning_rate: Rate
+    degraded: Probability  # share of the training inputs that are degraded; the others are the high-quality images
     lambda_image: Weight  # of the L1 loss on the restored image, beside 1 for the cross entropy
     held_out: Annotated[float, Field(gt=0, lt=1)]  # share of the labelled faces kept for the metrics
 

@@ -11,7 +11,7 @@ from psfr.metrics.segmentation import summary
 from psfr.training import fpn
 
 LABELLED = Path("data/celebamask/hr")
-PUBLISHED = Path("data/weights/published/parse_multi_iter_90000.pth")
+PUBLISHED = weights.FOLDER / "published" / weights.PUBLISHED_FPN
 
 
 def main() -> None:

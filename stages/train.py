@@ -16,7 +16,7 @@ from psfr.training import gan
 
 MODELS = Path("models/psfrgan")
 FFHQ = Path("data/ffhq")
-TRUNKS = {"vgg16": "vgg_shift_tolerant.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+TRUNKS = {"vgg16": weights.STLPIPS_VGG16, "vgg19": weights.VGG19}
 SHOWN = 4
 
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _vgg(values: params.Params) -> VggFeatures:
-    path = Path("data/weights/perceptual") / TRUNKS[values.perceptual.network]
+    path = weights.FOLDER / "perceptual" / TRUNKS[values.perceptual.network]
     vgg = VggFeatures(values.perceptual.network, values.perceptual.min_size)
     try:
         vgg.load_trunk(weights.load(path))
