@@ -1,8 +1,10 @@
 """Networks on disk: safetensors of our own, and the authors' checkpoints."""
 
+import importlib
 import json
 import re
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -10,11 +12,9 @@ from torch import Tensor, nn
 
 from psfr.errors import InputError
 from psfr.files import replacing
-from psfr.networks.discriminator import Discriminator
-from psfr.networks.fpn import FaceParsingNetwork
-from psfr.networks.generator import Generator
 
-NETWORKS = {"fpn": FaceParsingNetwork, "generator": Generator, "discriminator": Discriminator}
+# Imported by name when one is published: a stage that uses one network does not depend on the others' modules.
+_CLASSES = {"fpn": "FaceParsingNetwork", "generator": "Generator", "discriminator": "Discriminator"}
 
 # The published key names, each pattern with our name for it, applied one after the other.
 _OF_PUBLISHED = {
@@ -32,6 +32,8 @@ _OF_PUBLISHED = {
     ],
     "discriminator": [(r"^D_pool\.", "scales."), (r"\.model\.(\d+)\.conv2d\.", r".layers.\1."), (r"\.score_out\.conv2d\.", ".score.")],
 }  # fmt: skip
+Network = TypeVar("Network", bound=nn.Module)
+
 _SPECTRAL = [(r"\.weight_orig$", ".weight"), (r"\.weight_([uv])$", r".\1")]
 
 
@@ -55,22 +57,22 @@ def from_published(kind: str, state_dict: dict[str, Tensor], **sizes: int) -> nn
         for pattern, replacement in _OF_PUBLISHED[kind] + _SPECTRAL:
             name = re.sub(pattern, replacement, name)
         ours[name] = value.detach().cpu().float() if value.is_floating_point() else value.detach().cpu()
-    return _filled(kind, ours, sizes, f"the published {kind}")
+    network_class = getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind])
+    return _filled(network_class, ours, sizes, f"the published {kind}")
 
 
 def save(path: Path, network: nn.Module, **sizes: int) -> None:
-    """Write a network's weights, with its kind and sizes, as safetensors; the same weights give the same bytes."""
-    kind = next(kind for kind, network_class in NETWORKS.items() if type(network) is network_class)
+    """Write a network's weights, with its class and sizes, as safetensors; the same weights give the same bytes."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"network": json.dumps({"kind": kind, "sizes": sizes}, sort_keys=True)})
+        save_file(tensors, temporary, {"network": json.dumps({"class": type(network).__name__, "sizes": sizes}, sort_keys=True)})
 
 
-def load(path: Path, kind: str) -> nn.Module:
+def load(path: Path, network_class: type[Network]) -> Network:
     """Read a network that `save` wrote, in evaluation mode.
 
     Raises:
-        InputError: no such file, damaged, of another kind, or not matching its own sizes.
+        InputError: no such file, damaged, of another class, or not matching its own sizes.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint: train it with `dvc repro`, or fetch it with `dvc pull`")
@@ -78,25 +80,19 @@ def load(path: Path, kind: str) -> nn.Module:
         with safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {})["network"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        found, sizes = described["kind"], described["sizes"]
+        found, sizes = described["class"], described["sizes"]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a checkpoint of this project ({error}): make it again with `dvc repro`") from None
-    if found != kind:
-        raise InputError(f"{path}: holds a {found}, a {kind} is needed: name another file")
-    return _filled(kind, tensors, sizes, str(path))
+    if found != network_class.__name__:
+        raise InputError(f"{path}: holds a {found}, a {network_class.__name__} is needed: name another file")
+    return _filled(network_class, tensors, sizes, str(path))
 
 
-def sizes_of(path: Path) -> dict[str, int]:
-    """The sizes that `save` recorded in a checkpoint that `load` can read."""
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["network"])["sizes"]
-
-
-def _filled(kind: str, tensors: dict[str, Tensor], sizes: dict, source: str) -> nn.Module:
+def _filled(network_class: type[Network], tensors: dict[str, Tensor], sizes: dict, source: str) -> Network:
     try:
-        network = NETWORKS[kind](**{name: int(value) for name, value in sizes.items()})
+        network = network_class(**{name: int(value) for name, value in sizes.items()})
     except (TypeError, ValueError) as error:
-        raise InputError(f"{source}: sizes that make no {kind} ({error})") from None
+        raise InputError(f"{source}: sizes that make no {network_class.__name__} ({error}): take the sizes it was trained with") from None
     wanted = network.state_dict()
     problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
     problems += [f"{name} is unknown" for name in tensors.keys() - wanted.keys()]
@@ -107,6 +103,6 @@ def _filled(kind: str, tensors: dict[str, Tensor], sizes: dict, source: str) -> 
     ]
     if problems:
         first = "; ".join(sorted(problems)[:3])
-        raise InputError(f"{source}: {len(problems)} of its weights do not fit a {kind} of sizes {sizes} ({first}): give the sizes it was trained with")
+        raise InputError(f"{source}: {len(problems)} of its weights do not fit a {network_class.__name__} of sizes {sizes} ({first}): give the sizes it was trained with")
     network.load_state_dict(tensors)
     return network.eval()

@@ -1,7 +1,11 @@
-"""Two libraries that need a hand before they are imported."""
+"""Libraries that need a hand before they are imported."""
+
+import importlib
+import importlib.util
+import sys
+import types
 
 import numpy as np
-import torch
 
 
 def before_torchvision() -> None:
@@ -10,6 +14,8 @@ def before_torchvision() -> None:
     torchvision's wheels carry CUDA operators; without CUDA they do not load, and the import fails while it registers
     shapes for `nms`. Naming the two operators is enough: nothing here calls them. Where torch has CUDA, nothing is done.
     """
+    import torch  # here, as work on images alone needs no torch, and it takes a second to load
+
     if torch.version.cuda is None and not _libraries:
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -18,7 +24,7 @@ def before_torchvision() -> None:
 
 
 # Kept alive: the definitions vanish with the object.
-_libraries: list[torch.library.Library] = []
+_libraries: list = []
 
 
 def before_imgaug() -> None:
@@ -31,3 +37,21 @@ def before_imgaug() -> None:
             "complex": [np.complex64, np.complex128],
             "others": [bool, object, bytes, str, np.void],
         }
+
+
+def import_stlpips() -> types.ModuleType:
+    """The module `stlpips_pytorch.stlpips`, imported without IPython and torchsummary: it asks for both to debug with and calls neither.
+
+    Where they are not installed, empty stand-ins take their place during the import only: other libraries look for IPython too.
+    """
+    before_torchvision()
+    absent = {"IPython": "embed", "torchsummary": "summary"}
+    absent = {module: name for module, name in absent.items() if module not in sys.modules and importlib.util.find_spec(module) is None}
+    for module, name in absent.items():
+        sys.modules[module] = types.ModuleType(module)
+        setattr(sys.modules[module], name, None)
+    try:
+        return importlib.import_module("stlpips_pytorch.stlpips")
+    finally:
+        for module in absent:
+            del sys.modules[module]

@@ -4,9 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-# A list of bad files longer than this is cut on the terminal.
-LISTED = 20
-
 
 class InputError(Exception):
     """Something outside the program is wrong: a file, a folder, a parameter.
@@ -19,12 +16,11 @@ def raise_together(problems: Iterable[str], mend: str | None = None) -> None:
     """Report many problems at once.
 
     Raises:
-        InputError: if there is any problem; it names each of them (the first twenty of a long list, and how many more), then their common mend.
+        InputError: if there is any problem; it names each of them, then their common mend.
     """
     problems = list(problems)
     if problems:
-        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise InputError("; ".join(problems[:LISTED]) + more + (f": {mend}" if mend else ""))
+        raise InputError("; ".join(problems) + (f": {mend}" if mend else ""))
 
 
 def run(main: Callable[[], None]) -> None:

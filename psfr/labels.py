@@ -7,6 +7,7 @@ from PIL import Image
 
 from psfr.errors import InputError
 from psfr.files import replacing
+from psfr.images import opened
 
 NAMES = (
     "background", "skin", "nose", "eye_glasses", "left_eye", "right_eye", "left_brow", "right_brow", "left_ear", "right_ear",
@@ -40,19 +41,13 @@ def read(path: Path) -> np.ndarray:
     """Read a label PNG, of a palette or grey, as uint8 (H, W).
 
     Raises:
-        InputError: no such file, not a PNG of one byte a pixel, or a label over 18.
+        InputError: no such file, damaged, not of one byte a pixel, or a label over 18.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise InputError(f"{path}: a label map has one byte a pixel (mode P or L), this is {image.mode}: save region numbers 0 to {COUNT - 1}, not colours")
-            labels = np.asarray(image, np.uint8)
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such label map") from None
-    except Exception as error:  # Pillow raises many kinds on damaged files
-        raise InputError(f"{path}: not a readable label map ({error})") from None
+    with opened(path) as image:
+        if image.mode not in ("P", "L"):
+            mend = f"save region numbers 0 to {COUNT - 1}, not colours"
+            raise InputError(f"{path}: a label map has one byte a pixel (mode P or L), this is {image.mode}: {mend}")
+        labels = np.array(image, np.uint8)
     if labels.max(initial=0) >= COUNT:
         raise InputError(f"{path}: label {labels.max()} is over {COUNT - 1}: use CelebAMask-HQ's numbers, 0 to {COUNT - 1}")
     return labels

@@ -1,5 +1,7 @@
 """The experiment's parameters: read from params.yaml and checked before any work."""
 
+import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,6 +38,10 @@ PowerOfTwo = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]
 Pixels = _range(int, 1, 512)
 
 
+# The sets of images: for training, for testing, and with labels.
+SETS = ("ffhq", "celebahq", "celebamask")
+
+
 class Group(BaseModel):
     """Every key is written in the file, none has a hidden default: what a run used is what DVC recorded."""
 
@@ -47,6 +53,7 @@ class ImageSet(Group):
 
     source: Literal["sample", "folder", "rclone"]
     count: Count | None  # sample: portraits to draw; folder and rclone: images to choose with the seed, null for all
+    skip: Annotated[int, Field(ge=0)]  # so many are passed over first: sets that share a folder take different parts of it
     images: str | None  # folder: its path; rclone: the remote's
 
     @model_validator(mode="after")
@@ -192,12 +199,29 @@ class Params(Group):
         return self
 
 
+    @model_validator(mode="after")
+    def _test_images_are_not_trained_on(self):
+        test = self.celebahq
+        for name, other in [("ffhq", self.ffhq), ("celebamask", self.celebamask)]:
+            shared = test.source == other.source != "sample" and os.path.normpath(test.images) == os.path.normpath(other.images)
+            if shared and _end(test) > other.skip and _end(other) > test.skip:
+                raise ValueError(
+                    f"celebahq (the test set) and {name} take the same images of {test.images}: choose their count and skip so that one ends where the other begins"
+                )
+        return self
+
+
+def _end(given: ImageSet) -> float:
+    """The place after the last image that a set takes, in the order that the seed gives to its folder."""
+    return math.inf if given.count is None else given.skip + given.count
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, but 1e-4 is a number, as YAML 1.2 (and so DVC) has it, and a key stands once."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
-        for key, _ in node.value:
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value} stands twice", key.start_mark)
             seen.add(key.value)

@@ -5,11 +5,12 @@ from pathlib import Path
 from psfr import checkpoints, images, inference, params
 from psfr.errors import run
 from psfr.files import replacing_folder
+from psfr.networks.fpn import FaceParsingNetwork
 
 
 def main() -> None:
     values = params.read()
-    fpn = checkpoints.load(Path("models/fpn.safetensors"), "fpn")
+    fpn = checkpoints.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
     folders = [Path("data/ffhq/hr"), *(Path("data/ffhq/lr") / str(variant) for variant in range(values.degrade.variants))]
     listed = [images.listed(folder) for folder in folders]
     with replacing_folder(Path("data/ffhq/parse")) as out:

@@ -45,7 +45,7 @@ class LabelledFaces(Dataset):
         regions = labels.read(self.folder / "labels" / f"{name}.png")
         low = high
         if rng.random() < self.degraded:
-            low, high, _ = degraded_copy(high, name, epoch, params.seed, params.degrade, params.image_size, params.degrade.gray)
+            low, high, _ = degraded_copy(high, name, f"fpn {epoch}", params.seed, params.degrade)
         if self.mirrored and rng.random() < 0.5:
             low, high, regions = low[:, ::-1], high[:, ::-1], labels.MIRRORED[regions[:, ::-1]]
         return to_tensor(low), to_tensor(high), torch.from_numpy(np.ascontiguousarray(regions))

@@ -1,0 +1,184 @@
+"""The degradation program: what a good image goes through to become the input of restoration.
+
+It is the article's imgaug program (seed article, Training, Dataset): blur, reduce, add noise, compress, enlarge. The article
+lets imgaug draw and apply at once; here drawing and applying are two steps, so that what was done to each image is on record
+and can be done again. The drawn distributions are those of imgaug 0.4.0, which also does the work on the pixels.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from psfr import compat, images, parallel
+from psfr.files import replacing
+from psfr.params import Degrade
+from psfr.seeds import generator
+
+compat.before_imgaug()
+
+from imgaug import augmenters  # noqa: E402
+
+# The lengths of the article's program are pixels of images of this size.
+ARTICLE_SIZE = 512
+
+BLURS = ("gaussian", "average", "median", "motion")
+
+# What imgaug.ALL stands for in Resize.
+INTERPOLATIONS = ("nearest", "linear", "area", "cubic")
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """All that was drawn for one image; None where the step is left out. Lengths are pixels of the image at hand."""
+
+    gray: bool  # the image itself, so also the target of restoration
+    blur: str | None  # one of BLURS
+    blur_size: float | None  # gaussian: standard deviation; others: width of the kernel
+    motion_angle: float | None  # degrees
+    motion_direction: float | None  # -1 backward ... 1 forward
+    size: int  # width it is reduced to
+    interpolation: str  # one of INTERPOLATIONS
+    noise_scale: float | None  # standard deviation in levels
+    noise_per_channel: bool | None
+    noise_seed: int | None
+    jpeg_compression: int | None  # 0 ... 100, imgaug turns it into a quality
+
+
+def sample(rng: np.random.Generator, degrade: Degrade, image_size: int) -> Degradation:
+    """Draw a degradation for images of `image_size`; lengths scale with it, and at 512 are exactly the article's."""
+    scale = image_size / ARTICLE_SIZE
+    gray = rng.random() < degrade.gray
+    blur = BLURS[rng.integers(len(BLURS))] if rng.random() < degrade.blur else None
+    noise = rng.random() < degrade.noise
+    jpeg = rng.random() < degrade.jpeg
+    low, high = degrade.downsample
+    return Degradation(
+        gray=bool(gray),
+        blur=blur,
+        blur_size=_blur_size(rng, blur, degrade, scale) if blur else None,
+        motion_angle=_uniform(rng, 0, 360) if blur == "motion" else None,
+        motion_direction=_uniform(rng, -1, 1) if blur == "motion" else None,
+        size=max(1, int(rng.uniform(low * scale, high * scale))),
+        interpolation=INTERPOLATIONS[rng.integers(len(INTERPOLATIONS))],
+        noise_scale=_uniform(rng, *degrade.noise_scale) if noise else None,
+        noise_per_channel=bool(rng.random() < 0.5) if noise else None,
+        noise_seed=int(rng.integers(2**31)) if noise else None,
+        jpeg_compression=int(rng.uniform(*degrade.jpeg_compression)) if jpeg else None,
+    )
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """To four decimals, so that a table of them holds exactly what was done."""
+    return round(float(rng.uniform(low, high)), 4)
+
+
+def _blur_size(rng: np.random.Generator, blur: str, degrade: Degrade, scale: float) -> float:
+    low, high = degrade.motion_kernel if blur == "motion" else degrade.blur_kernel
+    if blur == "gaussian":
+        return _uniform(rng, low * scale, high * scale)
+    kernel = max(1, int(rng.integers(low, high + 1) * scale + 0.5))
+    if blur == "motion":
+        kernel = max(3, kernel)  # imgaug has no shorter motion
+    if blur != "average":
+        kernel += 1 - kernel % 2  # these have a middle pixel; imgaug rounds up in the same way
+    return float(kernel)
+
+
+def apply(degradation: Degradation, image: np.ndarray) -> np.ndarray:
+    """Degrade an image, uint8 RGB (S, S, 3), to uint8 RGB of the same size."""
+    image = target(degradation, image)
+    for step in _steps(degradation, len(image)):
+        image = step(image=image)
+    return image
+
+
+def target(degradation: Degradation, image: np.ndarray) -> np.ndarray:
+    """What restoration is to find, uint8 RGB (S, S, 3): the image, or its grey version where the degradation is of that."""
+    return images.gray(image) if degradation.gray else image
+
+
+def _steps(d: Degradation, image_size: int) -> list[augmenters.Augmenter]:
+    steps = []
+    match d.blur:
+        case "gaussian":
+            steps.append(augmenters.GaussianBlur(d.blur_size))
+        case "average":
+            steps.append(augmenters.AverageBlur(int(d.blur_size)))
+        case "median":
+            steps.append(augmenters.MedianBlur(int(d.blur_size)))
+        case "motion":
+            steps.append(augmenters.MotionBlur(int(d.blur_size), angle=d.motion_angle, direction=d.motion_direction))
+    steps.append(augmenters.Resize(d.size, interpolation=d.interpolation))
+    if d.noise_scale is not None:
+        steps.append(augmenters.AdditiveGaussianNoise(loc=0, scale=d.noise_scale, per_channel=d.noise_per_channel, seed=d.noise_seed))
+    if d.jpeg_compression is not None:
+        steps.append(augmenters.JpegCompression(d.jpeg_compression))
+    steps.append(augmenters.Resize(image_size))
+    return steps
+
+
+def degraded_copy(image: np.ndarray, name: str, variant: int | str, seed: int, degrade: Degrade) -> tuple[np.ndarray, np.ndarray, Degradation]:
+    """Degrade an image in the way that belongs to (seed, name, variant), whatever else is done, where and when.
+
+    Args:
+        image: uint8 RGB (S, S, 3).
+        variant: number of the copy, or the name of a purpose that must not share its draws with another.
+
+    Returns:
+        Degraded image and target of restoration, both uint8 RGB (S, S, 3), and what was done.
+    """
+    degradation = sample(generator(seed, "degrade", name, variant), degrade, len(image))
+    return apply(degradation, image), target(degradation, image), degradation
+
+
+def make_copies(paths: list[Path], lr: Path, degrade: Degrade, seed: int, workers: int | None) -> list[dict]:
+    """Write `degrade.variants` degraded copies of each image, to lr/VARIANT/NAME.png.
+
+    Returns:
+        A row of the table for each copy: name, variant, and the degradation.
+    """
+    rows = parallel.each(partial(_make_copies, lr, degrade, seed), paths, workers, "degrade")
+    return [row for rows_of_image in rows for row in rows_of_image]
+
+
+def _make_copies(lr: Path, degrade: Degrade, seed: int, path: Path) -> list[dict]:
+    image = images.read(path)
+    rows = []
+    for variant in range(degrade.variants):
+        degraded, _, degradation = degraded_copy(image, path.stem, variant, seed, degrade)
+        images.write(lr / str(variant) / f"{path.stem}.png", degraded)
+        rows.append({"name": path.stem, "variant": variant, **asdict(degradation)})
+    return rows
+
+
+def make_pairs(paths: list[Path], hr: Path, lr: Path, degrade: Degrade, seed: int, workers: int | None) -> list[dict]:
+    """Write one degraded copy of each image, to lr/NAME.png, and the image that restoration is to find, to hr/NAME.png.
+
+    Returns:
+        A row of the table for each image: name, and the degradation.
+    """
+    return parallel.each(partial(_make_pair, hr, lr, degrade, seed), paths, workers, "degrade")
+
+
+def _make_pair(hr: Path, lr: Path, degrade: Degrade, seed: int, path: Path) -> dict:
+    degraded, sought, degradation = degraded_copy(images.read(path), path.stem, "test", seed, degrade)
+    images.write(hr / f"{path.stem}.png", sought)
+    images.write(lr / f"{path.stem}.png", degraded)
+    return {"name": path.stem, **asdict(degradation)}
+
+
+def write_table(rows: list[dict], path: Path) -> None:
+    """Write what was done as CSV, in the order of the rows; an empty field is a step left out, yes and no are 1 and 0."""
+    table = pd.DataFrame(rows)
+    whole = ["gray", "noise_per_channel", "noise_seed", "jpeg_compression"]
+    table = table.astype({column: "Int64" for column in whole})
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table of `write_table`: columns name, variant (of the training set's), and the fields of `Degradation`."""
+    return pd.read_csv(path, dtype={"name": str})

@@ -1,0 +1,24 @@
+"""Portraits that the project draws itself, each with its exact region map."""
+
+from functools import partial
+from pathlib import Path
+
+from psfr import images, labels, parallel, portraits
+from psfr.params import ImageSet, LabelledSet
+from psfr.seeds import seed_of
+
+
+def fill(raw: Path, name: str, given: ImageSet, image_size: int, seed: int, workers: int | None) -> None:
+    """Draw `given.count` portraits after the first `given.skip`, named by their number; each set has people of its own."""
+    draw = partial(_draw, raw, isinstance(given, LabelledSet), seed_of(seed, "portraits", name), image_size)
+    parallel.each(draw, range(given.skip, given.skip + given.count), workers, f"draw {name}")
+
+
+def _draw(raw: Path, labelled: bool, seed: int, image_size: int, index: int) -> None:
+    image, regions = portraits.draw(seed, index, image_size)
+    file = f"{index:05d}.png"
+    if labelled:
+        images.write(raw / "images" / file, image)
+        labels.write(raw / "masks" / file, regions)
+    else:
+        images.write(raw / file, image)

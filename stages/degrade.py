@@ -1,0 +1,18 @@
+"""Make data/ffhq/lr/0, 1, ..., degraded copies of data/ffhq/hr, and degradations.csv, what was done to each."""
+
+from pathlib import Path
+
+from psfr import degradation, errors, images, params
+from psfr.files import replacing_folder
+
+
+def main() -> None:
+    given = params.read()
+    folder = Path("data/ffhq")
+    with replacing_folder(folder / "lr") as lr:
+        rows = degradation.make_copies(images.listed(folder / "hr"), lr, given.degrade, given.seed, given.compute.workers)
+    degradation.write_table(rows, folder / "degradations.csv")
+
+
+if __name__ == "__main__":
+    errors.run(main)

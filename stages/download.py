@@ -1,0 +1,20 @@
+"""Fill data/SET/raw from the source that the parameters name."""
+
+import argparse
+from pathlib import Path
+
+from psfr import errors, params, sources
+from psfr.files import replacing_folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("set", choices=params.SETS)
+    name = parser.parse_args().set
+    given = params.read()
+    with replacing_folder(Path("data", name, "raw")) as raw:
+        sources.fill(raw, name, given)
+
+
+if __name__ == "__main__":
+    errors.run(main)

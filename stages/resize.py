@@ -1,0 +1,22 @@
+"""Make data/SET/hr of data/SET/raw: squares of image_size, with label maps where the set has them."""
+
+import argparse
+from pathlib import Path
+
+from psfr import errors, params, resizing
+from psfr.files import replacing_folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("set", choices=params.SETS)
+    name = parser.parse_args().set
+    given = params.read()
+    resize = resizing.resize_labelled_folder if isinstance(getattr(given, name), params.LabelledSet) else resizing.resize_folder
+    folder = Path("data", name)
+    with replacing_folder(folder / "hr") as hr:
+        resize(folder / "raw", hr, given.image_size, given.compute.workers)
+
+
+if __name__ == "__main__":
+    errors.run(main)

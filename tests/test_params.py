@@ -1,0 +1,145 @@
+"""The reader of parameters: what it takes, what it refuses and how."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psfr import params
+from psfr.errors import InputError
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]
+DEFAULT = yaml.load(FILES[0].read_text(), params._Loader)
+
+
+def keys(values: dict, before: str = "") -> set[str]:
+    found = set()
+    for key, value in values.items():
+        found |= {before + key} | (keys(value, f"{before}{key}.") if isinstance(value, dict) and key != "models" else set())
+    return found
+
+
+def changed(dotted: str, value: object) -> dict:
+    """The default parameters with one value changed; `...` removes the key."""
+    values = copy.deepcopy(DEFAULT)
+    *groups, key = dotted.split(".")
+    group = values
+    for name in groups:
+        group = group[name]
+    if value is ...:
+        del group[key]
+    else:
+        group[key] = value
+    return values
+
+
+def refusal(tmp_path: Path, values: object) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    with pytest.raises(InputError) as caught:
+        params.read(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_is_valid_and_has_the_same_keys(path):
+    params.read(path)
+    assert keys(yaml.load(path.read_text(), params._Loader)) == keys(DEFAULT)
+
+
+def test_numbers_with_an_exponent_are_numbers():
+    assert params.read(FILES[0]).lr_generator == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1), ("seed", 1.5), ("seed", "one"), ("seed", True), ("image_size", 100), ("image_size", 16), ("image_size", 0),
+        ("epochs", 0), ("batch_size", 2.5), ("lambda_ss", -1), ("lambda_pix", float("inf")), ("lambda_fm", float("nan")), ("lambda_gen", None),
+        ("lr_generator", 0), ("lr_discriminator", 2), ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3),
+        ("degrade.gray", 1.1), ("degrade.blur", -0.1), ("degrade.blur_kernel", [15, 3]), ("degrade.blur_kernel", [3]), ("degrade.blur_kernel", 3),
+        ("degrade.downsample", [0, 256]), ("degrade.noise_scale", [0, 300]), ("degrade.jpeg_compression", [10, 101]), ("degrade.variants", 0),
+        ("fpn.source", "trained"), ("fpn.held_out", 1), ("fpn.held_out", 0), ("fpn.batch_size", 1), ("compute.workers", -1),
+        ("compute.precision", "fp16"), ("models", {}), ("evaluate.resamples", 1), ("weights.source", None), ("degrade", None), ("generator", []),
+    ],
+)  # fmt: skip
+def test_impossible_values_are_named(tmp_path, key, value):
+    assert key in refusal(tmp_path, changed(key, value))
+
+
+@given(st.sampled_from(sorted(keys(DEFAULT))))
+def test_a_missing_key_is_named(tmp_path_factory, key):
+    said = refusal(tmp_path_factory.mktemp("params"), changed(key, ...))
+    assert f"{key}: missing key" in said
+
+
+@given(st.sampled_from(["", "ffhq.", "degrade.", "fpn.", "compute."]), st.from_regex(r"[a-z_]{3,12}", fullmatch=True))
+def test_an_unknown_key_is_named(tmp_path_factory, group, key):
+    if group + key in keys(DEFAULT):
+        return
+    said = refusal(tmp_path_factory.mktemp("params"), changed(group + key, 1))
+    assert f"{group}{key}: unknown key" in said
+
+
+def test_all_faults_are_named_at_once(tmp_path):
+    values = changed("epochs", 0)
+    values |= {"lambda_s": 1, "seed": "x"}
+    del values["fpn"]["epochs"]
+    said = refusal(tmp_path, values)
+    assert all(f"{key}: " in said for key in ("epochs", "lambda_s", "seed", "fpn.epochs"))
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a list", "a: [1", "seed: 1\nseed: 2", "\x00", "? [1]\n: 2", "{}: 1", "1: 2", "null"])
+def test_what_is_no_set_of_parameters_is_one_line(tmp_path, text):
+    assert str(tmp_path / "params.yaml") in refusal(tmp_path, text)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        params.read(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ffhq.count": None}, "ffhq: source sample needs a count"),
+        ({"ffhq.source": "folder"}, "ffhq: source folder needs images"),
+        ({"celebamask.source": "folder", "celebamask.images": "faces"}, "celebamask: .*needs masks"),
+        ({"generator.constant_size": 256}, "generator.constant_size 256 is over image_size"),
+        ({"fpn.min_channels": 4096}, "fpn.min_channels 4096 is over"),
+        ({"discriminator.scales": 9}, "need images of at least"),
+        ({"models": {"degraded": "x"}}, "models.degraded"),
+        ({"lambda_ss": 0, "lambda_pix": 0, "lambda_fm": 0, "lambda_gen": 0}, "all 0"),
+    ],
+)
+def test_values_that_do_not_go_together(tmp_path, changes, words):
+    values = copy.deepcopy(DEFAULT)
+    for dotted, value in changes.items():
+        *groups, key = dotted.split(".")
+        group = values
+        for name in groups:
+            group = group[name]
+        group[key] = value
+    assert re.search(words, refusal(tmp_path, values))
+
+
+@given(st.one_of(st.none(), st.integers(1, 9)), st.integers(0, 12), st.one_of(st.none(), st.integers(1, 9)), st.integers(0, 12), st.booleans())
+def test_training_on_test_images_is_refused(tmp_path_factory, train_count, train_skip, test_count, test_skip, same):
+    """Sets of one folder: refused just when an image of the test set is one of the training set."""
+    values = copy.deepcopy(DEFAULT)
+    values["ffhq"] |= {"source": "folder", "images": "faces/", "count": train_count, "skip": train_skip}
+    values["celebahq"] |= {"source": "folder", "images": "faces" if same else "others", "count": test_count, "skip": test_skip}
+    train = set(range(train_skip, train_skip + train_count if train_count else 1000))
+    test = set(range(test_skip, test_skip + test_count if test_count else 1000))
+    path = tmp_path_factory.mktemp("params")
+    if same and train & test:
+        assert "celebahq (the test set) and ffhq take the same images" in refusal(path, values)
+    else:
+        (path / "params.yaml").write_text(yaml.safe_dump(values))
+        params.read(path / "params.yaml")
