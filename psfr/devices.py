@@ -1,5 +1,6 @@
 """Which device computes, and how precisely."""
 
+import ctypes
 import os
 from contextlib import AbstractContextManager
 
@@ -18,7 +19,22 @@ def device(compute: Compute) -> torch.device:
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise InputError("compute.device: cuda, but torch sees no GPU: set it to auto or cpu")
     on_gpu = compute.device != "cpu" and torch.cuda.is_available()
+    if not on_gpu:
+        _keep_freed_memory()
     return torch.device("cuda" if on_gpu else "cpu")
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed instead of giving it back to the kernel.
+
+    A step allocates and frees the same large tensors again and again. By default each comes as fresh pages that the kernel must find and
+    clear; in a virtual machine this made steps up to six times slower. Other C libraries are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        trim_threshold, mmap_max = -1, -4  # of malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -37,10 +37,10 @@ class ImageFiles(Dataset):
         return index, to_tensor(image)
 
 
-def _batches(paths: list[Path], size: int, batch_size: int, compute: Compute, description: str) -> Iterator[tuple[list[Path], Tensor]]:
+def _batches(paths: list[Path], size: int, compute: Compute, description: str) -> Iterator[tuple[list[Path], Tensor]]:
     where = device(compute)
     with tqdm(total=len(paths), desc=description, unit="image") as progress:
-        for places, batch in loader(ImageFiles(paths, size), batch_size, range(len(paths)), workers(compute), drop_last=False):
+        for places, batch in loader(ImageFiles(paths, size), compute.batch_size, range(len(paths)), workers(compute), drop_last=False):
             yield [paths[place] for place in places.tolist()], to_unit(batch.to(where))
             progress.update(len(places))
 
@@ -51,13 +51,13 @@ def predicted_labels(fpn: nn.Module, image: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def parse(fpn: nn.Module, paths: list[Path], out: Path, size: int, batch_size: int, compute: Compute, description: str) -> None:
+def parse(fpn: nn.Module, paths: list[Path], out: Path, size: int, compute: Compute, description: str) -> None:
     """Write the region map of every image as out/NAME.png."""
     where = device(compute)
     fpn = fpn.to(where, memory_format=torch.channels_last)
     with ThreadPoolExecutor(1) as writer:
         jobs = []
-        for batch_paths, image in _batches(paths, size, batch_size, compute, description):
+        for batch_paths, image in _batches(paths, size, compute, description):
             with autocast(compute, where):
                 regions = predicted_labels(fpn, image).to(torch.uint8).cpu().numpy()
             jobs += [writer.submit(labels.write, out / f"{path.stem}.png", region) for path, region in zip(batch_paths, regions, strict=True)]
@@ -66,14 +66,14 @@ def parse(fpn: nn.Module, paths: list[Path], out: Path, size: int, batch_size: i
 
 
 @torch.inference_mode()
-def restore(fpn: nn.Module, generators: dict[str, nn.Module], paths: list[Path], out: Path, maps: Path, size: int, batch_size: int, compute: Compute) -> None:
+def restore(fpn: nn.Module, generators: dict[str, nn.Module], paths: list[Path], out: Path, maps: Path, size: int, compute: Compute) -> None:
     """Restore every image with every generator, as out/MODEL/NAME.png; the region map that they saw goes to maps/NAME.png."""
     where = device(compute)
     fpn = fpn.to(where, memory_format=torch.channels_last)
     generators = {name: network.to(where, memory_format=torch.channels_last) for name, network in generators.items()}
     with ThreadPoolExecutor(1) as writer:
         jobs = []
-        for batch_paths, image in _batches(paths, size, batch_size, compute, "infer"):
+        for batch_paths, image in _batches(paths, size, compute, "infer"):
             with autocast(compute, where):
                 regions = predicted_labels(fpn, image)
                 restored = {name: network(image, regions) for name, network in generators.items()}

@@ -138,6 +138,7 @@ class Weights(Group):
 class Compute(Group):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
+    batch_size: Count  # images at once in parse, infer and evaluate
     workers: Annotated[int, Field(ge=0)] | None  # processes that prepare data, null for one a core
 
 
@@ -147,7 +148,6 @@ class Testset(Group):
 
 
 class Evaluate(Group):
-    batch_size: Count
     resamples: Annotated[int, Field(ge=100)]  # of the bootstrap
     shown: Count  # faces in the picture of results
 
@@ -192,12 +192,11 @@ class Params(Group):
             raise ValueError(
                 f"discriminator.scales {self.discriminator.scales} and layers {self.discriminator.layers} need images of at least {3 * 2**halvings} pixels, image_size is {self.image_size}"
             )
-        if "degraded" in self.models:
-            raise ValueError("models.degraded: the name is taken by the degraded images themselves, choose another")
+        if taken := {"degraded", "true", "intervals", "reasons", "notes"} & self.models.keys():
+            raise ValueError(f"models.{min(taken)}: metrics/evaluation.json has another use for the name, choose another")
         if max(self.lambda_ss, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:
             raise ValueError("lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0: the generator would learn nothing, give one a weight")
         return self
-
 
     @model_validator(mode="after")
     def _test_images_are_not_trained_on(self):

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from psfr import devices, errors, params
 from psfr.metrics import report, written
-from psfr.metrics.testset import Testset
+from psfr.metrics.testset import FacesUnderTest
 from psfr.weights import FOLDER
 
 
 def main() -> None:
     given = params.read()
-    testset = Testset(Path("data/testset"), list(given.models))
+    testset = FacesUnderTest(Path("data/testset"), list(given.models))
     measured = report.measure(
-        testset, FOLDER / "metrics", given.evaluate.batch_size, devices.device(given.compute), devices.workers(given.compute)
+        testset, FOLDER / "metrics", given.compute.batch_size, devices.device(given.compute), devices.workers(given.compute)
     )
     summary = report.summary(measured, given.seed, given.evaluate.resamples)
     written.write(Path("metrics"), testset, measured, summary, given.evaluate.shown)

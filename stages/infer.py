@@ -15,7 +15,7 @@ def main() -> None:
     generators = {name: _generator(Path(path)) for name, path in values.models.items()}
     paths = images.listed(Path("data/testset/lr"))
     with replacing_folder(Path("data/testset/sr")) as restored, replacing_folder(Path("data/testset/parse")) as maps:
-        inference.restore(fpn, generators, paths, restored, maps, values.image_size, values.evaluate.batch_size, values.compute)
+        inference.restore(fpn, generators, paths, restored, maps, values.image_size, values.compute)
 
 
 def _generator(path: Path):

@@ -16,7 +16,7 @@ def main() -> None:
     with replacing_folder(Path("data/ffhq/parse")) as out:
         for folder, paths in zip(folders, listed, strict=True):
             name = folder.relative_to("data/ffhq")
-            inference.parse(fpn, paths, out / name, values.image_size, values.evaluate.batch_size, values.compute, f"parse {name}")
+            inference.parse(fpn, paths, out / name, values.image_size, values.compute, f"parse {name}")
 
 
 if __name__ == "__main__":

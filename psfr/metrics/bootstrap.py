@@ -17,7 +17,14 @@ def resamples(seed: int, images: int, count: int) -> np.ndarray:
     return seeds.generator(seed, "bootstrap").integers(images, size=(count, images))
 
 
-def interval(draws: np.ndarray, statistic: Callable[[np.ndarray], float]) -> list[float]:
-    """The central 95 % of `statistic(indices)` over the draws: [low, high]."""
+def interval(draws: np.ndarray, statistic: Callable[[np.ndarray], float], value: float | None = None) -> list[float]:
+    """The central 95 % of `statistic(indices)` over the draws: [low, high].
+
+    Args:
+        value: the statistic of all images, where it is biased: a draw repeats images, so its covariance has fewer directions than that
+            of the set, and a Fréchet distance of draws can lie wholly above the set's own. The draws are then shifted to have it as mean.
+    """
     values = np.array([statistic(indices) for indices in draws])
-    return [float(value) for value in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+    if value is not None:
+        values += value - values.mean()
+    return [float(bound) for bound in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")]

@@ -127,7 +127,5 @@ class Noise:
 
     def strands(self, name: str, across: np.ndarray, along: np.ndarray, shape: tuple[int, int] = (64, 512)) -> np.ndarray:
         """Noise read at lattice coordinates `across`, `along` (float32 arrays of one shape), repeating at its ends."""
-        rows, columns = shape
-        lattice = self.lattice(name, rows, columns)
-        lattice = np.pad(lattice, ((0, 2), (0, 2)), mode="wrap")
-        return cv2.remap(lattice, np.mod(across, columns), np.mod(along, rows), cv2.INTER_LINEAR)
+        across, along = np.broadcast_arrays(np.float32(across), np.float32(along))
+        return cv2.remap(self.lattice(name, *shape), across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)

@@ -1,0 +1,182 @@
+"""The evaluate stage on a small test set, and what it says of a broken one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image, ImageFilter
+
+from psfr import images, labels, portraits, weights
+from psfr.errors import InputError
+from psfr.metrics import fidelity, picture, report
+from psfr.metrics.testset import FacesUnderTest
+from stages import evaluate
+
+ROOT = Path(__file__).parents[1]
+NAMES = [f"face{index}" for index in range(5)]
+SIZE = 64
+
+
+def fill(folder: Path) -> None:
+    """True portraits, strongly blurred ones as degraded, two models that blur less, and the true region maps."""
+    for index, name in enumerate(NAMES):
+        pixels, regions = portraits.draw(3, index, SIZE)
+        for place, radius in (("hr", 0), ("lr", 4), ("sr/ours", 0.6 + 0.2 * index), ("sr/other", 2)):
+            blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius))
+            images.write(folder / place / f"{name}.png", np.asarray(blurred))
+        labels.write(folder / "parse" / f"{name}.png", regions)
+
+
+def parameters(path: Path, **evaluate_values) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["models"] = {"ours": "a.safetensors", "other": "b.safetensors"}
+    values["evaluate"] |= {"resamples": 100, "shown": 3} | evaluate_values
+    values["compute"]["batch_size"] = 2
+    values["compute"] |= {"device": "cpu", "workers": 1}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder in which evaluate has run."""
+    folder = tmp_path_factory.mktemp("run")
+    fill(folder / "data/testset")
+    weights.fetch("packages", folder=folder / "data/weights")
+    parameters(folder / "params.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        evaluate.main()
+    return folder
+
+
+@pytest.fixture
+def testset(tmp_path):
+    fill(tmp_path)
+    return tmp_path
+
+
+def test_every_metric_has_a_number_or_a_reason(workplace):
+    found = json.loads((workplace / "metrics/evaluation.json").read_text())
+    assert list(found) == ["degraded", "ours", "other", "intervals", "reasons", "notes"]
+    for version in ("degraded", "ours", "other"):
+        assert tuple(found[version]) == report.METRICS
+        for metric, value in found[version].items():
+            if metric in ("lpips", "fid"):
+                assert value is None and "set weights.source to download" in found["reasons"][metric][0]
+                assert metric not in found["intervals"][version]
+            else:
+                low, high = found["intervals"][version][metric]
+                assert low <= value <= high and low < high
+
+
+def test_better_images_have_better_figures(workplace):
+    found = json.loads((workplace / "metrics/evaluation.json").read_text())
+    for metric, sign in {"psnr": 1, "ssim": 1, "st_lpips": -1, "identity": -1, "frechet_vgg16": -1}.items():
+        assert sign * found["ours"][metric] > sign * found["other"][metric] > sign * found["degraded"][metric], metric
+
+
+def test_table_of_images_gives_the_figures_of_the_set(workplace):
+    found = json.loads((workplace / "metrics/evaluation.json").read_text())
+    table = pd.read_csv(workplace / "metrics/per_image.csv")
+    assert list(table.columns) == ["name", "model", "psnr", "ssim", "st_lpips", "identity"]
+    assert len(table) == 3 * len(NAMES) and set(table["name"]) == set(NAMES)
+    for version, rows in table.groupby("model"):
+        assert fidelity.psnr_of_set(rows["psnr"].to_numpy()) == pytest.approx(found[version]["psnr"], rel=1e-4)
+        for metric in ("ssim", "st_lpips", "identity"):
+            assert rows[metric].mean() == pytest.approx(found[version][metric], rel=1e-4)
+
+
+def test_plots(workplace):
+    plots = workplace / "metrics/plots"
+    curves = [f"sorted_{metric}.csv" for metric in ("identity", "psnr", "ssim", "st_lpips")]
+    assert sorted(path.name for path in plots.iterdir()) == ["results.png", *curves]
+    curve = pd.read_csv(plots / "sorted_psnr.csv")
+    assert list(curve.columns) == ["share", "degraded", "ours", "other"] and curve["share"].iloc[-1] == 1
+    assert (curve.diff().dropna() >= 0).all().all()
+
+
+def test_picture_holds_the_images_unchanged(workplace):
+    sheet = np.asarray(Image.open(workplace / "metrics/plots/results.png"))
+    times = picture.LEAST // SIZE
+    table = pd.read_csv(workplace / "metrics/per_image.csv").query("model == 'ours'").sort_values("st_lpips")
+    shown = [table["name"].iloc[place] for place in (0, 2, 4)]
+    folder = workplace / "data/testset"
+    for row, name in enumerate(shown):
+        cells = [images.read(folder / place / f"{name}.png") for place in ("lr", "sr/ours", "sr/other", "hr")]
+        cells.insert(1, labels.PALETTE[labels.read(folder / "parse" / f"{name}.png")])
+        top = picture.HEAD + row * (picture.LEAST + picture.CAPTION + picture.GAP)
+        for column, cell in enumerate(cells):
+            left = picture.GAP + column * (picture.LEAST + picture.GAP)
+            piece = sheet[top : top + picture.LEAST : times, left : left + picture.LEAST : times]
+            assert np.array_equal(piece, cell), (row, column)
+
+
+def test_a_second_run_writes_the_same_bytes(workplace, monkeypatch):
+    before = {path: path.read_bytes() for path in (workplace / "metrics").rglob("*") if path.is_file()}
+    monkeypatch.chdir(workplace)
+    given = yaml.safe_load(Path("params.yaml").read_text())
+    given["compute"]["workers"] = 2
+    Path("params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    evaluate.main()
+    assert before == {path: path.read_bytes() for path in (workplace / "metrics").rglob("*") if path.is_file()}
+
+
+def test_spread_goes_from_best_to_worst():
+    distances = np.array([0.5, 0.1, 0.4, 0.2, 0.3])
+    assert picture.spread(distances, 3) == [1, 4, 0]
+    assert picture.spread(distances, 9) == [1, 3, 4, 2, 0]
+    assert picture.spread(distances, 1) == [1]
+
+
+def measured(psnr: list[float]) -> report.Measured:
+    features = {"frechet_vgg16": {version: np.eye(2) * scale for version, scale in (("true", 1), ("degraded", 2), ("ours", 1))}}
+    return report.Measured(["a", "b"], {"degraded": {"psnr": np.array([20.0, 30.0])}, "ours": {"psnr": np.array(psnr)}}, features)
+
+
+def test_what_is_infinite_is_null_with_its_reason():
+    found = report.summary(measured([np.inf, np.inf]), 1, 100)
+    assert found["ours"]["psnr"] is None and "psnr" not in found["intervals"]["ours"]
+    assert found["reasons"]["psnr"] == ["ours: infinite, all its images equal the true ones"]
+    assert found["degraded"]["psnr"] == pytest.approx(22.5964) and found["ours"]["frechet_vgg16"] == 0
+    json.dumps(found, allow_nan=False)
+
+
+def test_interval_with_an_infinite_end():
+    low, high = report.summary(measured([30.0, np.inf]), 1, 100)["intervals"]["ours"]["psnr"]
+    assert low == 30 and high is None
+
+
+def test_interval_that_would_take_hours_is_left_out(monkeypatch):
+    monkeypatch.setattr(report.frechet, "RESAMPLED_SIDE", 1)
+    found = report.summary(measured([30.0, 20.0]), 1, 100)
+    assert found["degraded"]["frechet_vgg16"] > 0 and list(found["intervals"]["degraded"]) == ["psnr"]
+    assert found["reasons"]["frechet_vgg16"][0].startswith("degraded: no interval")
+
+
+def test_one_image_has_no_distance_between_sets(tmp_path, workplace):
+    for place in ("hr", "lr", "parse", "sr/ours"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(workplace / "data/testset" / place / "face0.png", tmp_path / place)
+    found = report.measure(FacesUnderTest(tmp_path, ["ours"]), workplace / "data/weights/metrics", 8, torch.device("cpu"), 1)
+    values = report.summary(found, 1, 100)
+    assert values["ours"]["frechet_vgg16"] is None and "at least two images" in values["reasons"]["frechet_vgg16"][0]
+    assert values["ours"]["psnr"] is not None
+
+
+def test_all_faults_of_the_folders_are_named_at_once(testset):
+    (testset / "lr/face1.png").unlink()
+    (testset / "sr/ours/face2.png").rename(testset / "sr/ours/stranger.png")
+    images.write(testset / "sr/ours/face3.png", np.zeros((32, 64, 3), np.uint8))
+    (testset / "lr/face4.png").write_bytes(b"no image")
+    with pytest.raises(InputError) as error:
+        FacesUnderTest(testset, ["ours", "absent"])
+    said = str(error.value)
+    assert "\n" not in said and "dvc repro" in said
+    for part in ("lr/face1.png is missing", "sr/ours/face2.png is missing", "sr/ours/stranger.png has no true image",
+                 "sr/ours/face3.png is 64x32, its true image 64x64", "lr/face4.png: not a readable image", "sr/absent is missing"):  # fmt: skip
+        assert part in said

