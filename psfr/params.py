@@ -126,6 +126,7 @@ class Perceptual(Group):
 
     network: Literal["vgg16", "vgg19"]
     min_size: Count  # narrower images are enlarged to it first
+    scale: Annotated[float, Field(gt=0, le=10)]  # of the features; the loss grows with its fourth power
 
 
 class Weights(Group):

@@ -42,7 +42,7 @@ def main() -> None:
 
 def _vgg(values: params.Params) -> VggFeatures:
     path = weights.FOLDER / "perceptual" / TRUNKS[values.perceptual.network]
-    vgg = VggFeatures(values.perceptual.network, values.perceptual.min_size)
+    vgg = VggFeatures(**values.perceptual.model_dump())
     try:
         vgg.load_trunk(weights.load(path))
     except ValueError as error:

@@ -18,11 +18,13 @@ class VggFeatures(nn.Module):
     Args:
         network: "vgg16" or "vgg19".
         min_size: images narrower than this are first enlarged to it, bilinearly (224 in the published model).
+        scale: of the features (1 in the published model).
     """
 
-    def __init__(self, network: str = "vgg19", min_size: int = 224):
+    def __init__(self, network: str = "vgg19", min_size: int = 224, scale: float = 1):
         super().__init__()
         self.min_size = min_size
+        self.scale = scale
         self.groups = nn.ModuleList()
         before = 3
         for count, channels in zip(CONVOLUTIONS[network], CHANNELS, strict=True):
@@ -51,7 +53,7 @@ class VggFeatures(nn.Module):
             conv.bias.data.copy_(state_dict[name.removesuffix("weight") + "bias"])
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Image (B, 3, H, W) in [-1, 1] to three feature maps, at a quarter, an eighth and a sixteenth of the size."""
+        """Image (B, 3, H, W) in [-1, 1] to three feature maps, float32, at a quarter, an eighth and a sixteenth of the size."""
         x = ((image + 1) / 2 - self.mean) / self.std
         if x.shape[-1] < self.min_size:
             x = F.interpolate(x, (self.min_size, self.min_size), mode="bilinear", align_corners=False)
@@ -65,4 +67,4 @@ class VggFeatures(nn.Module):
                 if (i, j) != (4, len(group) - 1):
                     x = F.relu(x)
             features.append(x)
-        return features[2:]
+        return [self.scale * feature.float() for feature in features[2:]]

@@ -1,0 +1,110 @@
+"""The shape of the project: imports run one way, stages are thin, and dvc.yaml names just what a stage uses."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+# How work is done, not what comes out: a change here reruns nothing. What params.py reads is tracked as parameters.
+UNTRACKED = {"psfr/params.py", "psfr/errors.py", "psfr/files.py", "psfr/parallel.py", "psfr/compat.py"}
+# Keys that change no result.
+UNTRACKED_KEYS = {"compute.workers", "compute.batch_size"}
+
+# Lower rooms know nothing of higher ones. A room may import of its own row's left side and of the rows above.
+ROWS = [
+    ["psfr.errors", "psfr.seeds", "psfr.compat"],
+    ["psfr.files", "psfr.params", "psfr.parallel", "psfr.choice"],
+    ["psfr.images", "psfr.labels"],
+    ["psfr.networks", "psfr.portraits", "psfr.resizing", "psfr.degradation", "psfr.weights", "psfr.devices"],
+    ["psfr.losses", "psfr.checkpoints", "psfr.datasets", "psfr.sources"],
+    ["psfr.metrics", "psfr.inference"],
+    ["psfr.training"],
+    ["stages"],
+]
+
+
+def imported(path: Path) -> set[Path]:
+    """The project's files that a file imports, packages' __init__ among them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            for i in range(1, name.count(".") + 2):
+                place = ROOT.joinpath(*name.split(".")[:i])
+                found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+    return found
+
+
+def closure(path: Path) -> set[str]:
+    """The project's files that run when a file does, but empty ones and those of one docstring."""
+    seen, todo = {path}, [path]
+    while todo:
+        new = imported(todo.pop()) - seen
+        seen |= new
+        todo += new
+    return {str(file.relative_to(ROOT)) for file in seen if len(ast.parse(file.read_text()).body) > 1 or file == path}
+
+
+def definition(stage: str) -> dict:
+    return PIPELINE[stage].get("do", PIPELINE[stage])
+
+
+def row(module: str) -> int:
+    return next(i for i, names in enumerate(ROWS) if any(module == name or module.startswith(name + ".") for name in names))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "psfr").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    name = module_name(path)
+    if name in ("psfr", "psfr.system"):
+        return
+    for other in map(module_name, imported(path)):
+        if other != "psfr":
+            assert row(other) <= row(name), f"{name} imports {other}, a room above it"
+
+
+def test_networks_know_nothing_of_data():
+    for path in (ROOT / "psfr/networks").glob("*.py"):
+        assert {module_name(other) for other in imported(path)} <= {"psfr", "psfr.networks", "psfr.networks.blocks"}, path
+
+
+def test_every_stage_is_in_the_pipeline():
+    assert set(STAGES) == set(PIPELINE)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_thin(stage):
+    assert len((ROOT / "stages" / f"{stage}.py").read_text().splitlines()) <= 80
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_just_the_modules_it_uses(stage):
+    named = [dep for dep in definition(stage)["deps"] if dep.startswith(("psfr", "stages"))]
+    files = {str(file.relative_to(ROOT)) for dep in named for file in ([ROOT / dep] if dep.endswith(".py") else (ROOT / dep).rglob("*.py"))}
+    used = closure(ROOT / "stages" / f"{stage}.py") - UNTRACKED
+    assert used <= files, "used but not named"
+    assert not [dep for dep in named if not any(file == dep or file.startswith(dep + "/") for file in used)], "named but not used"
+
+
+def test_every_parameter_reaches_a_stage():
+    def keys(values: dict, prefix: str = "") -> set[str]:
+        return {key for name, value in values.items() for key in (keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name})}
+
+    named = {param for stage in STAGES for param in definition(stage)["params"]} | {"ffhq", "celebahq", "celebamask"}
+    every = keys(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    unnamed = {key for key in every if not any(key == name or key.startswith(name + ".") for name in named)}
+    assert unnamed == UNTRACKED_KEYS

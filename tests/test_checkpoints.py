@@ -1,0 +1,71 @@
+"""Checkpoints come back as they went, and what does not fit is refused in one line."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from psfr import checkpoints
+from psfr.errors import InputError
+from psfr.networks.discriminator import Discriminator
+from psfr.networks.generator import Generator
+
+SIZES = {"image_size": 32, "constant_size": 16, "min_channels": 4, "max_channels": 8}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    network, path = Generator(**SIZES), tmp_path / "generator.safetensors"
+    checkpoints.save(path, network, **SIZES)
+    return network, path
+
+
+def test_a_checkpoint_comes_back(saved):
+    network, path = saved
+    image, labels = torch.rand(1, 3, 32, 32), torch.randint(0, 19, (1, 32, 32))
+    assert torch.equal(checkpoints.load(path, Generator)(image, labels), network(image, labels))
+
+
+def test_the_same_weights_give_the_same_bytes(saved, tmp_path):
+    network, path = saved
+    checkpoints.save(tmp_path / "again.safetensors", network, **SIZES)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "no such checkpoint.*dvc"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "not a checkpoint of this project"),
+        (lambda path: path.write_text("no tensors"), "not a checkpoint of this project"),
+        (lambda path: save_file({"a": torch.zeros(1)}, path), "not a checkpoint of this project"),
+        (lambda path: checkpoints.save(path, Discriminator(1, 1, 2), scales=1, layers=1, base_channels=2), "holds a Discriminator, a Generator"),
+        (lambda path: checkpoints.save(path, Generator(32, 16, 4, 16), **SIZES), "weights do not fit a Generator of sizes"),
+        (lambda path: checkpoints.save(path, Generator(**SIZES), **SIZES, colour=3), "sizes that make no Generator"),
+    ],
+)
+def test_what_does_not_fit_is_refused(saved, damage, message):
+    _, path = saved
+    damage(path)
+    with pytest.raises(InputError, match=message) as error:
+        checkpoints.load(path, Generator)
+    assert "\n" not in str(error.value)
+
+
+def test_published_weights_of_other_sizes_are_refused():
+    with pytest.raises(InputError, match="the published fpn.*is missing"):
+        checkpoints.from_published("fpn", {"encoder.0.conv2d.weight": torch.zeros(8, 3, 3, 3)}, image_size=64, base_channels=8)
+
+
+def test_published_weights_of_half_precision_and_data_parallel():
+    torch.manual_seed(0)
+    ours = Discriminator(1, 1, 2)
+    theirs = {}
+    for name, value in ours.state_dict().items():
+        name = name.replace("scales.", "D_pool.").replace("score.", "score_out.conv2d.")
+        name = name.replace(".layers.0.", ".model.0.conv2d.").replace(".layers.1.", ".model.1.conv2d.")
+        name = name.replace(".weight", ".weight_orig").replace(".u", ".weight_u").replace(".v", ".weight_v")
+        theirs[f"module.{name}"] = value.half()
+    found = checkpoints.from_published("discriminator", theirs, scales=1, layers=1, base_channels=2)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value.half().float()), name

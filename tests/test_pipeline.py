@@ -1,0 +1,122 @@
+"""The whole pipeline on params/tiny.yaml, with git and DVC as a user has them, in fresh clones."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+METRICS = {"psnr", "ssim", "lpips", "fid", "st_lpips", "identity", "frechet_vgg16"}
+
+
+def ran(command: list[str], folder: Path, status: int = 0) -> str:
+    """Run a command and return what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    identity = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    # What a user's shell does not have: pytest's own path, and DVC's marks where the tests run under it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("DVC_")}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment | identity | {"PATH": path, "DVC_NO_ANALYTICS": "1"})
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def clone(folder: Path) -> Path:
+    """The project's files as a fresh clone would have them, with the tiny parameters committed."""
+    files = ran(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).split("\0")
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.copy(folder / "params/tiny.yaml", folder / "params.yaml")
+    ran(["git", "init", "-q"], folder)
+    ran(["git", "add", "-A"], folder)
+    ran(["git", "commit", "-q", "-m", "tiny"], folder)
+    return folder
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone in which `dvc repro` has run, its results committed."""
+    folder = clone(tmp_path_factory.mktemp("first"))
+    ran(["dvc", "repro"], folder)
+    ran(["git", "add", "-A"], folder)
+    ran(["git", "commit", "-q", "-m", "results"], folder)
+    return folder
+
+
+def test_every_output_is_there(project):
+    evaluation = json.loads((project / "metrics/evaluation.json").read_text())
+    for model in ("degraded", "ours"):
+        assert set(evaluation[model]) == METRICS
+        numbers = {name for name, value in evaluation[model].items() if value is not None}
+        assert numbers == METRICS - {"lpips", "fid"}
+        assert set(evaluation["intervals"][model]) == numbers
+    assert set(evaluation["reasons"]) == {"lpips", "fid"}
+    fpn = json.loads((project / "metrics/fpn/metrics.json").read_text())
+    assert {"mean_iou", "pixel_accuracy"} <= fpn.keys() & fpn["high_quality"].keys()
+    assert len(pd.read_csv(project / "metrics/per_image.csv")) == 2 * 4
+    assert len(pd.read_csv(project / "data/ffhq/degradations.csv")) == 2 * 8
+    for folder, count in [("ffhq/hr", 8), ("ffhq/lr/1", 8), ("ffhq/parse/hr", 8), ("ffhq/parse/lr/1", 8), ("testset/hr", 4), ("testset/sr/ours", 4)]:
+        files = list((project / "data" / folder).glob("*.png"))
+        assert len(files) == count, folder
+        with Image.open(files[0]) as image:
+            assert image.size == (64, 64)
+            assert (image.mode == "P") == ("parse" in folder)
+    assert len(list((project / "metrics/train/plots/images").glob("*.png"))) == 2
+
+
+def test_a_second_repro_runs_nothing(project):
+    assert stages_run(ran(["dvc", "repro"], project)) == []
+    assert ran(["git", "status", "--porcelain"], project) == "", "a run leaves nothing that git would take or lose"
+
+
+def test_two_clones_have_the_same_lock(project, tmp_path):
+    other = clone(tmp_path)
+    ran(["dvc", "repro"], other)
+    assert (other / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
+
+
+def test_an_experiment_runs_what_it_must_and_no_more(project):
+    output = ran(["dvc", "exp", "run", "-S", "lambda_ss=50"], project)
+    assert stages_run(output) == ["train", "infer", "evaluate"]
+    changes = json.loads(ran(["dvc", "metrics", "diff", "--json"], project))
+    assert changes["metrics/evaluation.json"]["ours.psnr"]["diff"] != 0
+    assert "degraded.psnr" not in changes["metrics/evaluation.json"]
+    parameters = json.loads(ran(["dvc", "params", "diff", "--json"], project))
+    assert parameters == {"params.yaml": {"lambda_ss": {"old": 100, "new": 50, "diff": -50}}}
+    assert "50" in ran(["dvc", "exp", "show", "--csv"], project)
+    ran(["dvc", "plots", "show"], project)
+    assert (project / "dvc_plots/index.html").stat().st_size > 1000
+    shutil.rmtree(project / "dvc_plots")
+
+
+@pytest.mark.parametrize(
+    ("change", "stage", "message"),
+    [
+        (("lambda_ss: 100", "lambda_sss: 100"), "train", "lambda_sss: unknown key"),
+        (("seed: 1", "seed: -1"), "degrade", "seed: "),
+        (("source: packages", "source: torrent"), "fetch_weights", "weights.source"),
+    ],
+)
+def test_bad_parameters_end_with_one_line(project, tmp_path, change, stage, message):
+    text = (project / "params/tiny.yaml").read_text()
+    assert change[0] in text
+    (tmp_path / "params.yaml").write_text(text.replace(*change))
+    ran([sys.executable, "-m", "compileall", "-q", "stages"], project)
+    output = ran([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(project)!r}); import runpy; runpy.run_module('stages.{stage}', run_name='__main__')"],
+                 tmp_path, status=1)  # fmt: skip
+    assert message in output
+    assert len(output.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml"]
