@@ -104,7 +104,8 @@ class Fpn(Group):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two
     learning_rate: Rate
-    degraded: Probability  # share of the training inputs that are degraded; the others are the high-quality images
+    degraded: Probability  # share of the training inputs that are degraded; it grows from 0 to this over the first half
+    balance: Annotated[float, Field(ge=0, le=1)]  # a label weighs its share of the pixels to minus this power; 0: all alike
     lambda_image: Weight  # of the L1 loss on the restored image, beside 1 for the cross entropy
     held_out: Annotated[float, Field(gt=0, lt=1)]  # share of the labelled faces kept for the metrics
 

@@ -1,5 +1,7 @@
 """Multi-task training of the face parsing network (article, section Face Parsing Network)."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from psfr.devices import autocast, device, workers
 from psfr.errors import InputError, raise_together
 from psfr.metrics.segmentation import confusion
 from psfr.networks.fpn import FaceParsingNetwork
-from psfr.params import Params
+from psfr.params import Fpn, Params
 from psfr.seeds import generator, seed_of
 
 
@@ -26,11 +28,11 @@ class LabelledFaces(Dataset):
     Args:
         folder: holds images/NAME.png and labels/NAME.png.
         names: the faces to take.
-        degraded: share of the inputs that are degraded.
+        degraded: share of the inputs that are degraded, in each epoch.
         mirrored: whether half of the samples are mirrored, left and right regions exchanged.
     """
 
-    def __init__(self, folder: Path, names: list[str], params: Params, degraded: float, mirrored: bool):
+    def __init__(self, folder: Path, names: list[str], params: Params, degraded: Callable[[int], float], mirrored: bool):
         self.folder, self.names, self.params, self.degraded, self.mirrored = folder, names, params, degraded, mirrored
 
     def __len__(self) -> int:
@@ -44,7 +46,7 @@ class LabelledFaces(Dataset):
         high = images.read(self.folder / "images" / f"{name}.png")
         regions = labels.read(self.folder / "labels" / f"{name}.png")
         low = high
-        if rng.random() < self.degraded:
+        if rng.random() < self.degraded(epoch):
             low, high, _ = degraded_copy(high, name, f"fpn {epoch}", params.seed, params.degrade)
         if self.mirrored and rng.random() < 0.5:
             low, high, regions = low[:, ::-1], high[:, ::-1], labels.MIRRORED[regions[:, ::-1]]
@@ -72,6 +74,19 @@ def sizes(params: Params) -> dict[str, int]:
     return {"image_size": params.image_size, **{name: getattr(params.fpn, name) for name in names}}
 
 
+def label_weights(folder: Path, names: list[str], power: float) -> Tensor:
+    """Weights of the 19 labels in the cross entropy, float32 (19,), by their share of the pixels; their mean over the pixels is 1."""
+    counts = sum(np.bincount(labels.read(folder / "labels" / f"{name}.png").ravel(), minlength=labels.COUNT) for name in names)
+    share = counts / counts.sum()
+    weights = (share + 1e-4) ** -power
+    return torch.from_numpy(weights / (weights * share).sum()).float()
+
+
+def _share_degraded(fpn: Fpn, epoch: int) -> float:
+    """Whole faces first: what a region looks like is learnt faster on them, and the degraded ones build on it."""
+    return fpn.degraded * min(1, 2 * epoch / fpn.epochs)
+
+
 def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
     """Train a network on labelled faces: cross entropy of the map, and L1 of the restored image.
 
@@ -81,7 +96,8 @@ def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNe
     torch.manual_seed(seed_of(params.seed, "fpn"))
     where = device(params.compute)
     network = FaceParsingNetwork(**sizes(params)).to(where, memory_format=torch.channels_last)
-    faces = LabelledFaces(folder, names, params, params.fpn.degraded, mirrored=True)
+    faces = LabelledFaces(folder, names, params, partial(_share_degraded, params.fpn), mirrored=True)
+    balance = label_weights(folder, names, params.fpn.balance).to(where)
     order = ShuffledVariants(len(faces), params.seed)
     batches = loader(faces, params.fpn.batch_size, order, workers(params.compute), drop_last=True)
     optimizer = torch.optim.Adam(network.parameters(), params.fpn.learning_rate)
@@ -95,7 +111,7 @@ def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNe
                 low, high, regions = to_unit(low.to(where)), to_unit(high.to(where)), regions.to(where).long()
                 with autocast(params.compute, where):
                     logits, restored = network(low)
-                cross_entropy, l1 = F.cross_entropy(logits.float(), regions), F.l1_loss(restored.float(), high)
+                cross_entropy, l1 = F.cross_entropy(logits.float(), regions, balance), F.l1_loss(restored.float(), high)
                 optimizer.zero_grad(set_to_none=True)
                 (cross_entropy + params.fpn.lambda_image * l1).backward()
                 optimizer.step()
@@ -112,7 +128,7 @@ def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNe
 def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params: Params, degraded: bool) -> np.ndarray:
     """The confusion matrix (19, 19), true label by predicted label, of the network on faces as they are or degraded."""
     where = device(params.compute)
-    faces = LabelledFaces(folder, names, params, float(degraded), mirrored=False)
+    faces = LabelledFaces(folder, names, params, lambda epoch: float(degraded), mirrored=False)
     # Epochs count from 0: the degradation of epoch -1 is one that training never saw.
     keys = [(index, -1) for index in range(len(names))]
     matrix = np.zeros((labels.COUNT, labels.COUNT), np.int64)
