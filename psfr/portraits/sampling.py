@@ -249,7 +249,8 @@ def _sample_hair(s: _Sampler, femininity: float, age: float, skin_place: float) 
 
 
 def _sample_accessories(s: _Sampler, femininity: float, hair: HairLook) -> Accessories:
-    glasses = s.choice({"none": 0.91, "clear": 0.07, "sun": 0.02})
+    # More often than in photographs, so that a few hundred portraits teach what these regions look like.
+    glasses = s.choice({"none": 0.80, "clear": 0.16, "sun": 0.04})
     opacity = {"none": 0.0, "clear": s.uniform(0.0, 0.15), "sun": s.uniform(0.75, 0.98)}[glasses]
     return Accessories(
         glasses=glasses,
@@ -259,14 +260,14 @@ def _sample_accessories(s: _Sampler, femininity: float, hair: HairLook) -> Acces
         frame_color=s.color(0.4) if s.chance(0.4) else s.around((0.08, 0.07, 0.07), 0.3),
         lens_color=s.around((0.10, 0.09, 0.09), 0.5),
         lens_opacity=opacity,
-        hat=s.choice({"none": 0.93, "beanie": 0.025, "cap": 0.025, "brim": 0.02}),
+        hat=s.choice({"none": 0.79, "beanie": 0.07, "cap": 0.07, "brim": 0.07}),
         hat_color=s.color(0.8),
         hat_line=s.normal(-0.85, 0.13),
         hat_height=s.uniform(0.1, 0.5),
-        earrings=s.choice({"none": 0.25 + 0.75 * (1 - femininity), "stud": 0.25 * femininity, "drop": 0.3 * femininity, "hoop": 0.2 * femininity}),
-        earring_size=s.uniform(0.7, 2.1),
+        earrings=s.choice({"none": 1 - 0.85 * femininity, "stud": 0.2 * femininity, "drop": 0.35 * femininity, "hoop": 0.3 * femininity}),
+        earring_size=s.uniform(1.0, 2.2),
         metal=s.around([(0.85, 0.68, 0.35), (0.75, 0.76, 0.78), (0.6, 0.15, 0.2)][int(s.rng.choice(3, p=[0.5, 0.4, 0.1]))], 0.1),
-        necklace=s.chance(0.04 + 0.14 * femininity),
+        necklace=s.chance(0.06 + 0.4 * femininity),
         necklace_drop=s.uniform(0.1, 0.7),
         pearls=s.chance(0.4),
     )
@@ -293,7 +294,7 @@ def _sample_light(s: _Sampler) -> Light:
 
 def _sample_scene(s: _Sampler, femininity: float) -> Scene:
     if femininity > 0.5:
-        clothes = {"none": 2.2, "straps": 2.2, "crew": 2, "v_neck": 2, "shirt": 0.8, "suit": 0.5, "turtleneck": 0.5}
+        clothes = {"none": 0.8, "straps": 1.8, "crew": 2, "v_neck": 2, "shirt": 0.8, "suit": 0.5, "turtleneck": 0.5}
     else:
         clothes = {"none": 0.5, "crew": 3, "v_neck": 1, "shirt": 2.5, "suit": 3, "turtleneck": 0.5}
     balance = s.normal(0, 0.05)
