@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from psfr.errors import InputError
 
+PUBLISHED_SIZE = 512  # of the images that the authors' networks were trained on
+
 Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -194,6 +196,8 @@ class Params(Group):
             raise ValueError(
                 f"discriminator.scales {self.discriminator.scales} and layers {self.discriminator.layers} need images of at least {3 * 2**halvings} pixels, image_size is {self.image_size}"
             )
+        if self.image_size != PUBLISHED_SIZE and (published := [name for name, path in self.models.items() if path.endswith(".pth")]):
+            raise ValueError(f"models.{published[0]}: a published generator restores {PUBLISHED_SIZE}-pixel images, image_size is {self.image_size}")
         if taken := {"degraded", "true", "intervals", "reasons", "notes"} & self.models.keys():
             raise ValueError(f"models.{min(taken)}: metrics/evaluation.json has another use for the name, choose another")
         if max(self.lambda_ss, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:

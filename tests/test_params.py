@@ -143,3 +143,10 @@ def test_training_on_test_images_is_refused(tmp_path_factory, train_count, train
     else:
         (path / "params.yaml").write_text(yaml.safe_dump(values))
         params.read(path / "params.yaml")
+
+
+def test_a_published_generator_needs_the_published_size(tmp_path):
+    text = (REPOSITORY / "params/ffhq.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("image_size: 512", "image_size: 256"))
+    with pytest.raises(InputError, match="models.published.*512.*256"):
+        params.read(tmp_path / "params.yaml")
