@@ -1,5 +1,6 @@
 """Work on many items, over all cores, with a progress bar."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -28,7 +29,7 @@ def each(function: Callable, items: Iterable, workers: int | None, description: 
         processes = min(processes, total)
     if processes > 1:
         with parallel_config("loky", inner_max_num_threads=1):
-            outcomes = Parallel(processes, return_as="generator")(delayed(_in_worker)(function, item) for item in items)
+            outcomes = Parallel(processes, return_as="generator")(delayed(_in_worker)(os.getcwd(), function, item) for item in items)
     else:
         outcomes = map(partial(_outcome, function), items)
     outcomes = list(tqdm(outcomes, description, total, unit=unit))
@@ -44,8 +45,12 @@ def _outcome(function: Callable, item: object) -> object:
         return error
 
 
-def _in_worker(function: Callable, item: object) -> object:
-    """`_outcome` where each core has a process already: threads of OpenCV (joblib cannot set them) would only be in their way."""
+def _in_worker(folder: str, function: Callable, item: object) -> object:
+    """`_outcome` in a process that joblib may have started for other work, so in another folder.
+
+    Each core has a process already: threads of OpenCV, which joblib cannot set, would only be in their way.
+    """
+    os.chdir(folder)
     if cv2 := sys.modules.get("cv2"):
         cv2.setNumThreads(1)
     return _outcome(function, item)

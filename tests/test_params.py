@@ -54,7 +54,8 @@ def test_every_file_is_valid_and_has_the_same_keys(path):
 
 
 def test_numbers_with_an_exponent_are_numbers():
-    assert params.read(FILES[0]).lr_generator == 1e-4
+    assert "lr_discriminator: 4e-4" in FILES[0].read_text()
+    assert params.read(FILES[0]).lr_discriminator == 4e-4
 
 
 @pytest.mark.parametrize(
