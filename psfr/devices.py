@@ -44,10 +44,15 @@ def has_bf16(device: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
-def autocast(compute: Compute, device: torch.device) -> AbstractContextManager:
-    """The context in which networks run: bf16 convolutions where params ask for them (auto: where the hardware has them), else float32."""
+def precision(compute: Compute, device: torch.device) -> torch.dtype:
+    """The type in which networks multiply: bf16 where params ask for it (auto: where the hardware has it), else float32."""
     bf16 = compute.precision == "bf16" or (compute.precision == "auto" and has_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def autocast(compute: Compute, device: torch.device) -> AbstractContextManager:
+    """The context in which networks run: their convolutions in `precision`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision(compute, device) == torch.bfloat16)
 
 
 def workers(compute: Compute) -> int:

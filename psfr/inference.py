@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from psfr import images, labels
 from psfr.datasets import loader, to_image, to_tensor, to_unit
-from psfr.devices import autocast, device, workers
+from psfr.devices import autocast, device, precision, workers
 from psfr.errors import InputError
+from psfr.networks.blocks import fold
 from psfr.params import Compute
 
 
@@ -54,7 +55,7 @@ def predicted_labels(fpn: nn.Module, image: Tensor) -> Tensor:
 def parse(fpn: nn.Module, paths: list[Path], out: Path, size: int, compute: Compute, description: str) -> None:
     """Write the region map of every image as out/NAME.png."""
     where = device(compute)
-    fpn = fpn.to(where, memory_format=torch.channels_last)
+    fpn = fold(fpn.to(where), precision(compute, where))
     with ThreadPoolExecutor(1) as writer:
         jobs = []
         for batch_paths, image in _batches(paths, size, compute, description):
@@ -69,8 +70,8 @@ def parse(fpn: nn.Module, paths: list[Path], out: Path, size: int, compute: Comp
 def restore(fpn: nn.Module, generators: dict[str, nn.Module], paths: list[Path], out: Path, maps: Path, size: int, compute: Compute) -> None:
     """Restore every image with every generator, as out/MODEL/NAME.png; the region map that they saw goes to maps/NAME.png."""
     where = device(compute)
-    fpn = fpn.to(where, memory_format=torch.channels_last)
-    generators = {name: network.to(where, memory_format=torch.channels_last) for name, network in generators.items()}
+    fpn = fold(fpn.to(where), precision(compute, where))
+    generators = {name: fold(network.to(where), precision(compute, where)) for name, network in generators.items()}
     with ThreadPoolExecutor(1) as writer:
         jobs = []
         for batch_paths, image in _batches(paths, size, compute, "infer"):

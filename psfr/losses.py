@@ -17,21 +17,55 @@ def pixel_loss(restored: Tensor, high: Tensor) -> Tensor:
     return F.l1_loss(restored.float(), high.float())
 
 
+class _SquaredDistance(torch.autograd.Function):
+    """Sum of squares of x - y, in float32; keeps the difference alone, for the gradient of x."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
+        difference = x - y
+        ctx.save_for_backward(difference)
+        return torch.linalg.vector_norm(difference, dtype=torch.promote_types(x.dtype, torch.float32)).square()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        return difference * (2 * gradient).to(difference.dtype), None
+
+
+def mean_squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean of (x - y) ** 2 for a constant y of the same shape."""
+    return _SquaredDistance.apply(x, y) / x.numel()
+
+
 def feature_matching_loss(fake: Judged, real: Judged) -> Tensor:
     """Mean squared distance to the real image's features, summed over a scale's layers, averaged over the scales; real features are constants."""
-    scales = [sum(F.mse_loss(f.float(), r.detach().float()) for f, r in zip(fs, rs, strict=True)) for (_, fs), (_, rs) in zip(fake, real, strict=True)]
+    scales = [sum(mean_squared_distance(f, r.detach()) for f, r in zip(fs, rs, strict=True)) for (_, fs), (_, rs) in zip(fake, real, strict=True)]
     return sum(scales) / len(scales)
 
 
+def mean_score(judged: Judged) -> Tensor:
+    """The mean score of an image, averaged over the scales."""
+    return sum(score.float().mean() for score, _ in judged) / len(judged)
+
+
 def hinge_generator_loss(fake: Judged) -> Tensor:
-    """Minus the mean score of the restored image, averaged over the scales."""
-    return sum(-score.float().mean() for score, _ in fake) / len(fake)
+    """Minus the mean score of the restored image."""
+    return -mean_score(fake)
 
 
 def hinge_discriminator_loss(real: Judged, fake: Judged) -> Tensor:
     """Half of mean(relu(1 - real)) + mean(relu(1 + fake)), averaged over the scales."""
-    terms = [F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for (r, _), (f, _) in zip(real, fake, strict=True)]
-    return 0.5 * sum(terms) / len(terms)
+    return hinge_real_loss(real) + hinge_fake_loss(fake)
+
+
+def hinge_real_loss(real: Judged) -> Tensor:
+    """The discriminator's loss on the real image: half of mean(relu(1 - real)), averaged over the scales."""
+    return 0.5 * sum(F.relu(1 - score.float()).mean() for score, _ in real) / len(real)
+
+
+def hinge_fake_loss(fake: Judged) -> Tensor:
+    """The discriminator's loss on the restored image: half of mean(relu(1 + fake)), averaged over the scales."""
+    return 0.5 * sum(F.relu(1 + score.float()).mean() for score, _ in fake) / len(fake)
 
 
 def semantic_style_loss(restored_features: list[Tensor], high_features: list[Tensor], labels: Tensor) -> Tensor:

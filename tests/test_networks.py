@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from psfr import losses
 from psfr.checkpoints import from_published
 from psfr.networks.blocks import (
-    DoublingConv2d, PoolingConv2d, SpectralConv2d, doubled_kernel, instance_norm, one_hot, pooled_kernel, power_iteration,
+    DoublingConv2d, PoolingConv2d, SpectralConv2d, doubled_kernel, instance_norm, one_hot, pooling_taps, power_iteration,
 )  # fmt: skip
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
@@ -116,7 +116,7 @@ def test_doubling_and_convolution_are_one_transposed_convolution(padding):
 def test_convolution_and_pooling_are_one_convolution():
     x, weight, bias = doubles(2, 5, 8, 6), doubles(4, 5, 3, 3), doubles(4)
     wanted = plain.pooled_convolution(x, weight, bias)
-    found = F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), pooled_kernel(weight), bias, stride=2)
+    found = F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), (weight.flatten(2) @ pooling_taps(weight)).unflatten(2, (4, 4)), bias, stride=2)
     assert error(found, wanted) < 1e-12
     for ours, theirs in zip(plain.gradients(found, x, weight, bias), plain.gradients(wanted, x, weight, bias), strict=True):
         assert error(ours, theirs) < 1e-11

@@ -3,6 +3,10 @@
 Two of them compute a pair of layers as one convolution (2.25 times fewer products); what they store is the plain 3x3 kernel.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,8 +26,14 @@ def with_regions(image: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([image, one_hot(labels).to(image.dtype)], 1).contiguous(memory_format=torch.channels_last)
 
 
+def padded(x: Tensor, mode: str) -> Tensor:
+    """A map with one more pixel on each side, by "reflect" or "replicate", in its own precision: autocast would take it to float32 and back."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.pad(x, (1, 1, 1, 1), mode)
+
+
 class InstanceNorm(torch.autograd.Function):
-    """Instance norm without affine parameters, eps 1e-5, statistics in float32.
+    """Instance norm without affine parameters, eps 1e-5, statistics in float32 at least.
 
     Written over rows of pixels: the library's own kernels leave channels-last layout, or their gradient is many times slower in it.
     """
@@ -32,9 +42,11 @@ class InstanceNorm(torch.autograd.Function):
     def forward(ctx, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        centred = rows - rows.mean(1, keepdim=True, dtype=torch.float32)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        centred = rows.to(exact, copy=True)
+        centred -= centred.mean(1, keepdim=True)
         scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + 1e-5)
-        normal = (centred * scale).to(x.dtype)
+        normal = centred.mul_(scale).to(x.dtype)
         ctx.save_for_backward(normal, scale)
         return normal.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
@@ -43,9 +55,10 @@ class InstanceNorm(torch.autograd.Function):
         normal, scale = ctx.saved_tensors
         batch, channels, height, width = gradient.shape
         rows = gradient.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        mean = rows.mean(1, keepdim=True, dtype=torch.float32)
-        along = (rows * normal).mean(1, keepdim=True, dtype=torch.float32)
-        result = ((rows - mean - normal * along) * scale).to(gradient.dtype)
+        along = (rows * normal).mean(1, keepdim=True, dtype=scale.dtype)
+        result = rows.to(scale.dtype, copy=True)
+        result -= result.mean(1, keepdim=True)
+        result = result.addcmul_(normal.to(scale.dtype), along, value=-1).mul_(scale).to(gradient.dtype)
         return result.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -54,21 +67,124 @@ def instance_norm(x: Tensor) -> Tensor:
     return InstanceNorm.apply(x)
 
 
+@cache
+def _shifts(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(9, 16) of 0 and 1: the taps of a 4x4 kernel that each tap of a 3x3 kernel reaches when it is moved by 0 or 1 each way."""
+    shifts = torch.zeros(3, 3, 4, 4, dtype=dtype, device=device)
+    for row in range(3):
+        for column in range(3):
+            shifts[row, column, row : row + 2, column : column + 2] = 1
+    return shifts.view(9, 16)
+
+
+def doubling_taps(weight: Tensor) -> Tensor:
+    """The (9, 16) map of `doubled_kernel`: an output pixel's three taps fall on two pixels of the small map; transposed, so mirrored."""
+    return _shifts(weight.dtype, weight.device).flip(0)
+
+
+def pooling_taps(weight: Tensor) -> Tensor:
+    """The (9, 16) map of a 3x3 kernel to the 4x4 kernel of stride 2 that equals the convolution, then 2x2 average pooling."""
+    return _shifts(weight.dtype, weight.device) / 4
+
+
 def doubled_kernel(weight: Tensor) -> Tensor:
-    """The kernel (in, out, 4, 4) of a transposed convolution of stride 2 that equals nearest doubling, then a 3x3 convolution.
+    """The kernel (in, out, 4, 4) of a transposed convolution of stride 2 that equals nearest doubling, then a 3x3 convolution."""
+    return (weight.flatten(2) @ doubling_taps(weight)).unflatten(2, (4, 4)).transpose(0, 1)
 
-    An output pixel's three taps fall on two pixels of the small map, so the kernel is the sum of shifts of the mirrored 3x3 kernel.
+
+class SpectralKernel(torch.autograd.Function):
+    """A kernel (out, in, 3, 3) divided by its singular value u^T W v, its taps spread by a (9, n) map if one is given: (out, in, 3, 3) or (out, in, n).
+
+    The gradient is that of the division, in as few passes over the weights as there can be.
     """
-    kernel = weight.transpose(0, 1).flip(2, 3)
-    return F.pad(kernel, (0, 1, 0, 1)) + F.pad(kernel, (1, 0, 0, 1)) + F.pad(kernel, (0, 1, 1, 0)) + F.pad(kernel, (1, 0, 1, 0))
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, u: Tensor, v: Tensor, taps: Tensor | None) -> Tensor:
+        sigma = u.dot(weight.flatten(1).mv(v))
+        ctx.save_for_backward(weight, u, v, taps, sigma)
+        return weight / sigma if taps is None else weight.flatten(2) @ (taps / sigma)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        weight, u, v, taps, sigma = ctx.saved_tensors
+        result = gradient / sigma if taps is None else gradient @ (taps / sigma).t()
+        result = result.reshape(weight.shape[0], -1)
+        along = result.flatten().dot(weight.flatten()) / sigma
+        return result.addr_(u * -along, v).view_as(weight), None, None, None
 
 
-def pooled_kernel(weight: Tensor) -> Tensor:
-    """The kernel (out, in, 4, 4) of a convolution of stride 2 that equals a 3x3 convolution, then 2x2 average pooling."""
-    return (F.pad(weight, (0, 1, 0, 1)) + F.pad(weight, (1, 0, 0, 1)) + F.pad(weight, (0, 1, 1, 0)) + F.pad(weight, (1, 0, 1, 0))) / 4
+class Derived(nn.Module):
+    """A layer that computes with a kernel and a bias derived from its weights."""
+
+    _kernels: "Kernels | None" = None
+
+    def derived(self) -> tuple[Tensor, Tensor | None]:
+        """The kernel and the bias that `forward` computes with."""
+        raise NotImplementedError
+
+    def operands(self) -> tuple[Tensor, Tensor | None]:
+        """`derived`, or what `kernels` or `fold` keeps of it."""
+        return self.derived() if self._kernels is None else self._kernels.of(self)
 
 
-class SpectralConv2d(nn.Conv2d):
+class Kernels:
+    """The kernels and biases of a network's layers, each derived when it is first used, in the precision of the convolutions."""
+
+    def __init__(self, network: nn.Module, precision: torch.dtype):
+        self.precision = precision
+        self.layers = [module for module in network.modules() if isinstance(module, Derived)]
+        self.kept: dict[Derived, tuple[Tensor, Tensor | None]] = {}
+        self.sources: list[Tensor] = []
+        self.leaves: list[Tensor] = []
+
+    def of(self, layer: Derived) -> tuple[Tensor, Tensor | None]:
+        if layer not in self.kept:
+            with torch.autocast(next(layer.parameters()).device.type, enabled=False):
+                kernel, bias = layer.derived()
+            self.kept[layer] = self._leaf(kernel), None if bias is None else self._leaf(bias)
+        return self.kept[layer]
+
+    def _leaf(self, source: Tensor) -> Tensor:
+        leaf = source.detach().to(self.precision, memory_format=torch.contiguous_format)
+        if torch.is_grad_enabled() and source.requires_grad:
+            leaf.requires_grad_()
+            self.sources.append(source)
+            self.leaves.append(leaf)
+        return leaf
+
+    def flow(self) -> None:
+        """Hand the gradients that gathered at the kernels on to the weights."""
+        reached = [(source, leaf.grad.to(source.dtype)) for source, leaf in zip(self.sources, self.leaves, strict=True) if leaf.grad is not None]
+        if reached:
+            torch.autograd.backward(*zip(*reached, strict=True))
+
+
+@contextmanager
+def kernels(network: nn.Module, precision: torch.dtype) -> Iterator[Kernels]:
+    """Within it each layer derives its kernel once, however many passes use it; gradients gather there and reach the weights at the end."""
+    kept = Kernels(network, precision)
+    for layer in kept.layers:
+        layer._kernels = kept
+    try:
+        yield kept
+        kept.flow()
+    finally:
+        for layer in kept.layers:
+            layer._kernels = None
+
+
+def fold(network: nn.Module, precision: torch.dtype) -> nn.Module:
+    """Let every layer of a network keep its derived kernel and bias for good: for inference. Returns the network, in evaluation mode.
+
+    Its results stay what they were; a change of its weights would no longer be seen.
+    """
+    kept = Kernels(network.eval().requires_grad_(False), precision)
+    for layer in kept.layers:
+        layer._kernels = kept
+    return network
+
+
+class SpectralConv2d(Derived, nn.Conv2d):
     """A 3x3 convolution whose kernel, as a matrix (out, in * 9), is divided by its largest singular value.
 
     The singular vectors `u` and `v` are estimates that `power_iteration` improves; `forward` uses them as they are, in training and
@@ -89,26 +205,36 @@ class SpectralConv2d(nn.Conv2d):
             self.v.copy_(F.normalize(matrix.t().mv(self.u), dim=0, eps=1e-12))
             self.u.copy_(F.normalize(matrix.mv(self.v), dim=0, eps=1e-12))
 
-    def kernel(self) -> Tensor:
-        """The weight divided by its largest singular value."""
-        return self.weight / self.u.dot(self.weight.flatten(1).mv(self.v))
+    def kernel(self, taps: Tensor | None = None) -> Tensor:
+        """The weight divided by its largest singular value, (out, in, 3, 3); spread by a (9, 16) map to (out, in, 4, 4)."""
+        kernel = SpectralKernel.apply(self.weight, self.u, self.v, taps)
+        return kernel if taps is None else kernel.unflatten(2, (4, 4))
+
+    def derived(self) -> tuple[Tensor, Tensor]:
+        return self.kernel(), self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.kernel(), self.bias, padding=self.padding)
+        return F.conv2d(x, *self.operands(), padding=self.padding)
 
 
 class DoublingConv2d(SpectralConv2d):
     """Nearest doubling of the map, then the convolution with zero padding: (B, C, H, W) to (B, out, 2H, 2W)."""
 
+    def derived(self) -> tuple[Tensor, Tensor]:
+        return self.kernel(doubling_taps(self.weight)).transpose(0, 1), self.bias
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, doubled_kernel(self.kernel()), self.bias, stride=2, padding=1)
+        return F.conv_transpose2d(x, *self.operands(), stride=2, padding=1)
 
 
 class PoolingConv2d(SpectralConv2d):
     """Reflection padding, the convolution, then 2x2 average pooling: (B, C, H, W) to (B, out, H / 2, W / 2)."""
 
+    def derived(self) -> tuple[Tensor, Tensor]:
+        return self.kernel(pooling_taps(self.weight)), self.bias
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), pooled_kernel(self.kernel()), self.bias, stride=2)
+        return F.conv2d(padded(x, "reflect"), *self.operands(), stride=2)
 
 
 def power_iteration(network: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import REGIONS, SLOPE, PoolingConv2d, SpectralConv2d, instance_norm, with_regions
+from psfr.networks.blocks import REGIONS, SLOPE, PoolingConv2d, SpectralConv2d, instance_norm, padded, with_regions
 
 MAX_CHANNELS = 1024
 
@@ -20,7 +20,7 @@ class ScaleDiscriminator(nn.Module):
         self.score = SpectralConv2d(channels[-1], 1, padding=0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        features = [F.leaky_relu(self.layers[0](F.pad(x, (1, 1, 1, 1), "reflect")), SLOPE)]
+        features = [F.leaky_relu(self.layers[0](padded(x, "reflect")), SLOPE, inplace=True)]
         for layer in self.layers[1:]:
             features.append(F.leaky_relu(instance_norm(layer(features[-1])), SLOPE))
         return self.score(features[-1]), features

@@ -5,14 +5,18 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from psfr.networks.blocks import REGIONS, SLOPE, doubled_kernel
+from psfr.networks.blocks import REGIONS, SLOPE, Derived, doubled_kernel, padded
 
 Scale = Literal["keep", "halve", "double"]
 
 
-class ConvLayer(nn.Module):
-    """Doubling if asked for, reflection padding, 3x3 convolution (of stride 2 to halve), batch norm and leaky ReLU if asked for."""
+class ConvLayer(Derived):
+    """Doubling if asked for, reflection padding, 3x3 convolution (of stride 2 to halve), batch norm and leaky ReLU if asked for.
+
+    In evaluation mode the batch norm is part of the kernel.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, scale: Scale = "keep", norm: bool = False, activation: bool = False):
         super().__init__()
@@ -21,14 +25,21 @@ class ConvLayer(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2 if scale == "halve" else 1, bias=not norm)
         self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
 
+    def derived(self) -> tuple[Tensor, Tensor | None]:
+        kernel, bias, norm = self.conv.weight, self.conv.bias, self.norm
+        if isinstance(norm, nn.BatchNorm2d) and not self.training:
+            kernel, bias = fuse_conv_bn_weights(kernel, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        return doubled_kernel(kernel) if self.scale == "double" else kernel, bias
+
     def forward(self, x: Tensor) -> Tensor:
+        kernel, bias = self.operands()
         if self.scale == "double":
             # Reflection at the edge of the doubled map repeats the edge of the small one.
-            x = F.pad(x, (1, 1, 1, 1), "replicate")
-            x = F.conv_transpose2d(x, doubled_kernel(self.conv.weight), self.conv.bias, stride=2, padding=3)
+            x = F.conv_transpose2d(padded(x, "replicate"), kernel, bias, stride=2, padding=3)
         else:
-            x = self.conv(F.pad(x, (1, 1, 1, 1), "reflect"))
-        x = self.norm(x)
+            x = F.conv2d(padded(x, "reflect"), kernel, bias, stride=self.conv.stride)
+        if self.training:
+            x = self.norm(x)
         return F.leaky_relu(x, SLOPE) if self.activation else x
 
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import REGIONS, SLOPE, DoublingConv2d, SpectralConv2d, instance_norm, with_regions
+from psfr.networks.blocks import REGIONS, SLOPE, Derived, DoublingConv2d, SpectralConv2d, instance_norm, with_regions
 
 CONDITION = 3 + REGIONS  # channels of the image with its one-hot region map
 HIDDEN = 64
 
 
-class SpadeNorm(nn.Module):
-    """Instance norm whose scale and shift at each pixel come from the image and its region map (SPADE)."""
+class SpadeNorm(Derived):
+    """Instance norm whose scale and shift at each pixel come from the image and its region map (SPADE), by one convolution for both."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -21,22 +21,20 @@ class SpadeNorm(nn.Module):
         self.gamma = SpectralConv2d(HIDDEN, channels)
         self.beta = SpectralConv2d(HIDDEN, channels)
 
+    def derived(self) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.gamma.kernel(), self.beta.kernel()]), torch.cat([self.gamma.bias, self.beta.bias])
+
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Features (B, C, H, W) and the hidden map (B, 64, H, W) of `shared_hidden` to (B, C, H, W)."""
-        kernel = torch.cat([self.gamma.kernel(), self.beta.kernel()])
-        gamma, beta = F.conv2d(hidden, kernel, torch.cat([self.gamma.bias, self.beta.bias]), padding=1).chunk(2, 1)
+        """Features (B or 1, C, H, W) and this norm's hidden map (B, 64, H, W) to (B, C, H, W)."""
+        gamma, beta = F.conv2d(hidden, *self.operands(), padding=1).chunk(2, 1)
         return torch.addcmul(beta, instance_norm(x).to(beta.dtype), gamma)
 
 
-def shared_hidden(norms: list[SpadeNorm], condition: Tensor) -> tuple[Tensor, ...]:
-    """The hidden maps of norms that see the same condition, by one convolution."""
-    kernel = torch.cat([norm.hidden.kernel() for norm in norms])
-    bias = torch.cat([norm.hidden.bias for norm in norms])
-    return F.leaky_relu(F.conv2d(condition, kernel, bias, padding=1), SLOPE).chunk(len(norms), 1)
+class StyleBlock(Derived):
+    """Style transformation block: twice SPADE norm, leaky ReLU and convolution, beside the identity.
 
-
-class StyleBlock(nn.Module):
-    """Style transformation block: twice SPADE norm, leaky ReLU and convolution, beside the identity."""
+    Both norms see the same condition: one convolution makes the hidden maps of both.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -45,10 +43,15 @@ class StyleBlock(nn.Module):
         self.norm1 = SpadeNorm(channels)
         self.conv1 = SpectralConv2d(channels, channels)
 
+    def derived(self) -> tuple[Tensor, Tensor]:
+        hidden = [self.norm0.hidden, self.norm1.hidden]
+        return torch.cat([conv.kernel() for conv in hidden]), torch.cat([conv.bias for conv in hidden])
+
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        hidden0, hidden1 = shared_hidden([self.norm0, self.norm1], condition)
-        residual = self.conv0(F.leaky_relu(self.norm0(x, hidden0), SLOPE))
-        residual = self.conv1(F.leaky_relu(self.norm1(residual, hidden1), SLOPE))
+        """Features (B or 1, C, H, W) and the condition (B, 22, H, W) to (B, C, H, W)."""
+        hidden0, hidden1 = F.leaky_relu(F.conv2d(condition, *self.operands(), padding=1), SLOPE, inplace=True).chunk(2, 1)
+        residual = self.conv0(F.leaky_relu(self.norm0(x, hidden0), SLOPE, inplace=True))
+        residual = self.conv1(F.leaky_relu(self.norm1(residual, hidden1), SLOPE, inplace=True))
         return x + residual
 
 
@@ -95,7 +98,8 @@ class Generator(nn.Module):
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
         """Degraded image (B, 3, H, W) in [-1, 1] and its labels, int64 (B, H, W), to the restored image (B, 3, H, W)."""
         condition = with_regions(image, labels)
-        x = self.constant.expand(image.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        # One constant for the whole batch: images part where the first norm meets their conditions.
+        x = self.constant.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             x = stage(x, condition)
         return self.to_image(x)

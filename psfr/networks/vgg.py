@@ -65,6 +65,6 @@ class VggFeatures(nn.Module):
             for j, conv in enumerate(group):
                 x = conv(x)
                 if (i, j) != (4, len(group) - 1):
-                    x = F.relu(x)
+                    x = F.relu(x, inplace=True)
             features.append(x)
         return [self.scale * feature.float() for feature in features[2:]]

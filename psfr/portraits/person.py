@@ -156,6 +156,7 @@ class Accessories:
     metal: tuple[float, float, float]
     necklace: bool
     necklace_drop: float
+    necklace_size: float
     pearls: bool
 
 

@@ -154,15 +154,19 @@ def _dress(person: Person, noise: Noise, image: np.ndarray, label: np.ndarray, x
 
 def _hang_necklace(person: Person, image: np.ndarray, label: np.ndarray, x: np.ndarray, y: np.ndarray, gain: float) -> None:
     worn, neck = person.worn, person.scene.neck_width
-    line = 0.12 + worn.necklace_drop - (0.12 + 0.5 * worn.necklace_drop) * (x / (neck + 0.1)) ** 2
-    thick = 0.055 if worn.pearls else 0.026
-    distance = np.abs(y - line) / np.sqrt(1 + (2 * (0.12 + 0.5 * worn.necklace_drop) * x / (neck + 0.1) ** 2) ** 2)
+    sag = 0.12 + 0.5 * worn.necklace_drop
+    line = 0.08 + worn.necklace_drop - sag * (x / (neck + 0.1)) ** 2
+    thick = worn.necklace_size * (1.3 if worn.pearls else 1.0)
+    distance = np.abs(y - line) / np.sqrt(1 + (2 * sag * x / (neck + 0.1) ** 2) ** 2)
     if worn.pearls:
-        bead = np.abs(np.mod(x / 0.10, 1.0) - 0.5) * 0.10
+        bead = np.abs(np.mod(x / (2 * thick), 1.0) - 0.5) * 2 * thick
         distance = np.hypot(distance, bead * 0.6)
-    pendant = np.hypot(x, (y - line - 0.10) * 0.8) < 0.07 * (not worn.pearls)
-    on = ((distance < thick) | pendant) & (label == Region.NECK)
-    bright = gain * (0.45 + 0.9 * np.clip(1 - distance / thick, 0, 1) ** 1.5)
+    pendant = np.hypot(x, (y - line - 1.5 * thick - 0.04) * 0.8) < (0.05 + thick) * (not worn.pearls)
+    beneath = (label == Region.NECK) | ((label == Region.CLOTH) & (person.scene.clothes not in ("shirt", "suit", "turtleneck")))
+    on = ((distance < thick) | pendant) & beneath
+    shadow = 1 - 0.5 * np.exp(-((np.clip(y - line, 0, None) / (1.6 * thick)) ** 2)) * (y > line) * (np.abs(x) < neck + 0.1)
+    image[beneath] *= shadow.astype(np.float32)[beneath, None]
+    bright = gain * (0.35 + 1.0 * np.clip(1 - distance / thick, 0, 1) ** 1.2)
     metal = np.array([0.85, 0.82, 0.78]) if worn.pearls else linear(worn.metal)
     image[on] = (metal * bright[..., None]).astype(np.float32)[on]
     label[on] = Region.NECKLACE

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from psfr import images, labels
 from psfr.datasets import ShuffledVariants, loader, to_tensor, to_unit
 from psfr.degradation import degraded_copy
-from psfr.devices import autocast, device, workers
+from psfr.devices import autocast, device, precision, workers
 from psfr.errors import InputError, raise_together
 from psfr.metrics.segmentation import confusion
+from psfr.networks.blocks import kernels
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import Fpn, Params
 from psfr.seeds import generator, seed_of
@@ -95,12 +96,12 @@ def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNe
     """
     torch.manual_seed(seed_of(params.seed, "fpn"))
     where = device(params.compute)
-    network = FaceParsingNetwork(**sizes(params)).to(where, memory_format=torch.channels_last)
+    network = FaceParsingNetwork(**sizes(params)).to(where)
     faces = LabelledFaces(folder, names, params, partial(_share_degraded, params.fpn), mirrored=True)
     balance = label_weights(folder, names, params.fpn.balance).to(where)
     order = ShuffledVariants(len(faces), params.seed)
     batches = loader(faces, params.fpn.batch_size, order, workers(params.compute), drop_last=True)
-    optimizer = torch.optim.Adam(network.parameters(), params.fpn.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), params.fpn.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=params.fpn.epochs * len(batches) + 1)
     history = []
     with tqdm(total=params.fpn.epochs * len(batches), desc="fpn", unit="step") as progress:
@@ -109,11 +110,12 @@ def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNe
             sums = torch.zeros(2, device=where)
             for low, high, regions in batches:
                 low, high, regions = to_unit(low.to(where)), to_unit(high.to(where)), regions.to(where).long()
-                with autocast(params.compute, where):
-                    logits, restored = network(low)
-                cross_entropy, l1 = F.cross_entropy(logits.float(), regions, balance), F.l1_loss(restored.float(), high)
                 optimizer.zero_grad(set_to_none=True)
-                (cross_entropy + params.fpn.lambda_image * l1).backward()
+                with kernels(network, precision(params.compute, where)):
+                    with autocast(params.compute, where):
+                        logits, restored = network(low)
+                    cross_entropy, l1 = F.cross_entropy(logits.float(), regions, balance), F.l1_loss(restored.float(), high)
+                    (cross_entropy + params.fpn.lambda_image * l1).backward()
                 optimizer.step()
                 schedule.step()
                 sums += torch.stack([cross_entropy.detach(), l1.detach()])

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from psfr import losses
 from psfr.datasets import ShuffledVariants, loader, to_unit
-from psfr.devices import autocast, device, workers
-from psfr.networks.blocks import power_iteration
+from psfr.devices import device, precision, workers
+from psfr.networks.blocks import kernels, power_iteration
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.generator import Generator
 from psfr.networks.vgg import VggFeatures
@@ -42,69 +42,72 @@ def build(params: Params, vgg: VggFeatures) -> Gan:
     """The networks with seeded weights, on the device that params name, and their optimisers."""
     torch.manual_seed(seed_of(params.seed, "train"))
     where = device(params.compute)
-
-    def placed(network: nn.Module) -> nn.Module:
-        return network.to(where, memory_format=torch.channels_last)
-
-    generator = placed(Generator(**generator_sizes(params)))
-    discriminator = placed(Discriminator(**params.discriminator.model_dump()))
+    generator = Generator(**generator_sizes(params)).to(where)
+    discriminator = Discriminator(**params.discriminator.model_dump()).to(where)
     return Gan(
         generator,
         discriminator,
-        placed(vgg),
-        torch.optim.Adam(generator.parameters(), params.lr_generator, BETAS),
-        torch.optim.Adam(discriminator.parameters(), params.lr_discriminator, BETAS),
+        vgg.to(where, memory_format=torch.channels_last),
+        torch.optim.Adam(generator.parameters(), params.lr_generator, BETAS, fused=True),
+        torch.optim.Adam(discriminator.parameters(), params.lr_discriminator, BETAS, fused=True),
         {"ss": params.lambda_ss, "pix": params.lambda_pix, "fm": params.lambda_fm, "gen": params.lambda_gen},
     )
 
 
-def train_step(gan: Gan, batch: Batch, precision: torch.autocast) -> dict[str, Tensor]:
-    """One update of the generator, then one of the discriminator.
+def train_step(gan: Gan, batch: Batch, precision: torch.dtype) -> dict[str, Tensor]:
+    """One update of the generator and one of the discriminator, each with the other as it was before the step, as in the published training.
 
-    One pass of the discriminator over the restored image serves both: the generator's update takes from it the gradient of the image, the
-    discriminator's that of the weights. Both see the discriminator as it was before the step, as in the published training.
+    The losses see the restored image as a leaf: each group hands over its gradient of the image and lets its graph go before the next one
+    builds its own. One pass of the discriminator over the restored image serves both updates: the generator's takes from it the gradient
+    of the image, the discriminator's that of the weights.
 
     Args:
         batch: high-quality and degraded images, float (B, 3, H, W) in [-1, 1], and their labels, int64 (B, H, W).
+        precision: of the networks' convolutions, bfloat16 or float32.
 
     Returns:
         The losses before their weights (ss, pix, fm, gen, disc) and the mean scores (score_real, score_fake), detached.
     """
     high, low, high_labels, low_labels = batch
-    power_iteration(gan.generator)
-    power_iteration(gan.discriminator)
+    mixed = torch.autocast(high.device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+    for network, optimizer in ((gan.generator, gan.optimizer_g), (gan.discriminator, gan.optimizer_d)):
+        power_iteration(network)
+        optimizer.zero_grad(set_to_none=True)
 
-    with precision:
-        restored = gan.generator(low, low_labels)
-        # The losses see the image as a leaf, so that their graphs go as soon as its gradient is known.
-        image = restored.detach().float().requires_grad_()
-        fake = gan.discriminator(image, high_labels)
-        real = gan.discriminator(high, high_labels)
-        with torch.no_grad():
-            high_features = gan.vgg(high)
-        restored_features = gan.vgg(image)
+    with kernels(gan.generator, precision):
+        with mixed:
+            restored = gan.generator(low, low_labels)
+        image = restored.detach().to(high.dtype).requires_grad_()
 
-    terms = {
-        "ss": losses.semantic_style_loss(restored_features, high_features, high_labels),
-        "pix": losses.pixel_loss(image, high),
-        "fm": losses.feature_matching_loss(fake, real),
-        "gen": losses.hinge_generator_loss(fake),
-    }
-    weighted = {name: gan.weights[name] * term for name, term in terms.items()}
-    (gradient,) = torch.autograd.grad(weighted["ss"] + weighted["pix"], image)
-    gradient += torch.autograd.grad(weighted["fm"] + weighted["gen"], image, retain_graph=True)[0]
-    gan.optimizer_g.zero_grad(set_to_none=True)
-    restored.backward(gradient.to(restored.dtype))
+        with mixed:
+            with torch.no_grad():
+                high_features = gan.vgg(high)
+            restored_features = gan.vgg(image)
+        terms = {"ss": losses.semantic_style_loss(restored_features, high_features, high_labels), "pix": losses.pixel_loss(image, high)}
+        (gradient,) = torch.autograd.grad(gan.weights["ss"] * terms["ss"] + gan.weights["pix"] * terms["pix"], image)
+        del high_features, restored_features
+
+        with kernels(gan.discriminator, precision) as shared:
+            with mixed:
+                real = gan.discriminator(high, high_labels)
+            terms["disc"] = losses.hinge_real_loss(real)
+            terms["disc"].backward(inputs=shared.leaves)
+            real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
+
+            with mixed:
+                fake = gan.discriminator(image, high_labels)
+            terms |= {"fm": losses.feature_matching_loss(fake, real), "gen": losses.hinge_generator_loss(fake)}
+            gradient += torch.autograd.grad(gan.weights["fm"] * terms["fm"] + gan.weights["gen"] * terms["gen"], image, retain_graph=True)[0]
+            disc_fake = losses.hinge_fake_loss(fake)
+            disc_fake.backward(inputs=shared.leaves)
+            terms |= {"disc": terms["disc"] + disc_fake, "score_real": losses.mean_score(real), "score_fake": losses.mean_score(fake)}
+            terms = {name: term.detach() for name, term in terms.items()}
+            del real, fake, disc_fake
+        gan.optimizer_d.step()
+
+        restored.backward(gradient.to(restored.dtype))
     gan.optimizer_g.step()
-
-    terms["disc"] = losses.hinge_discriminator_loss(real, fake)
-    gan.optimizer_d.zero_grad(set_to_none=True)
-    terms["disc"].backward(inputs=list(gan.discriminator.parameters()))
-    gan.optimizer_d.step()
-
-    scores = {"score_real": real, "score_fake": fake}
-    terms |= {name: sum(score.float().mean() for score, _ in judged) / len(judged) for name, judged in scores.items()}
-    return {name: term.detach() for name, term in terms.items()}
+    return terms
 
 
 def on_device(batch: Batch, where: torch.device) -> Batch:
@@ -123,7 +126,7 @@ def train(params: Params, gan: Gan, dataset, after_epoch: Callable[[int, dict[st
             order.epoch = epoch - 1
             sums: dict[str, Tensor] = {}
             for batch in batches:
-                terms = train_step(gan, on_device(batch, where), autocast(params.compute, where))
+                terms = train_step(gan, on_device(batch, where), precision(params.compute, where))
                 sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
                 progress.update()
             means = {name: (total / len(batches)).item() for name, total in sums.items()}
