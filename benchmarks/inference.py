@@ -37,8 +37,8 @@ def main() -> None:
     with torch.inference_mode():
         seconds = timed(restore, -(-options.images // values.batch_size), "inference", where)
         memory = peak_memory_gb(where)
-        with Operations() as counter:
-            restore()
+    with torch.no_grad(), Operations() as counter:  # inference mode hides the convolutions from it
+        restore()
     per_image = [value / values.batch_size for value in seconds]
     report(options, "seconds_per_image", per_image, memory, counter.total / values.batch_size, where)
 

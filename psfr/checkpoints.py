@@ -1,16 +1,21 @@
-"""Networks on disk: safetensors of our own, and the authors' checkpoints."""
+"""Networks on disk: safetensors of our own, and the authors' checkpoints.
 
+python -m psfr.checkpoints export models/psfrgan/generator.safetensors generator.pth
+"""
+
+import argparse
 import importlib
 import json
 import re
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from psfr.errors import InputError
+from psfr.errors import InputError, run
 from psfr.files import replacing
 
 # Imported by name when one is published: a stage that uses one network does not depend on the others' modules.
@@ -32,9 +37,27 @@ _OF_PUBLISHED = {
     ],
     "discriminator": [(r"^D_pool\.", "scales."), (r"\.model\.(\d+)\.conv2d\.", r".layers.\1."), (r"\.score_out\.conv2d\.", ".score.")],
 }  # fmt: skip
-Network = TypeVar("Network", bound=nn.Module)
-
 _SPECTRAL = [(r"\.weight_orig$", ".weight"), (r"\.weight_([uv])$", r".\1")]
+
+# And the way back.
+_TO_PUBLISHED = {
+    "fpn": [(r"\.conv\.", ".conv2d."), (r"\.norm\.", ".norm.norm."), (r"\.shortcut\.", ".shortcut_func."), (r"^to_image", "out_img_conv"), (r"^to_labels", "out_mask_conv")],
+    "generator": [
+        (r"^constant", "const_input"),
+        (r"^to_image", "img_out"),
+        (r"^stages\.0\.conv\.", "head.0."),
+        (r"^stages\.0\.style\.", "head.1."),
+        (r"^stages\.(\d+)\.conv\.", lambda m: f"body.{int(m[1]) - 1}.1."),
+        (r"^stages\.(\d+)\.style\.", lambda m: f"body.{int(m[1]) - 1}.2."),
+        (r"\.(norm|conv)([01])\.", r".\1_\2."),
+        (r"\.hidden\.", ".conv1.0."),
+        (r"\.(gamma|beta)\.", r".\1_conv."),
+    ],
+    "discriminator": [(r"^scales\.", "D_pool."), (r"\.layers\.(\d+)\.", r".model.\1.conv2d."), (r"\.score\.", ".score_out.conv2d.")],
+}  # fmt: skip
+_TO_SPECTRAL = [(r"\.weight$", ".weight_orig"), (r"\.([uv])$", r".weight_\1")]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def from_published(kind: str, state_dict: dict[str, Tensor], **sizes: int) -> nn.Module:
@@ -53,12 +76,37 @@ def from_published(kind: str, state_dict: dict[str, Tensor], **sizes: int) -> nn
     """
     ours = {}
     for name, value in state_dict.items():
-        name = name.removeprefix("module.")
-        for pattern, replacement in _OF_PUBLISHED[kind] + _SPECTRAL:
-            name = re.sub(pattern, replacement, name)
-        ours[name] = value.detach().cpu().float() if value.is_floating_point() else value.detach().cpu()
+        value = value.detach().cpu()
+        ours[_renamed(name.removeprefix("module."), _OF_PUBLISHED[kind] + _SPECTRAL)] = value.float() if value.is_floating_point() else value
     network_class = getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind])
     return _filled(network_class, ours, sizes, f"the published {kind}")
+
+
+def to_published(kind: str, network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights under the authors' key names, as `from_published` takes them."""
+    patterns = _TO_PUBLISHED[kind] + ([] if kind == "fpn" else _TO_SPECTRAL)
+    return {_renamed(name, patterns): value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+
+
+def _renamed(name: str, patterns: list) -> str:
+    for pattern, replacement in patterns:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def export(path: Path, out: Path) -> None:
+    """Write a checkpoint that `save` wrote as a .pth under the authors' key names, for their tools.
+
+    Raises:
+        InputError: as `load`.
+    """
+    found, _, _ = _read(path)
+    kind = next((kind for kind, name in _CLASSES.items() if name == found), None)
+    if kind is None:
+        raise InputError(f"{path}: holds a {found}, the authors have no such network: name a parsing network, a generator or a discriminator")
+    network = load(path, getattr(importlib.import_module(f"psfr.networks.{kind}"), found))
+    with replacing(out) as temporary:
+        torch.save(to_published(kind, network), temporary)
 
 
 def save(path: Path, network: nn.Module, **sizes: int) -> None:
@@ -74,18 +122,23 @@ def load(path: Path, network_class: type[Network]) -> Network:
     Raises:
         InputError: no such file, damaged, of another class, or not matching its own sizes.
     """
+    found, sizes, tensors = _read(path)
+    if found != network_class.__name__:
+        raise InputError(f"{path}: holds a {found}, a {network_class.__name__} is needed: name another file")
+    return _filled(network_class, tensors, sizes, str(path))
+
+
+def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
+    """Class, sizes and weights of what `save` wrote."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint: train it with `dvc repro`, or fetch it with `dvc pull`")
     try:
         with safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {})["network"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        found, sizes = described["class"], described["sizes"]
+        return described["class"], described["sizes"], tensors
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a checkpoint of this project ({error}): make it again with `dvc repro`") from None
-    if found != network_class.__name__:
-        raise InputError(f"{path}: holds a {found}, a {network_class.__name__} is needed: name another file")
-    return _filled(network_class, tensors, sizes, str(path))
 
 
 def _filled(network_class: type[Network], tensors: dict[str, Tensor], sizes: dict, source: str) -> Network:
@@ -106,3 +159,18 @@ def _filled(network_class: type[Network], tensors: dict[str, Tensor], sizes: dic
         raise InputError(f"{source}: {len(problems)} of its weights do not fit a {network_class.__name__} of sizes {sizes} ({first}): give the sizes it was trained with")
     network.load_state_dict(tensors)
     return network.eval()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m psfr.checkpoints", description="Networks on disk.")
+    commands = parser.add_subparsers(required=True)
+    exporting = commands.add_parser("export", help="write a checkpoint of this project under the authors' key names, for their tools")
+    exporting.add_argument("checkpoint", type=Path, help="a .safetensors file of models/")
+    exporting.add_argument("out", type=Path, help="the .pth file to write")
+    options = parser.parse_args()
+    export(options.checkpoint, options.out)
+    print(f"{options.out}: written")
+
+
+if __name__ == "__main__":
+    run(_main)

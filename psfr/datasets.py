@@ -62,11 +62,11 @@ class Quartets(Dataset):
         self.hr, self.lr, self.parse, self.gray = hr, lr, parse, gray
         self.names = [path.stem for path in images.listed(hr)]
         self.variants = len([folder for folder in lr.iterdir() if folder.name.isdigit()])
-        missing = [path for name in self.names for variant in range(self.variants) for path in self._paths(name, variant) if not path.is_file()]
+        missing = [path for name in self.names for variant in range(self.variants) for path in self.paths(name, variant) if not path.is_file()]
         if missing or not self.variants:
             raise InputError(f"{missing[0] if missing else lr / '0'}: missing, and {max(len(missing) - 1, 0)} more: make them with `dvc repro parse`")
 
-    def _paths(self, name: str, variant: int) -> tuple[Path, Path, Path, Path]:
+    def paths(self, name: str, variant: int) -> tuple[Path, Path, Path, Path]:
         file, folder = f"{name}.png", str(variant)
         return self.hr / file, self.lr / folder / file, self.parse / "hr" / file, self.parse / "lr" / folder / file
 
@@ -77,7 +77,7 @@ class Quartets(Dataset):
         """For (index, epoch): high and degraded image, uint8 (3, H, W), and the labels of each, uint8 (H, W)."""
         index, epoch = key
         name, variant = self.names[index], epoch % self.variants
-        hr, lr, hr_map, lr_map = self._paths(name, variant)
+        hr, lr, hr_map, lr_map = self.paths(name, variant)
         high = images.read(hr)
         if (name, variant) in self.gray:
             high = images.gray(high)

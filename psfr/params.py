@@ -114,6 +114,7 @@ class Fpn(Group):
 
 class Generator(Group):
     constant_size: PowerOfTwo
+    constant_scale: Weight  # of the constant's random start; 1 in the published code
     min_channels: Count
     max_channels: Count
 

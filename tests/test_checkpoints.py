@@ -1,7 +1,12 @@
 """Checkpoints come back as they went, and what does not fit is refused in one line."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from psfr import checkpoints
@@ -69,3 +74,33 @@ def test_published_weights_of_half_precision_and_data_parallel():
     found = checkpoints.from_published("discriminator", theirs, scales=1, layers=1, base_channels=2)
     for name, value in ours.state_dict().items():
         assert torch.equal(found.state_dict()[name], value.half().float()), name
+
+
+@pytest.mark.parametrize("kind", ["fpn", "generator", "discriminator"])
+def test_published_weights_go_out_as_they_came_in(kind):
+    with safe_open(Path(__file__).parent / f"fixtures/{kind}.safetensors", "pt") as file:
+        weights = {key.removeprefix("weights/"): file.get_tensor(key) for key in file.keys() if key.startswith("weights/")}  # noqa: SIM118
+        network = checkpoints.from_published(kind, weights, **file.metadata())
+    back = checkpoints.to_published(kind, network)
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[name], weights[name]) for name in weights)
+
+
+def test_export_writes_what_the_authors_tools_read(saved, tmp_path):
+    network, path = saved
+    out = tmp_path / "generator.pth"
+    done = subprocess.run([sys.executable, "-m", "psfr.checkpoints", "export", path, out], capture_output=True, text=True, check=True)
+    assert str(out) in done.stdout
+    weights = torch.load(out, weights_only=True)
+    assert {"const_input", "head.0.weight_orig", "body.0.2.norm_0.conv1.0.weight_u", "img_out.bias"} <= weights.keys()
+    again = checkpoints.from_published("generator", weights, **SIZES)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_export_of_no_checkpoint_is_one_line(tmp_path):
+    (tmp_path / "a.safetensors").write_text("no tensors")
+    command = [sys.executable, "-m", "psfr.checkpoints", "export", tmp_path / "a.safetensors", tmp_path / "b.pth"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "not a checkpoint of this project" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "b.pth").exists()

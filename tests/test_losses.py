@@ -43,3 +43,10 @@ def test_hinge_is_the_mean_of_the_relu():
     judged = [(torch.tensor([-3.0, 5.0]), [])]
     assert losses.hinge_discriminator_loss(judged, judged).item() == pytest.approx(0.5 * ((4 + 0) / 2 + (0 + 6) / 2))
     assert losses.hinge_generator_loss(judged).item() == -1
+
+
+def test_squared_distance_and_its_gradient():
+    x, y = torch.randn(2, 3, 4, 5, dtype=torch.float64).requires_grad_(), torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    found, wanted = losses.mean_squared_distance(x, y), torch.nn.functional.mse_loss(x, y)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-12)
+    assert torch.allclose(torch.autograd.grad(found, x)[0], torch.autograd.grad(wanted, x)[0], rtol=1e-12)

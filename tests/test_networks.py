@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from psfr import losses
 from psfr.checkpoints import from_published
 from psfr.networks.blocks import (
-    DoublingConv2d, PoolingConv2d, SpectralConv2d, doubled_kernel, instance_norm, one_hot, pooling_taps, power_iteration,
+    DoublingConv2d, PoolingConv2d, SpectralConv2d, SpectralKernel, doubled_kernel, fold, instance_norm, kernels, one_hot, pooling_taps, power_iteration,
 )  # fmt: skip
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
@@ -45,22 +45,37 @@ def published(kind: str) -> tuple[torch.nn.Module, dict[str, Tensor]]:
     return from_published(kind, weights, **sizes), tensors
 
 
-def test_fpn_is_the_published_one():
+def channels_last(network: torch.nn.Module) -> torch.nn.Module:
+    return network.to(memory_format=torch.channels_last)
+
+
+# The ways in which stages run the networks: as they are, with folded kernels, with kernels shared by several passes.
+WAYS = [lambda network: network, channels_last, lambda network: fold(network, torch.float32)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_fpn_is_the_published_one(way):
     network, numbers = published("fpn")
+    network = way(network)
     logits, restored = network(numbers["image"])
     assert error(logits, numbers["mask_logits"]) < PARITY
     assert error(restored, numbers["restored"]) < PARITY
 
 
-def test_generator_is_the_published_one():
+@pytest.mark.parametrize("way", WAYS)
+def test_generator_is_the_published_one(way):
     network, numbers = published("generator")
+    network = way(network)
     assert error(network(numbers["image"], numbers["labels"]), numbers["restored"]) < PARITY
+    with kernels(network, torch.float32):
+        assert error(network(numbers["image"], numbers["labels"]), numbers["restored"]) < PARITY
 
 
 def test_discriminator_and_its_losses_are_the_published_ones():
     network, numbers = published("discriminator")
     restored = numbers["restored"].requires_grad_()
-    real, fake = network(numbers["high"], numbers["labels"]), network(restored, numbers["labels"])
+    with kernels(network, torch.float32):
+        real, fake = network(numbers["high"], numbers["labels"]), network(restored, numbers["labels"])
     for scale, (score, features) in enumerate(real):
         assert error(score, numbers[f"real/{scale}/score"]) < PARITY
         for layer, feature in enumerate(features):
@@ -123,10 +138,76 @@ def test_convolution_and_pooling_are_one_convolution():
 
 
 def test_instance_norm_and_its_gradient():
-    x = torch.randn(2, 3, 5, 6).requires_grad_()
+    x = doubles(2, 3, 5, 6)
     wanted, found = F.instance_norm(x), instance_norm(x)
-    assert error(found, wanted) < 1e-5
-    assert error(*plain.gradients(found, x), *plain.gradients(wanted, x)) < 1e-5
+    assert error(found, wanted) < 1e-12
+    assert error(*plain.gradients(found, x), *plain.gradients(wanted, x)) < 1e-12
+
+
+@pytest.mark.parametrize("taps", [None, torch.randn(9, 16, dtype=torch.float64)])
+def test_spectral_kernel_and_its_gradient(taps):
+    weight, u, v = doubles(4, 5, 3, 3), torch.randn(4, dtype=torch.float64), torch.randn(45, dtype=torch.float64)
+    divided = weight / u.dot(weight.flatten(1).mv(v))
+    wanted = divided if taps is None else divided.flatten(2) @ taps
+    found = SpectralKernel.apply(weight, u, v, taps)
+    assert error(found, wanted) < 1e-12
+    assert error(*plain.gradients(found, weight), *plain.gradients(wanted, weight)) < 1e-10
+
+
+def small(network: str) -> tuple[torch.nn.Module, tuple[Tensor, ...]]:
+    """A small network in float64, and what it reads."""
+    torch.manual_seed(0)
+    image, labels = torch.rand(2, 3, 32, 32, dtype=torch.float64) * 2 - 1, torch.randint(0, 19, (2, 32, 32))
+    match network:
+        case "generator":
+            return Generator(32, 8, 4, 8).double(), (image, labels)
+        case "discriminator":
+            return Discriminator(2, 2, 4).double(), (image, labels)
+        case _:
+            return FaceParsingNetwork(32, 8, 4, 4, 8, 2).double(), (image,)
+
+
+def flat(output) -> Tensor:
+    """All the tensors of an output, one after the other."""
+    return output.flatten() if isinstance(output, Tensor) else torch.cat([flat(part) for part in output])
+
+
+@pytest.mark.parametrize("name", ["generator", "discriminator", "fpn"])
+def test_networks_equal_their_plain_form(name):
+    network, given = small(name)
+    parameters = [parameter for parameter in network.parameters()]
+    with plain.layers():
+        wanted = flat(network(*given))
+        wanted_gradients = plain.gradients(wanted, *parameters)
+    found = flat(network(*given))
+    assert error(found, wanted) < 1e-10
+    for ours, theirs in zip(plain.gradients(found, *parameters), wanted_gradients, strict=True):
+        assert error(ours, theirs) < 1e-8
+
+
+@pytest.mark.parametrize("name", ["generator", "discriminator", "fpn"])
+def test_shared_kernels_give_the_gradients_of_two_passes(name):
+    network, given = small(name)
+    other = tuple(value.flip(2) for value in given)
+    (flat(network(*given)).square().sum() + flat(network(*other)).sum()).backward()
+    wanted = [parameter.grad for parameter in network.parameters()]
+    network.zero_grad(set_to_none=True)
+    with kernels(network, torch.float64):
+        flat(network(*given)).square().sum().backward()
+        flat(network(*other)).sum().backward()
+    for parameter, gradient in zip(network.parameters(), wanted, strict=True):
+        assert error(parameter.grad, gradient) <= 1e-9 * max(1, gradient.abs().max())
+
+
+@pytest.mark.parametrize("name", ["generator", "fpn"])
+def test_folded_networks_equal_their_plain_form(name):
+    network, given = small(name)
+    network.train()
+    network(*given)  # batch norm gets statistics
+    network.eval()
+    with plain.layers():
+        wanted = flat(network(*given))
+    assert error(flat(fold(network, torch.float64)(*given)), wanted) < 1e-10
 
 
 @pytest.mark.parametrize("layer", [SpectralConv2d, DoublingConv2d, PoolingConv2d])

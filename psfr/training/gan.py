@@ -35,7 +35,7 @@ class Gan:
 
 
 def generator_sizes(params: Params) -> dict[str, int]:
-    return {"image_size": params.image_size, **params.generator.model_dump()}
+    return {"image_size": params.image_size, **params.generator.model_dump(exclude={"constant_scale"})}
 
 
 def build(params: Params, vgg: VggFeatures) -> Gan:
@@ -43,6 +43,7 @@ def build(params: Params, vgg: VggFeatures) -> Gan:
     torch.manual_seed(seed_of(params.seed, "train"))
     where = device(params.compute)
     generator = Generator(**generator_sizes(params)).to(where)
+    generator.constant.data *= params.generator.constant_scale
     discriminator = Discriminator(**params.discriminator.model_dump()).to(where)
     return Gan(
         generator,

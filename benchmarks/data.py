@@ -1,0 +1,64 @@
+"""Seconds an image of the data stages and of the loader, on portraits drawn at 1024 pixels and brought to 512, or on a folder of images.
+
+python -m benchmarks.data --count 32
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from psfr import degradation, images, labels, params, resizing
+from psfr.datasets import Quartets, ShuffledVariants, loader
+from psfr.devices import workers
+from psfr.sources import sample
+
+from benchmarks.machine import FULL
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=32, help="portraits to draw")
+    parser.add_argument("--size", type=int, default=512, help="pixels a side of the training images")
+    parser.add_argument("--images", type=Path, help="a folder of images to take instead of portraits")
+    options = parser.parse_args()
+    values = params.read(FULL)
+    given = values.celebamask.model_copy(update={"count": options.count})
+    processes = workers(values.compute)
+    result = {"size": options.size, "processes": processes}
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        if options.images:
+            raw = options.images
+        else:
+            raw = root / "raw/images"
+            result["draw"] = timed(lambda: sample.fill(root / "raw", "benchmark", given, 2 * options.size, values.seed, None), options.count)
+        count = len(images.listed(raw))
+        result["resize"] = timed(lambda: resizing.resize_folder(raw, root / "hr", options.size, None), count)
+        paths = images.listed(root / "hr")
+        degrade = values.degrade.model_copy(update={"variants": 1})
+        result["degrade"] = timed(lambda: degradation.make_copies(paths, root / "lr", degrade, values.seed, None), count)
+        for path in paths:
+            # Any map will do: the cost of reading one is that of its size.
+            mask = root / "raw/masks" / path.name
+            regions = resizing.resize_labels(labels.read(mask), options.size) if mask.is_file() else resizing.resize_image(images.read(path), options.size)[:, :, 0] // 32
+            labels.write(root / "parse/hr" / path.name, regions)
+            labels.write(root / "parse/lr/0" / path.name, regions)
+        quartets = Quartets(root / "hr", root / "lr", root / "parse", set())
+        result["training_sample"] = min(timed(lambda: [quartets[index, 0] for index in range(count)], count) for _ in range(3))
+        batches = loader(quartets, 4, ShuffledVariants(count, values.seed), processes, drop_last=False)
+        result["training_sample_from_loader"] = min(timed(lambda: sum(1 for _ in batches), count) for _ in range(3))
+        result["megabytes_a_sample"] = round(sum(path.stat().st_size for path in quartets.paths(quartets.names[0], 0)) / 2**20, 2)
+    print(json.dumps(result))
+
+
+def timed(call, count: int) -> float:
+    """Seconds an image, all processes together."""
+    began = time.perf_counter()
+    call()
+    return round((time.perf_counter() - began) / count, 5)
+
+
+if __name__ == "__main__":
+    main()
