@@ -13,14 +13,14 @@ from psfr.errors import InputError
 from psfr.seeds import generator
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) to uint8 (3, H, W); `to_unit` scales it, on the device."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+def to_tensor(array: np.ndarray) -> Tensor:
+    """Levels or labels as they are, uint8 (H, W, 3) or (H, W); `to_unit` makes images of the levels, on the device."""
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def to_unit(image: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) to float32 in [-1, 1], channels last."""
-    return (image.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+def to_unit(levels: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) to images, float32 (B, 3, H, W) in [-1, 1], in channels-last layout."""
+    return levels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_image(image: Tensor) -> np.ndarray:
@@ -67,6 +67,7 @@ class Quartets(Dataset):
             raise InputError(f"{missing[0] if missing else lr / '0'}: missing, and {max(len(missing) - 1, 0)} more: make them with `dvc repro parse`")
 
     def paths(self, name: str, variant: int) -> tuple[Path, Path, Path, Path]:
+        """The files of a sample: high-quality and degraded image, and the map of each."""
         file, folder = f"{name}.png", str(variant)
         return self.hr / file, self.lr / folder / file, self.parse / "hr" / file, self.parse / "lr" / folder / file
 
@@ -74,14 +75,14 @@ class Quartets(Dataset):
         return len(self.names)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For (index, epoch): high and degraded image, uint8 (3, H, W), and the labels of each, uint8 (H, W)."""
+        """For (index, epoch): high and degraded image, uint8 (H, W, 3), and the labels of each, uint8 (H, W)."""
         index, epoch = key
         name, variant = self.names[index], epoch % self.variants
         hr, lr, hr_map, lr_map = self.paths(name, variant)
         high = images.read(hr)
         if (name, variant) in self.gray:
             high = images.gray(high)
-        return to_tensor(high), to_tensor(images.read(lr)), torch.from_numpy(labels.read(hr_map)), torch.from_numpy(labels.read(lr_map))
+        return to_tensor(high), to_tensor(images.read(lr)), to_tensor(labels.read(hr_map)), to_tensor(labels.read(lr_map))
 
 
 def loader(dataset: Dataset, batch_size: int, sampler: Sampler, workers: int, drop_last: bool) -> DataLoader:

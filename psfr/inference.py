@@ -31,7 +31,7 @@ class ImageFiles(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        """Its place, and the image, uint8 (3, size, size)."""
+        """Its place, and the image, uint8 (size, size, 3)."""
         image = images.read(self.paths[index])
         if image.shape[:2] != (self.size, self.size):
             raise InputError(f"{self.paths[index]}: {image.shape[1]}x{image.shape[0]} pixels, {self.size}x{self.size} are needed: resize it, or set image_size")

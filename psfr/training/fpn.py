@@ -40,7 +40,7 @@ class LabelledFaces(Dataset):
         return len(self.names)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """For (index, epoch): input and restored target, uint8 (3, H, W), and labels, uint8 (H, W)."""
+        """For (index, epoch): input and restored target, uint8 (H, W, 3), and labels, uint8 (H, W)."""
         index, epoch = key
         name, params = self.names[index], self.params
         rng = generator(params.seed, "fpn", name, epoch)
@@ -51,7 +51,7 @@ class LabelledFaces(Dataset):
             low, high, _ = degraded_copy(high, name, f"fpn {epoch}", params.seed, params.degrade)
         if self.mirrored and rng.random() < 0.5:
             low, high, regions = low[:, ::-1], high[:, ::-1], labels.MIRRORED[regions[:, ::-1]]
-        return to_tensor(low), to_tensor(high), torch.from_numpy(np.ascontiguousarray(regions))
+        return to_tensor(low), to_tensor(high), to_tensor(regions)
 
 
 def split(folder: Path, params: Params) -> tuple[list[str], list[str]]:
