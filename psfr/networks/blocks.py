@@ -1,8 +1,10 @@
 """Layers that the networks share.
 
-Two of them compute a pair of layers as one convolution (2.25 times fewer products); what they store is the plain 3x3 kernel.
+What they store is the plain 3x3 kernel; what they compute with is derived from it, and may stand for more than one layer: a convolution
+and its pooling, or a doubling and its convolution, are one convolution of 2.25 times fewer products.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -118,13 +120,16 @@ class Derived(nn.Module):
 
     _kernels: "Kernels | None" = None
 
+    @abstractmethod
     def derived(self) -> tuple[Tensor, Tensor | None]:
-        """The kernel and the bias that `forward` computes with."""
-        raise NotImplementedError
+        """The kernel and the bias that `forward` computes with, in the weights' precision."""
 
     def operands(self) -> tuple[Tensor, Tensor | None]:
         """`derived`, or what `kernels` or `fold` keeps of it."""
-        return self.derived() if self._kernels is None else self._kernels.of(self)
+        if self._kernels is not None:
+            return self._kernels.of(self)
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            return self.derived()
 
 
 class Kernels:
