@@ -7,7 +7,6 @@ import torch
 
 from benchmarks.machine import Operations, arguments, faces, full_size, peak_memory_gb, report, timed
 from psfr.devices import autocast, device, precision
-from psfr.inference import predicted_labels
 from psfr.networks.blocks import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
@@ -32,7 +31,7 @@ def main() -> None:
 
         def restore() -> None:
             with autocast(values.compute, where):
-                generator(image, predicted_labels(parser, image))
+                generator(image, parser.regions(image))
 
     with torch.inference_mode():
         seconds = timed(restore, -(-options.images // values.batch_size), "inference", where)

@@ -14,6 +14,7 @@ from psfr.datasets import loader, to_image, to_tensor, to_unit
 from psfr.devices import autocast, device, precision, workers
 from psfr.errors import InputError
 from psfr.networks.blocks import fold
+from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import Compute
 
 
@@ -46,13 +47,8 @@ def _batches(paths: list[Path], size: int, compute: Compute, description: str) -
             progress.update(len(places))
 
 
-def predicted_labels(fpn: nn.Module, image: Tensor) -> Tensor:
-    """The label of the largest logit at each pixel: image (B, 3, H, W) to int64 (B, H, W)."""
-    return fpn(image)[0].argmax(1)
-
-
 @torch.inference_mode()
-def parse(fpn: nn.Module, paths: list[Path], out: Path, size: int, compute: Compute, description: str) -> None:
+def parse(fpn: FaceParsingNetwork, paths: list[Path], out: Path, size: int, compute: Compute, description: str) -> None:
     """Write the region map of every image as out/NAME.png."""
     where = device(compute)
     fpn = fold(fpn.to(where), precision(compute, where))
@@ -60,14 +56,14 @@ def parse(fpn: nn.Module, paths: list[Path], out: Path, size: int, compute: Comp
         jobs = []
         for batch_paths, image in _batches(paths, size, compute, description):
             with autocast(compute, where):
-                regions = predicted_labels(fpn, image).to(torch.uint8).cpu().numpy()
+                regions = fpn.regions(image).to(torch.uint8).cpu().numpy()
             jobs += [writer.submit(labels.write, out / f"{path.stem}.png", region) for path, region in zip(batch_paths, regions, strict=True)]
         for job in jobs:
             job.result()
 
 
 @torch.inference_mode()
-def restore(fpn: nn.Module, generators: dict[str, nn.Module], paths: list[Path], out: Path, maps: Path, size: int, compute: Compute) -> None:
+def restore(fpn: FaceParsingNetwork, generators: dict[str, nn.Module], paths: list[Path], out: Path, maps: Path, size: int, compute: Compute) -> None:
     """Restore every image with every generator, as out/MODEL/NAME.png; the region map that they saw goes to maps/NAME.png."""
     where = device(compute)
     fpn = fold(fpn.to(where), precision(compute, where))
@@ -76,7 +72,7 @@ def restore(fpn: nn.Module, generators: dict[str, nn.Module], paths: list[Path],
         jobs = []
         for batch_paths, image in _batches(paths, size, compute, "infer"):
             with autocast(compute, where):
-                regions = predicted_labels(fpn, image)
+                regions = fpn.regions(image)
                 restored = {name: network(image, regions) for name, network in generators.items()}
             for i, path in enumerate(batch_paths):
                 file = f"{path.stem}.png"

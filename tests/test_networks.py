@@ -60,6 +60,7 @@ def test_fpn_is_the_published_one(way):
     logits, restored = network(numbers["image"])
     assert error(logits, numbers["mask_logits"]) < PARITY
     assert error(restored, numbers["restored"]) < PARITY
+    assert torch.equal(network.regions(numbers["image"]), logits.argmax(1))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -40,7 +40,7 @@ class ConvLayer(Derived):
             x = F.conv2d(padded(x, "reflect"), kernel, bias, stride=self.conv.stride)
         if self.training:
             x = self.norm(x)
-        return F.leaky_relu(x, SLOPE) if self.activation else x
+        return F.leaky_relu(x, SLOPE, inplace=True) if self.activation else x
 
 
 class ResidualBlock(nn.Module):
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = ConvLayer(out_channels, out_channels, "halve" if scale == "halve" else "keep", norm=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + self.conv2(self.conv1(x))
+        return self.conv2(self.conv1(x)).add_(self.shortcut(x))
 
 
 class FaceParsingNetwork(nn.Module):
@@ -92,6 +92,14 @@ class FaceParsingNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Image (B, 3, H, W) in [-1, 1] to mask logits (B, 19, H, W) and restored image (B, 3, H, W)."""
-        features = self.encoder(image)
-        features = self.decoder(features + self.body(features))
+        features = self.features(image)
         return self.to_labels(features), self.to_image(features)
+
+    def features(self, image: Tensor) -> Tensor:
+        """What both heads read: image (B, 3, H, W) to (B, C, H, W)."""
+        coarse = self.encoder(image)
+        return self.decoder(coarse + self.body(coarse))
+
+    def regions(self, image: Tensor) -> Tensor:
+        """The label of the largest logit at each pixel, without the restored image: image (B, 3, H, W) to int64 (B, H, W)."""
+        return self.to_labels(self.features(image)).argmax(1)

@@ -52,7 +52,7 @@ class StyleBlock(Derived):
         hidden0, hidden1 = F.leaky_relu(F.conv2d(condition, *self.operands(), padding=1), SLOPE, inplace=True).chunk(2, 1)
         residual = self.conv0(F.leaky_relu(self.norm0(x, hidden0), SLOPE, inplace=True))
         residual = self.conv1(F.leaky_relu(self.norm1(residual, hidden1), SLOPE, inplace=True))
-        return x + residual
+        return residual.add_(x)
 
 
 class GeneratorStage(nn.Module):
