@@ -21,26 +21,8 @@ from psfr.files import replacing
 # Imported by name when one is published: a stage that uses one network does not depend on the others' modules.
 _CLASSES = {"fpn": "FaceParsingNetwork", "generator": "Generator", "discriminator": "Discriminator"}
 
-# The published key names, each pattern with our name for it, applied one after the other.
-_OF_PUBLISHED = {
-    "fpn": [(r"\.conv2d\.", ".conv."), (r"\.norm\.norm\.", ".norm."), (r"\.shortcut_func\.", ".shortcut."), (r"^out_img_conv", "to_image"), (r"^out_mask_conv", "to_labels")],
-    "generator": [
-        (r"^const_input", "constant"),
-        (r"^img_out", "to_image"),
-        (r"^head\.0\.", "stages.0.conv."),
-        (r"^head\.1\.", "stages.0.style."),
-        (r"^body\.(\d+)\.1\.", lambda m: f"stages.{int(m[1]) + 1}.conv."),
-        (r"^body\.(\d+)\.2\.", lambda m: f"stages.{int(m[1]) + 1}.style."),
-        (r"\.(norm|conv)_([01])\.", r".\1\2."),
-        (r"\.conv1\.0\.", ".hidden."),
-        (r"\.(gamma|beta)_conv\.", r".\1."),
-    ],
-    "discriminator": [(r"^D_pool\.", "scales."), (r"\.model\.(\d+)\.conv2d\.", r".layers.\1."), (r"\.score_out\.conv2d\.", ".score.")],
-}  # fmt: skip
-_SPECTRAL = [(r"\.weight_orig$", ".weight"), (r"\.weight_([uv])$", r".\1")]
-
-# And the way back.
-_TO_PUBLISHED = {
+# Our key names, each pattern with the published name for it, applied one after the other.
+_PUBLISHED = {
     "fpn": [(r"\.conv\.", ".conv2d."), (r"\.norm\.", ".norm.norm."), (r"\.shortcut\.", ".shortcut_func."), (r"^to_image", "out_img_conv"), (r"^to_labels", "out_mask_conv")],
     "generator": [
         (r"^constant", "const_input"),
@@ -55,7 +37,7 @@ _TO_PUBLISHED = {
     ],
     "discriminator": [(r"^scales\.", "D_pool."), (r"\.layers\.(\d+)\.", r".model.\1.conv2d."), (r"\.score\.", ".score_out.conv2d.")],
 }  # fmt: skip
-_TO_SPECTRAL = [(r"\.weight$", ".weight_orig"), (r"\.([uv])$", r".weight_\1")]
+_SPECTRAL = [(r"\.weight$", ".weight_orig"), (r"\.([uv])$", r".weight_\1")]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -74,22 +56,22 @@ def from_published(kind: str, state_dict: dict[str, Tensor], **sizes: int) -> nn
     Raises:
         InputError: keys are missing, unknown, or of other sizes.
     """
-    ours = {}
+    network = _built(getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind]), sizes, f"the published {kind}")
+    ours = {_published(kind, name): name for name in network.state_dict()}
+    tensors = {}
     for name, value in state_dict.items():
-        value = value.detach().cpu()
-        ours[_renamed(name.removeprefix("module."), _OF_PUBLISHED[kind] + _SPECTRAL)] = value.float() if value.is_floating_point() else value
-    network_class = getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind])
-    return _filled(network_class, ours, sizes, f"the published {kind}")
+        name, value = name.removeprefix("module."), value.detach().cpu()
+        tensors[ours.get(name, name)] = value.float() if value.is_floating_point() else value
+    return _filled(network, tensors, sizes, f"the published {kind}")
 
 
 def to_published(kind: str, network: nn.Module) -> dict[str, Tensor]:
     """A network's weights under the authors' key names, as `from_published` takes them."""
-    patterns = _TO_PUBLISHED[kind] + ([] if kind == "fpn" else _TO_SPECTRAL)
-    return {_renamed(name, patterns): value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    return {_published(kind, name): value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
 
 
-def _renamed(name: str, patterns: list) -> str:
-    for pattern, replacement in patterns:
+def _published(kind: str, name: str) -> str:
+    for pattern, replacement in _PUBLISHED[kind] + ([] if kind == "fpn" else _SPECTRAL):
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -125,7 +107,7 @@ def load(path: Path, network_class: type[Network]) -> Network:
     found, sizes, tensors = _read(path)
     if found != network_class.__name__:
         raise InputError(f"{path}: holds a {found}, a {network_class.__name__} is needed: name another file")
-    return _filled(network_class, tensors, sizes, str(path))
+    return _filled(_built(network_class, sizes, str(path)), tensors, sizes, str(path))
 
 
 def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
@@ -141,11 +123,14 @@ def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
         raise InputError(f"{path}: not a checkpoint of this project ({error}): make it again with `dvc repro`") from None
 
 
-def _filled(network_class: type[Network], tensors: dict[str, Tensor], sizes: dict, source: str) -> Network:
+def _built(network_class: type[Network], sizes: dict, source: str) -> Network:
     try:
-        network = network_class(**{name: int(value) for name, value in sizes.items()})
+        return network_class(**{name: int(value) for name, value in sizes.items()})
     except (TypeError, ValueError) as error:
         raise InputError(f"{source}: sizes that make no {network_class.__name__} ({error}): take the sizes it was trained with") from None
+
+
+def _filled(network: Network, tensors: dict[str, Tensor], sizes: dict, source: str) -> Network:
     wanted = network.state_dict()
     problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
     problems += [f"{name} is unknown" for name in tensors.keys() - wanted.keys()]
@@ -156,7 +141,7 @@ def _filled(network_class: type[Network], tensors: dict[str, Tensor], sizes: dic
     ]
     if problems:
         first = "; ".join(sorted(problems)[:3])
-        raise InputError(f"{source}: {len(problems)} of its weights do not fit a {network_class.__name__} of sizes {sizes} ({first}): give the sizes it was trained with")
+        raise InputError(f"{source}: {len(problems)} of its weights do not fit a {type(network).__name__} of sizes {sizes} ({first}): give the sizes it was trained with")
     network.load_state_dict(tensors)
     return network.eval()
 
