@@ -100,6 +100,9 @@ def test_an_experiment_runs_what_it_must_and_no_more(project):
     ran(["dvc", "plots", "show"], project)
     assert (project / "dvc_plots/index.html").stat().st_size > 1000
     shutil.rmtree(project / "dvc_plots")
+    ran(["git", "checkout", "--force", "."], project)
+    ran(["dvc", "checkout"], project)
+    assert stages_run(ran(["dvc", "exp", "run", "-S", "lambda_ss=50"], project)) == [], "what has been run is not run again"
 
 
 @pytest.mark.parametrize(
