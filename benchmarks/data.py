@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.machine import FULL
 from psfr import degradation, images, labels, params, resizing
 from psfr.datasets import Quartets, ShuffledVariants, loader
 from psfr.devices import workers
 from psfr.sources import sample
-
-from benchmarks.machine import FULL
 
 
 def main() -> None:

@@ -176,7 +176,7 @@ def flat(output) -> Tensor:
 @pytest.mark.parametrize("name", ["generator", "discriminator", "fpn"])
 def test_networks_equal_their_plain_form(name):
     network, given = small(name)
-    parameters = [parameter for parameter in network.parameters()]
+    parameters = list(network.parameters())
     with plain.layers():
         wanted = flat(network(*given))
         wanted_gradients = plain.gradients(wanted, *parameters)
