@@ -46,7 +46,7 @@ def main() -> None:
             labels.write(root / "parse/lr/0" / path.name, regions)
         quartets = Quartets(root / "hr", root / "lr", root / "parse", set())
         result["training_sample"] = min(timed(lambda: [quartets[index, 0] for index in range(count)], count) for _ in range(3))
-        batches = loader(quartets, 4, ShuffledVariants(count, values.seed), processes, drop_last=False)
+        batches = loader(quartets, ShuffledVariants(count, 4, values.seed), processes)
         result["training_sample_from_loader"] = min(timed(lambda: sum(1 for _ in batches), count) for _ in range(3))
         result["megabytes_a_sample"] = round(sum(path.stat().st_size for path in quartets.paths(quartets.names[0], 0)) / 2**20, 2)
     print(json.dumps(result))

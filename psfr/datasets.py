@@ -1,6 +1,7 @@
 """Pictures on disk as samples for a network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,20 +30,46 @@ def to_image(image: Tensor) -> np.ndarray:
     return levels.permute(1, 2, 0).cpu().numpy()
 
 
-class ShuffledVariants(Sampler[tuple[int, int]]):
-    """Pairs (index, epoch) in an order that belongs to (seed, epoch) alone; each epoch takes the next variant of every image."""
+class ShuffledVariants(Sampler[list[tuple[int, int]]]):
+    """Batches of pairs (index, epoch) in an order that belongs to (seed, epoch) alone; each epoch takes the next variant of every image.
 
-    def __init__(self, length: int, seed: int):
-        self.length = length
-        self.seed = seed
+    What is left over for a last batch is left out. Each process takes its share of every batch.
+
+    Args:
+        length: images; if they are fewer than a batch, they are the batch.
+        batch_size: images of a batch, over all processes.
+        rank, processes: which share of each batch this process takes.
+
+    Raises:
+        InputError: a batch cannot be shared evenly.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1):
+        self.length, self.seed = length, seed
+        self.batch_size = min(batch_size, length)
+        if self.batch_size % processes:
+            raise InputError(f"compute.devices: {processes} processes cannot share batches of {self.batch_size} images evenly: choose a divisor of it")
+        share = self.batch_size // processes
+        self.mine = slice(rank * share, (rank + 1) * share)
         self.epoch = 0
+        self.start = 0  # batches of the epoch that are passed over
 
     def __len__(self) -> int:
-        return self.length
+        """Batches of an epoch."""
+        return self.length // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = generator(self.seed, "order", self.epoch).permutation(self.length)
-        return iter([(int(index), self.epoch) for index in order])
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter([self.batch(self.epoch, place) for place in range(self.start, len(self))])
+
+    def batch(self, epoch: int, place: int) -> list[tuple[int, int]]:
+        """This process's share of one batch of an epoch."""
+        indices = _order(self.length, self.seed, epoch)[place * self.batch_size : (place + 1) * self.batch_size][self.mine]
+        return [(index, epoch) for index in indices.tolist()]
+
+
+@lru_cache(maxsize=1)
+def _order(length: int, seed: int, epoch: int) -> np.ndarray:
+    return generator(seed, "order", epoch).permutation(length)
 
 
 class Quartets(Dataset):
@@ -85,14 +112,12 @@ class Quartets(Dataset):
         return to_tensor(high), to_tensor(images.read(lr)), to_tensor(labels.read(hr_map)), to_tensor(labels.read(lr_map))
 
 
-def loader(dataset: Dataset, batch_size: int, sampler: Sampler, workers: int, drop_last: bool) -> DataLoader:
-    """Batches, prepared beside the computation by `workers` processes (0: none)."""
+def loader(dataset: Dataset, batches: Iterable[list], workers: int) -> DataLoader:
+    """The batches of keys that `batches` gives, prepared beside the computation by `workers` processes (0: none)."""
     return DataLoader(
         dataset,
-        batch_size,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=workers,
-        drop_last=drop_last,
-        persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: the state of torch's is the training's
     )

@@ -120,6 +120,11 @@ def _steps(d: Degradation, image_size: int) -> list[augmenters.Augmenter]:
     return steps
 
 
+def drawn(image_size: int, name: str, variant: int | str, seed: int, degrade: Degrade) -> Degradation:
+    """The degradation that belongs to (seed, name, variant)."""
+    return sample(generator(seed, "degrade", name, variant), degrade, image_size)
+
+
 def degraded_copy(image: np.ndarray, name: str, variant: int | str, seed: int, degrade: Degrade) -> tuple[np.ndarray, np.ndarray, Degradation]:
     """Degrade an image in the way that belongs to (seed, name, variant), whatever else is done, where and when.
 
@@ -130,12 +135,12 @@ def degraded_copy(image: np.ndarray, name: str, variant: int | str, seed: int, d
     Returns:
         Degraded image and target of restoration, both uint8 RGB (S, S, 3), and what was done.
     """
-    degradation = sample(generator(seed, "degrade", name, variant), degrade, len(image))
+    degradation = drawn(len(image), name, variant, seed, degrade)
     return apply(degradation, image), target(degradation, image), degradation
 
 
 def make_copies(paths: list[Path], lr: Path, degrade: Degrade, seed: int, workers: int | None) -> list[dict]:
-    """Write `degrade.variants` degraded copies of each image, to lr/VARIANT/NAME.png.
+    """Write `degrade.variants` degraded copies of each image, to lr/VARIANT/NAME.png; copies that are there are kept.
 
     Returns:
         A row of the table for each copy: name, variant, and the degradation.
@@ -148,8 +153,10 @@ def _make_copies(lr: Path, degrade: Degrade, seed: int, path: Path) -> list[dict
     image = images.read(path)
     rows = []
     for variant in range(degrade.variants):
-        degraded, _, degradation = degraded_copy(image, path.stem, variant, seed, degrade)
-        images.write(lr / str(variant) / f"{path.stem}.png", degraded)
+        out = lr / str(variant) / f"{path.stem}.png"
+        degradation = drawn(len(image), path.stem, variant, seed, degrade)
+        if not out.is_file():
+            images.write(out, apply(degradation, image))
         rows.append({"name": path.stem, "variant": variant, **asdict(degradation)})
     return rows
 

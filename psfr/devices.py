@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from psfr import distributed
 from psfr.errors import InputError
 from psfr.params import Compute
 
@@ -56,5 +57,5 @@ def autocast(compute: Compute, device: torch.device) -> AbstractContextManager:
 
 
 def workers(compute: Compute) -> int:
-    """Processes that prepare data: the number that params name, else one a core."""
-    return len(os.sched_getaffinity(0)) if compute.workers is None else compute.workers
+    """Processes that prepare data for this one: the number that params name, else one a core, which processes that share the work share too."""
+    return max(1, len(os.sched_getaffinity(0)) // distributed.local()[1]) if compute.workers is None else compute.workers

@@ -1,7 +1,9 @@
 """What the user can mend is said in one line; everything else keeps its traceback."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 
 
@@ -24,15 +26,47 @@ def raise_together(problems: Iterable[str], mend: str | None = None) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program's `main`; an `InputError` or an error of the operating system ends it with one line and exit status 1."""
+    """Run a program's `main`; what the user can mend, and Ctrl-C or SIGTERM, ends it with one line.
+
+    Exit status: 1 after an `InputError`, an error of the operating system or want of memory, 128 + the signal's number after a signal.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         main()
-    except InputError as error:
-        # A data loader's worker sends the error with its traceback before it.
-        sys.exit(f"error: {str(error).strip().splitlines()[-1].removeprefix('psfr.errors.InputError: ')}")
-    except OSError as error:
+    except KeyboardInterrupt as stop:
+        reason, status = stop.args if stop.args else ("stopped by Ctrl-C: run it again to go on", 128 + signal.SIGINT)
+        print(reason, file=sys.stderr)
+        sys.exit(status)
+    except Exception as error:
+        line = _line(error)
+        if line is None:
+            raise
+        sys.exit(f"error: {line}")
+
+
+def _stop(number: int, _) -> None:
+    raise KeyboardInterrupt("stopped by SIGTERM: run it again to go on", 128 + number)
+
+
+# What libraries say in RuntimeErrors of their own.
+_OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "Insufficient memory", "unable to mmap", "std::bad_alloc")
+_WORKER_KILLED = ("DataLoader worker", "worker process managed by the executor")
+
+
+def _line(error: Exception) -> str | None:
+    """An error that the user can mend, in one line; None for any other."""
+    text = str(error).strip()
+    last = text.splitlines()[-1] if text else type(error).__name__  # a data loader's worker sends the error with its traceback before it
+    if isinstance(error, InputError):
+        return last.removeprefix("psfr.errors.InputError: ")
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{os.strerror(error.errno) if error.errno else error}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        return f"{where}{os.strerror(error.errno)}" if error.errno else last.partition("Error: ")[2] or last
+    if type(error).__name__ == "SafetensorError" and "I/O error" in text:
+        return f"cannot write a checkpoint: {last.partition('I/O error: ')[2]}"
+    if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+        return "too little memory: lower batch_size, compute.batch_size, compute.workers or image_size"
+    if any(words in text for words in _WORKER_KILLED):
+        return "a process that prepares images was killed, most likely for want of memory: lower compute.workers or batch_size, and run again to go on"
+    return None

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def _partial(path: Path) -> Path:
+def partial(path: Path) -> Path:
+    """The temporary name beside `path`."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -15,7 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`, and rename it to `path` when the block ends well; otherwise remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _partial(path)
+    temporary = partial(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -27,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`; when the block ends well it takes the place of `path`, otherwise it is removed."""
     path = Path(path)
-    temporary = _partial(path)
+    temporary = partial(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

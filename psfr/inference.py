@@ -1,7 +1,8 @@
 """The trained networks on folders of images."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from psfr import images, labels
+from psfr import distributed, images, labels
 from psfr.datasets import loader, to_image, to_tensor, to_unit
 from psfr.devices import autocast, device, precision, workers
 from psfr.errors import InputError
@@ -39,44 +40,70 @@ class ImageFiles(Dataset):
         return index, to_tensor(image)
 
 
-def _batches(paths: list[Path], size: int, compute: Compute, description: str) -> Iterator[tuple[list[Path], Tensor]]:
+def _batches(paths: list[Path], done: Callable[[Path], bool], size: int, compute: Compute, description: str) -> Iterator[tuple[list[Path], Tensor]]:
+    """This process's share of the batches of which not all is done.
+
+    What a batch holds never depends on what is done, nor on the number of processes: rounding may differ between batches.
+    """
     where = device(compute)
-    with tqdm(total=len(paths), desc=description, unit="image") as progress:
-        for places, batch in loader(ImageFiles(paths, size), compute.batch_size, range(len(paths)), workers(compute), drop_last=False):
+    whole = [range(start, min(start + compute.batch_size, len(paths))) for start in range(0, len(paths), compute.batch_size)]
+    open_ones = distributed.share([list(places) for places in whole if not all(done(paths[place]) for place in places)])
+    first = distributed.rank() == 0
+    with tqdm(total=sum(map(len, open_ones)), desc=description, unit="image", disable=not first) as progress:
+        for places, batch in loader(ImageFiles(paths, size), open_ones, workers(compute)):
             yield [paths[place] for place in places.tolist()], to_unit(batch.to(where))
             progress.update(len(places))
 
 
 @torch.inference_mode()
 def parse(fpn: FaceParsingNetwork, paths: list[Path], out: Path, size: int, compute: Compute, description: str) -> None:
-    """Write the region map of every image as out/NAME.png."""
+    """Write the region map of every image as out/NAME.png; maps that are there are kept."""
     where = device(compute)
     fpn = fold(fpn.to(where), precision(compute, where))
-    with ThreadPoolExecutor(1) as writer:
-        jobs = []
-        for batch_paths, image in _batches(paths, size, compute, description):
+    with Writer() as writer:
+        for batch_paths, image in _batches(paths, lambda path: (out / f"{path.stem}.png").is_file(), size, compute, description):
             with autocast(compute, where):
                 regions = fpn.regions(image).to(torch.uint8).cpu().numpy()
-            jobs += [writer.submit(labels.write, out / f"{path.stem}.png", region) for path, region in zip(batch_paths, regions, strict=True)]
-        for job in jobs:
-            job.result()
+            for path, region in zip(batch_paths, regions, strict=True):
+                writer.submit(labels.write, out / f"{path.stem}.png", region)
 
 
 @torch.inference_mode()
 def restore(fpn: FaceParsingNetwork, generators: dict[str, nn.Module], paths: list[Path], out: Path, maps: Path, size: int, compute: Compute) -> None:
-    """Restore every image with every generator, as out/MODEL/NAME.png; the region map that they saw goes to maps/NAME.png."""
+    """Restore every image with every generator, as out/MODEL/NAME.png; the region map that they saw goes to maps/NAME.png. What is there is kept."""
     where = device(compute)
     fpn = fold(fpn.to(where), precision(compute, where))
     generators = {name: fold(network.to(where), precision(compute, where)) for name, network in generators.items()}
-    with ThreadPoolExecutor(1) as writer:
-        jobs = []
-        for batch_paths, image in _batches(paths, size, compute, "infer"):
+    folders = [maps, *(out / name for name in generators)]
+    with Writer() as writer:
+        for batch_paths, image in _batches(paths, lambda path: all((folder / f"{path.stem}.png").is_file() for folder in folders), size, compute, "infer"):
             with autocast(compute, where):
                 regions = fpn.regions(image)
                 restored = {name: network(image, regions) for name, network in generators.items()}
             for i, path in enumerate(batch_paths):
                 file = f"{path.stem}.png"
-                jobs.append(writer.submit(labels.write, maps / file, regions[i].to(torch.uint8).cpu().numpy()))
-                jobs += [writer.submit(images.write, out / name / file, to_image(batch[i])) for name, batch in restored.items()]
-        for job in jobs:
-            job.result()
+                writer.submit(labels.write, maps / file, regions[i].to(torch.uint8).cpu().numpy())
+                for name, batch in restored.items():
+                    writer.submit(images.write, out / name / file, to_image(batch[i]))
+
+
+WAITING = 64  # files that may be waiting for the disk
+
+
+class Writer:
+    """Writes files beside the computation; an error of writing ends it when the next file is handed over, or at the end of the block."""
+
+    def __enter__(self) -> "Writer":
+        self.pool = ThreadPoolExecutor(1)
+        self.jobs: deque[Future] = deque()
+        return self
+
+    def submit(self, write: Callable[..., None], *arguments: object) -> None:
+        self.jobs.append(self.pool.submit(write, *arguments))
+        while self.jobs and (self.jobs[0].done() or len(self.jobs) > WAITING):
+            self.jobs.popleft().result()
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        self.pool.shutdown(cancel_futures=kind is not None)
+        while kind is None and self.jobs:
+            self.jobs.popleft().result()

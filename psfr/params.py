@@ -145,6 +145,8 @@ class Compute(Group):
     precision: Literal["auto", "fp32", "bf16"]
     batch_size: Count  # images at once in parse, infer and evaluate
     workers: Annotated[int, Field(ge=0)] | None  # processes that prepare data, null for one a core
+    devices: Count | None  # processes that share a stage's networks, one a GPU or a part of the cores; null for every GPU
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of training that a crash costs at most
 
 
 class Testset(Group):

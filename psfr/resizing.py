@@ -32,7 +32,7 @@ def resize_labels(regions: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize_folder(raw: Path, hr: Path, size: int, workers: int | None) -> None:
-    """Write each image of `raw` to `hr/NAME.png`.
+    """Write each image of `raw` to `hr/NAME.png`; what is there is kept.
 
     Raises:
         InputError: damaged images, all named.
@@ -41,7 +41,7 @@ def resize_folder(raw: Path, hr: Path, size: int, workers: int | None) -> None:
 
 
 def resize_labelled_folder(raw: Path, hr: Path, size: int, workers: int | None) -> None:
-    """Write each image of `raw/images` to `hr/images/NAME.png`, and its label map of `raw/masks` to `hr/labels/NAME.png`.
+    """Write each image of `raw/images` to `hr/images/NAME.png`, and its label map of `raw/masks` to `hr/labels/NAME.png`; what is there is kept.
 
     Raises:
         InputError: damaged images or maps, or maps of other sizes than their images, all named.
@@ -50,11 +50,15 @@ def resize_labelled_folder(raw: Path, hr: Path, size: int, workers: int | None) 
 
 
 def _resize(hr: Path, size: int, path: Path) -> None:
-    images.write(hr / f"{path.stem}.png", resize_image(images.read(path), size))
+    out = hr / f"{path.stem}.png"
+    if not out.is_file():
+        images.write(out, resize_image(images.read(path), size))
 
 
 def _resize_labelled(masks: Path, hr: Path, size: int, path: Path) -> None:
     file = f"{path.stem}.png"
+    if (hr / "images" / file).is_file() and (hr / "labels" / file).is_file():
+        return
     image, regions = images.read(path), labels.read(masks / file)
     if image.shape[:2] != regions.shape:
         raise InputError(f"{masks / file}: not of the size of {path}: give it the image's size")

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from psfr import degradation, errors, images, params
-from psfr.files import replacing_folder
+from psfr.resume import resuming_folder
 
 
 def main() -> None:
     given = params.read()
     folder = Path("data/ffhq")
-    with replacing_folder(folder / "lr") as lr:
+    with resuming_folder(folder / "lr", "degrade", items=("data/ffhq/hr",)) as lr:
         rows = degradation.make_copies(images.listed(folder / "hr"), lr, given.degrade, given.seed, given.compute.workers)
-    degradation.write_table(rows, folder / "degradations.csv")
+        degradation.write_table(rows, folder / "degradations.csv")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from psfr import errors, params, sources
-from psfr.files import replacing_folder
+from psfr.resume import resuming_folder
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("set", choices=params.SETS)
     name = parser.parse_args().set
     given = params.read()
-    with replacing_folder(Path("data", name, "raw")) as raw:
+    with resuming_folder(Path("data", name, "raw"), f"download@{name}") as raw:
         sources.fill(raw, name, given)
 
 

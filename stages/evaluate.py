@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from psfr import devices, errors, params
+from psfr import devices, distributed, params
 from psfr.metrics import report, written
 from psfr.metrics.testset import FacesUnderTest
 from psfr.weights import FOLDER
@@ -14,9 +14,11 @@ def main() -> None:
     measured = report.measure(
         testset, FOLDER / "metrics", given.compute.batch_size, devices.device(given.compute), devices.workers(given.compute)
     )
+    if distributed.rank():
+        return
     summary = report.summary(measured, given.seed, given.evaluate.resamples)
     written.write(Path("metrics"), testset, measured, summary, given.evaluate.shown)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    distributed.run(main)

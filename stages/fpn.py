@@ -4,13 +4,16 @@ import csv
 import json
 from pathlib import Path
 
-from psfr import checkpoints, params, weights
-from psfr.errors import run
+from psfr import checkpoints, devices, distributed, params, weights
+from psfr.distributed import by_first, run
 from psfr.files import replacing
 from psfr.metrics.segmentation import summary
+from psfr.resume import unfinished
 from psfr.training import fpn
+from psfr.training.snapshots import Snapshots
 
 LABELLED = Path("data/celebamask/hr")
+MODEL = Path("models/fpn.safetensors")
 PUBLISHED = weights.FOLDER / "published" / weights.PUBLISHED_FPN
 
 
@@ -18,14 +21,17 @@ def main() -> None:
     values = params.read()
     training, held_out = fpn.split(LABELLED, values)
     if values.fpn.source == "train":
-        network, history = fpn.train(LABELLED, training, values)
+        with by_first(unfinished(MODEL.parent, "fpn")) as folder:
+            network, history = fpn.train(LABELLED, training, values, Snapshots(folder, values.compute.checkpoint_seconds))
         sizes = fpn.sizes(values)
     else:
         sizes = {}
         network, history = checkpoints.from_published("fpn", weights.load(PUBLISHED)), []
-    network.to(fpn.device(values.compute))
+    network.to(devices.device(values.compute))
     scores = {quality: summary(fpn.evaluate(network, LABELLED, held_out, values, quality == "degraded")) for quality in ("degraded", "high_quality")}
-    checkpoints.save(Path("models/fpn.safetensors"), network, **sizes)
+    if distributed.rank():
+        return
+    checkpoints.save(MODEL, network, **sizes)
     _write_metrics(Path("metrics/fpn"), scores, history)
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from psfr import checkpoints, images, inference, params, weights
-from psfr.errors import run
-from psfr.files import replacing_folder
+from psfr.distributed import by_first, run
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
+from psfr.resume import resuming_folder
 
 
 def main() -> None:
@@ -14,8 +14,9 @@ def main() -> None:
     fpn = checkpoints.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
     generators = {name: _generator(Path(path)) for name, path in values.models.items()}
     paths = images.listed(Path("data/testset/lr"))
-    with replacing_folder(Path("data/testset/sr")) as restored, replacing_folder(Path("data/testset/parse")) as maps:
-        inference.restore(fpn, generators, paths, restored, maps, values.image_size, values.compute)
+    restored, maps = (by_first(resuming_folder(Path("data/testset", name), "infer", items=("data/testset/lr",))) for name in ("sr", "parse"))
+    with restored as sr, maps as parse:
+        inference.restore(fpn, generators, paths, sr, parse, values.image_size, values.compute)
 
 
 def _generator(path: Path):

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from psfr import checkpoints, images, inference, params
-from psfr.errors import run
-from psfr.files import replacing_folder
+from psfr.distributed import by_first, run
 from psfr.networks.fpn import FaceParsingNetwork
+from psfr.resume import resuming_folder
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     fpn = checkpoints.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
     folders = [Path("data/ffhq/hr"), *(Path("data/ffhq/lr") / str(variant) for variant in range(values.degrade.variants))]
     listed = [images.listed(folder) for folder in folders]
-    with replacing_folder(Path("data/ffhq/parse")) as out:
+    with by_first(resuming_folder(Path("data/ffhq/parse"), "parse", items=("data/ffhq/hr", "data/ffhq/lr"))) as out:
         for folder, paths in zip(folders, listed, strict=True):
             name = folder.relative_to("data/ffhq")
             inference.parse(fpn, paths, out / name, values.image_size, values.compute, f"parse {name}")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from psfr import errors, params, resizing
-from psfr.files import replacing_folder
+from psfr.resume import resuming_folder
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     given = params.read()
     resize = resizing.resize_labelled_folder if isinstance(getattr(given, name), params.LabelledSet) else resizing.resize_folder
     folder = Path("data", name)
-    with replacing_folder(folder / "hr") as hr:
+    with resuming_folder(folder / "hr", f"resize@{name}", items=(f"data/{name}/raw",)) as hr:
         resize(folder / "raw", hr, given.image_size, given.compute.workers)
 
 

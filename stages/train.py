@@ -1,5 +1,6 @@
 """Training of the GAN: checkpoints, dvclive's metrics, and a picture of the same faces after every epoch."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,15 @@ import pandas as pd
 import torch
 from dvclive import Live
 
-from psfr import checkpoints, labels, params, weights
+from psfr import checkpoints, images, labels, params, weights
 from psfr.datasets import Quartets, to_image
 from psfr.devices import autocast, device
-from psfr.errors import InputError, run
+from psfr.distributed import by_first, rank, run
+from psfr.errors import InputError
 from psfr.networks.vgg import VggFeatures
+from psfr.resume import unfinished
 from psfr.training import gan
+from psfr.training.snapshots import Snapshots
 
 MODELS = Path("models/psfrgan")
 FFHQ = Path("data/ffhq")
@@ -27,17 +31,20 @@ def main() -> None:
     quartets = Quartets(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
     state = gan.build(values, _vgg(values))
 
-    with Live("metrics/train", save_dvc_exp=False, report=None, dvcyaml=None) as live:
+    with by_first(unfinished(MODELS.parent, "train")) as folder, Live("metrics/train", save_dvc_exp=False, report=None, dvcyaml=None) if rank() == 0 else nullcontext() as live:
 
         def after_epoch(epoch: int, means: dict[str, float]) -> None:
             checkpoints.save(MODELS / "generator.safetensors", state.generator, **gan.generator_sizes(values))
             checkpoints.save(MODELS / "discriminator.safetensors", state.discriminator, **values.discriminator.model_dump())
             for name, mean in means.items():
                 live.log_metric(name.replace("score_", "score/") if name.startswith("score_") else f"loss/{name}", mean)
-            live.log_image(f"epoch_{epoch:03}.png", _faces(state, quartets, values))
+            picture = folder / f"epoch_{epoch:03}.png"
+            if not picture.is_file():
+                images.write(picture, _faces(state, quartets, values))
+            live.log_image(picture.name, images.read(picture))
             live.next_step()
 
-        gan.train(values, state, quartets, after_epoch)
+        gan.train(values, state, quartets, Snapshots(folder, values.compute.checkpoint_seconds), after_epoch)
 
 
 def _vgg(values: params.Params) -> VggFeatures:

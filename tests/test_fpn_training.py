@@ -9,6 +9,7 @@ import torch
 from psfr import images, labels, params
 from psfr.errors import InputError
 from psfr.training import fpn
+from psfr.training.snapshots import Snapshots
 
 TINY = params.read(Path(__file__).parent.parent / "params/tiny.yaml")
 
@@ -71,9 +72,9 @@ def test_degradation_belongs_to_the_epoch(folder):
     assert not torch.equal(faces[0, 3][0], faces[0, 4][0])
 
 
-def test_training_and_evaluation_are_the_same_each_time(folder):
+def test_training_and_evaluation_are_the_same_each_time(folder, tmp_path_factory):
     names = [str(index) for index in range(8)]
-    runs = [fpn.train(folder, names, TINY) for _ in range(2)]
+    runs = [fpn.train(folder, names, TINY, Snapshots(tmp_path_factory.mktemp("kept"), 60)) for _ in range(2)]
     first, second = (network.state_dict() for network, _ in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert runs[0][1] == runs[1][1]

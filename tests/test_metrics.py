@@ -249,7 +249,7 @@ def test_fid_features_are_pytorch_fid_s_on_our_file(inception_folder, faces, no_
     state = weights.load(inception_folder / weights.INCEPTION)
     assert torch.equal(network.blocks[0][0].conv.weight, state["Conv2d_1a_3x3.conv.weight"])
     paths = [person[0] for person in faces[:2]]
-    features = offline.inception_features(network, paths, 50, CPU)
+    features = offline.inception_features(network, paths, CPU)
     assert features.shape == (2, offline.FID_DIMENSIONS)
     network.eval()
     with torch.inference_mode():

@@ -1,59 +1,15 @@
 """The whole pipeline on params/tiny.yaml, with git and DVC as a user has them, in fresh clones."""
 
 import json
-import os
-import re
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
+from running import clone, ran, stages_run
 
-ROOT = Path(__file__).parent.parent
 METRICS = {"psnr", "ssim", "lpips", "fid", "st_lpips", "identity", "frechet_vgg16"}
-
-
-def ran(command: list[str], folder: Path, status: int = 0) -> str:
-    """Run a command and return what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    identity = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    # What a user's shell does not have: pytest's own path, and DVC's marks where the tests run under it.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("DVC_")}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment | identity | {"PATH": path, "DVC_NO_ANALYTICS": "1"})
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def clone(folder: Path) -> Path:
-    """The project's files as a fresh clone would have them, with the tiny parameters committed."""
-    files = ran(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).split("\0")
-    for name in filter(None, files):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    shutil.copy(folder / "params/tiny.yaml", folder / "params.yaml")
-    ran(["git", "init", "-q"], folder)
-    ran(["git", "add", "-A"], folder)
-    ran(["git", "commit", "-q", "-m", "tiny"], folder)
-    return folder
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", output)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A clone in which `dvc repro` has run, its results committed."""
-    folder = clone(tmp_path_factory.mktemp("first"))
-    ran(["dvc", "repro"], folder)
-    ran(["git", "add", "-A"], folder)
-    ran(["git", "commit", "-q", "-m", "results"], folder)
-    return folder
 
 
 def test_every_output_is_there(project):
@@ -83,7 +39,7 @@ def test_a_second_repro_runs_nothing(project):
 
 
 def test_two_clones_have_the_same_lock(project, tmp_path):
-    other = clone(tmp_path)
+    other = clone(tmp_path / "other")
     ran(["dvc", "repro"], other)
     assert (other / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
 

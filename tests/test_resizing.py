@@ -69,5 +69,5 @@ def test_folders(tmp_path):
     labels.write(raw / "masks" / "a.png", np.zeros((4, 4), np.uint8))
     (raw / "images" / "b.png").write_bytes(b"damaged")
     with pytest.raises(InputError) as caught:
-        resizing.resize_labelled_folder(raw, hr, 16, 2)
+        resizing.resize_labelled_folder(raw, tmp_path / "again", 16, 2)
     assert "masks/a.png" in str(caught.value) and "images/b.png" in str(caught.value)

@@ -1,14 +1,18 @@
 """A training step changes the weights as two plain updates would, and is the same each time."""
 
 import copy
+from itertools import chain
 from pathlib import Path
 
 import plain
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from psfr import params
 from psfr.datasets import ShuffledVariants
+from psfr.errors import InputError
 from psfr.networks.vgg import VggFeatures
 from psfr.training import gan
 
@@ -98,9 +102,26 @@ def test_losses_without_weight_change_nothing():
 
 
 def test_the_order_belongs_to_seed_and_epoch():
-    first, second = ShuffledVariants(20, 1), ShuffledVariants(20, 1)
+    first, second = ShuffledVariants(20, 4, seed=1), ShuffledVariants(20, 4, seed=1)
     assert list(first) == list(second)
     second.epoch = 1
-    assert [epoch for _, epoch in second] == [1] * 20
-    assert [index for index, _ in first] != [index for index, _ in second]
-    assert sorted(index for index, _ in second) == list(range(20))
+    pairs = list(chain(*second))
+    assert [epoch for _, epoch in pairs] == [1] * 20
+    assert [index for index, _ in chain(*first)] != [index for index, _ in pairs]
+    assert sorted(index for index, _ in pairs) == list(range(20))
+
+
+@given(length=st.integers(1, 50), share=st.integers(1, 5), processes=st.integers(1, 4), start=st.integers(0, 5))
+def test_processes_share_each_batch_and_leave_nothing_out(length, share, processes, start):
+    whole = ShuffledVariants(length, share * processes, seed=1)
+    if whole.batch_size % processes:
+        with pytest.raises(InputError, match="cannot share batches"):
+            ShuffledVariants(length, share * processes, seed=1, processes=processes)
+        return
+    parts = [ShuffledVariants(length, share * processes, seed=1, rank=rank, processes=processes) for rank in range(processes)]
+    for order in [whole, *parts]:
+        order.start = start
+    batches = list(whole)
+    assert len(batches) == max(0, len(whole) - start)
+    assert [sum(shares, []) for shares in zip(*parts, strict=True)] == batches
+    assert len(set(chain(*batches))) == len(list(chain(*batches))), "no image twice"

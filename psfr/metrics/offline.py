@@ -2,7 +2,8 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def inception(folder: Path, device: torch.device) -> nn.Module:
         return InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FID_DIMENSIONS]]).to(device)
 
 
-def inception_features(network: nn.Module, paths: list[Path], batch_size: int, device: torch.device) -> np.ndarray:
-    """Features of image files, float64 (images, 2048)."""
-    return get_activations(paths, network, min(batch_size, len(paths)), FID_DIMENSIONS, device, num_workers=0)
+def inception_features(network: nn.Module, paths: list[Path], device: torch.device) -> np.ndarray:
+    """Features of a batch of image files, float64 (images, 2048)."""
+    with redirect_stderr(StringIO()):  # its own progress bar would count one batch
+        return get_activations(paths, network, len(paths), FID_DIMENSIONS, device, num_workers=0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from psfr import datasets, images, parallel, weights
+from psfr import datasets, distributed, images, parallel, weights
 from psfr.metrics import bootstrap, fidelity, frechet, identity, st_lpips
 from psfr.metrics.testset import TRUE, FacesUnderTest
 
@@ -51,7 +51,7 @@ class Measured:
 
 
 def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torch.device, workers: int | None) -> Measured:
-    """Compute every metric whose weights are in `folder`, for every version of the test images.
+    """Compute every metric whose weights are in `folder`, for every version of the test images; the first process gets them all.
 
     Raises:
         InputError: an image cannot be read, or weights are damaged, or those of ST-LPIPS or of the faces' identity are missing.
@@ -71,24 +71,27 @@ def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torc
     vgg = st_lpips.network(folder, "vgg").to(device)
 
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        parts: dict[tuple[str, str], list[Tensor]] = {}
+        rows: list[dict[tuple[str, str], Tensor]] = []
         for batch in _batches(testset.names, batch_size):
             true = _read(testset, TRUE, batch, device)
-            parts.setdefault((TRUE, "frechet_vgg16"), []).append(st_lpips.deepest_features(vgg, true).cpu())
+            row = {(TRUE, "frechet_vgg16"): st_lpips.deepest_features(vgg, true).cpu()}
             for version in testset.versions:
                 restored = _read(testset, version, batch, device)
-                parts.setdefault((version, "frechet_vgg16"), []).append(st_lpips.deepest_features(vgg, restored).cpu())
-                for metric, function in distance.items():
-                    parts.setdefault((version, metric), []).append(function(restored, true).reshape(-1).cpu())
-        joined = {key: torch.cat(part).double().numpy() for key, part in parts.items()}
+                row[version, "frechet_vgg16"] = st_lpips.deepest_features(vgg, restored).cpu()
+                row |= {(version, metric): function(restored, true).reshape(-1).cpu() for metric, function in distance.items()}
+            rows.append(row)
+        rows = distributed.unshared(rows)
+        joined = {key: torch.cat([row[key] for row in rows]).double().numpy() for key in rows[0]}
 
+    _measure_fid(measured, testset, folder, batch_size, device)
+    if distributed.rank():
+        return measured
     measured.features["frechet_vgg16"] = {version: joined[version, "frechet_vgg16"] for version in (TRUE, *testset.versions)}
     versions = [[testset.path(version, name) for version in (TRUE, *testset.versions)] for name in testset.names]
     persons = np.array(parallel.each(partial(identity.distances, folder=folder), versions, workers, "identity"))
     for index, version in enumerate(testset.versions):
         joined[version, "identity"] = persons[:, index]
         measured.values[version] = {metric: joined[version, metric] for metric in OF_IMAGES if (version, metric) in joined}
-    _measure_fid(measured, testset, folder, batch_size, device)
     if len(testset.names) < 2:
         measured.features.clear()
         measured.reasons |= {metric: ["a distance between sets needs at least two images: raise testset.count"] for metric in OF_SETS}
@@ -102,10 +105,11 @@ def _measure_fid(measured: Measured, testset: FacesUnderTest, folder: Path, batc
     from psfr.metrics import offline
 
     network = offline.inception(folder, device)
-    measured.features["fid"] = {
-        version: offline.inception_features(network, [testset.path(version, name) for name in testset.names], batch_size, device)
-        for version in (TRUE, *testset.versions)
-    }
+    batches = _cut(testset.names, batch_size)
+    for version in (TRUE, *testset.versions):
+        paths = [[testset.path(version, name) for name in batch] for batch in distributed.share(batches)]
+        features = [offline.inception_features(network, batch, device) for batch in tqdm(paths, f"FID features of {version}", unit="batch", disable=distributed.rank() > 0)]
+        measured.features.setdefault("fid", {})[version] = np.concatenate(distributed.unshared(features))
 
 
 def _absent(folder: Path, name: str) -> str | None:
@@ -114,10 +118,15 @@ def _absent(folder: Path, name: str) -> str | None:
     return f"{folder / name} is not there: set weights.source to download, no other weights stand in for it"
 
 
+def _cut(names: list[str], size: int) -> list[list[str]]:
+    return [names[start : start + size] for start in range(0, len(names), size)]
+
+
 def _batches(names: list[str], size: int) -> Iterator[list[str]]:
-    with tqdm(total=len(names), desc="metrics", unit="image") as bar:
-        for start in range(0, len(names), size):
-            batch = names[start : start + size]
+    """This process's share of the batches."""
+    mine = distributed.share(_cut(names, size))
+    with tqdm(total=sum(map(len, mine)), desc="metrics", unit="image", disable=distributed.rank() > 0) as bar:
+        for batch in mine:
             yield batch
             bar.update(len(batch))
 

@@ -3,13 +3,38 @@
 import math
 from typing import Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from psfr.networks.blocks import REGIONS, SLOPE, Derived, doubled_kernel, padded
 
 Scale = Literal["keep", "halve", "double"]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm; where processes share a batch, training takes the statistics of the whole of it. `nn.SyncBatchNorm` has no CPU form."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and distributed.is_initialized()):
+            return super().forward(x)
+        exact = x.float()
+        mean = self._over_all(exact.mean((0, 2, 3)))
+        centred = exact - mean[:, None, None]
+        variance = self._over_all(centred.square().mean((0, 2, 3)))
+        pixels = x.numel() // x.shape[1] * distributed.get_world_size()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * pixels / (pixels - 1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    @staticmethod
+    def _over_all(value: Tensor) -> Tensor:
+        return all_reduce(value) / distributed.get_world_size()
 
 
 class ConvLayer(Derived):
@@ -23,7 +48,7 @@ class ConvLayer(Derived):
         self.scale = scale
         self.activation = activation
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2 if scale == "halve" else 1, bias=not norm)
-        self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
+        self.norm = BatchNorm2d(out_channels) if norm else nn.Identity()
 
     def derived(self) -> tuple[Tensor, Tensor | None]:
         kernel, bias, norm = self.conv.weight, self.conv.bias, self.norm

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from psfr import images, labels
-from psfr.datasets import ShuffledVariants, loader, to_tensor, to_unit
+from psfr import distributed, images, labels
+from psfr.datasets import loader, to_tensor, to_unit
 from psfr.degradation import degraded_copy
 from psfr.devices import autocast, device, precision, workers
 from psfr.errors import InputError, raise_together
@@ -21,6 +20,9 @@ from psfr.networks.blocks import kernels
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import Fpn, Params
 from psfr.seeds import generator, seed_of
+from psfr.training import course
+from psfr.training.course import Course
+from psfr.training.snapshots import Snapshots
 
 
 class LabelledFaces(Dataset):
@@ -88,42 +90,52 @@ def _share_degraded(fpn: Fpn, epoch: int) -> float:
     return fpn.degraded * min(1, 2 * epoch / fpn.epochs)
 
 
-def train(folder: Path, names: list[str], params: Params) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
-    """Train a network on labelled faces: cross entropy of the map, and L1 of the restored image.
+def _weight_in_batch(balance: Tensor, regions: Tensor) -> Tensor | float:
+    """What the cross entropy of this process's part counts in the mean over the processes, so that it is that of the whole batch."""
+    if distributed.count() == 1:
+        return 1.0
+    own = balance[regions].sum()
+    mean = own.clone()
+    distributed.mean_([mean])
+    return own / mean
+
+
+def train(folder: Path, names: list[str], params: Params, kept: Snapshots) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
+    """Train a network on labelled faces, from the newest snapshot if there is one: cross entropy of the map, and L1 of the restored image.
 
     Returns:
         The network in evaluation mode, and each epoch's mean losses: epoch, cross_entropy, l1.
+
+    Raises:
+        InputError, KeyboardInterrupt: as `course.run`.
     """
     torch.manual_seed(seed_of(params.seed, "fpn"))
     where = device(params.compute)
     network = FaceParsingNetwork(**sizes(params)).to(where)
     faces = LabelledFaces(folder, names, params, partial(_share_degraded, params.fpn), mirrored=True)
     balance = label_weights(folder, names, params.fpn.balance).to(where)
-    order = ShuffledVariants(len(faces), params.seed)
-    batches = loader(faces, params.fpn.batch_size, order, workers(params.compute), drop_last=True)
     optimizer = torch.optim.Adam(network.parameters(), params.fpn.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=params.fpn.epochs * len(batches) + 1)
-    history = []
-    with tqdm(total=params.fpn.epochs * len(batches), desc="fpn", unit="step") as progress:
-        for epoch in range(params.fpn.epochs):
-            order.epoch = epoch
-            sums = torch.zeros(2, device=where)
-            for low, high, regions in batches:
-                low, high, regions = to_unit(low.to(where)), to_unit(high.to(where)), regions.to(where).long()
-                optimizer.zero_grad(set_to_none=True)
-                with kernels(network, precision(params.compute, where)):
-                    with autocast(params.compute, where):
-                        logits, restored = network(low)
-                    cross_entropy, l1 = F.cross_entropy(logits.float(), regions, balance), F.l1_loss(restored.float(), high)
-                    (cross_entropy + params.fpn.lambda_image * l1).backward()
-                optimizer.step()
-                schedule.step()
-                sums += torch.stack([cross_entropy.detach(), l1.detach()])
-                progress.update()
-            means = (sums / len(batches)).tolist()
-            history.append({"epoch": epoch + 1, "cross_entropy": means[0], "l1": means[1]})
-            progress.set_postfix(cross_entropy=f"{means[0]:.3f}", l1=f"{means[1]:.3f}")
-    return network.eval(), history
+    steps = params.fpn.epochs * (len(faces) // params.fpn.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=steps + 1)
+
+    def step(batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        low, high, regions = (tensor.to(where, non_blocking=True) for tensor in batch)
+        low, high, regions = to_unit(low), to_unit(high), regions.long()
+        optimizer.zero_grad(set_to_none=True)
+        with kernels(network, precision(params.compute, where)):
+            with autocast(params.compute, where):
+                logits, restored = network(low)
+            cross_entropy, l1 = F.cross_entropy(logits.float(), regions, balance), F.l1_loss(restored.float(), high)
+            cross_entropy = cross_entropy * _weight_in_batch(balance, regions)
+            (cross_entropy + params.fpn.lambda_image * l1).backward()
+        distributed.mean_(parameter.grad for parameter in network.parameters())
+        optimizer.step()
+        schedule.step()
+        return {"cross_entropy": cross_entropy.detach(), "l1": l1.detach()}
+
+    state = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    history = course.run(Course("fpn", faces, names, params.fpn.batch_size, params.fpn.epochs, state, step), params, kept)
+    return network.eval(), [{"epoch": epoch, **means} for epoch, means in enumerate(history, 1)]
 
 
 @torch.inference_mode()
@@ -133,9 +145,10 @@ def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params
     faces = LabelledFaces(folder, names, params, lambda epoch: float(degraded), mirrored=False)
     # Epochs count from 0: the degradation of epoch -1 is one that training never saw.
     keys = [(index, -1) for index in range(len(names))]
+    batches = [keys[start : start + params.fpn.batch_size] for start in range(0, len(keys), params.fpn.batch_size)]
     matrix = np.zeros((labels.COUNT, labels.COUNT), np.int64)
-    for low, _, regions in loader(faces, params.fpn.batch_size, keys, workers(params.compute), drop_last=False):
+    for low, _, regions in loader(faces, distributed.share(batches), workers(params.compute)):
         with autocast(params.compute, where):
             logits, _ = network(to_unit(low.to(where)))
         matrix += confusion(logits.argmax(1).cpu().numpy(), regions.numpy())
-    return matrix
+    return sum(distributed.gathered(matrix))

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from psfr import losses
-from psfr.datasets import ShuffledVariants, loader, to_unit
-from psfr.devices import device, precision, workers
+from psfr import distributed, losses
+from psfr.datasets import Quartets, to_unit
+from psfr.devices import device, precision
 from psfr.networks.blocks import kernels, power_iteration
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.generator import Generator
 from psfr.networks.vgg import VggFeatures
 from psfr.params import Params
 from psfr.seeds import seed_of
+from psfr.training import course
+from psfr.training.course import Course
+from psfr.training.snapshots import Snapshots
 
 BETAS = (0.5, 0.999)
 
@@ -57,6 +59,8 @@ def build(params: Params, vgg: VggFeatures) -> Gan:
 
 def train_step(gan: Gan, batch: Batch, precision: torch.dtype) -> dict[str, Tensor]:
     """One update of the generator and one of the discriminator, each with the other as it was before the step, as in the published training.
+
+    Where processes share the batch, each calls this with its part, and the gradients are the mean over the processes: that of the whole batch.
 
     The losses see the restored image as a leaf: each group hands over its gradient of the image and lets its graph go before the next one
     builds its own. One pass of the discriminator over the restored image serves both updates: the generator's takes from it the gradient
@@ -104,9 +108,11 @@ def train_step(gan: Gan, batch: Batch, precision: torch.dtype) -> dict[str, Tens
             terms |= {"disc": terms["disc"] + disc_fake, "score_real": losses.mean_score(real), "score_fake": losses.mean_score(fake)}
             terms = {name: term.detach() for name, term in terms.items()}
             del real, fake, disc_fake
+        distributed.mean_(parameter.grad for parameter in gan.discriminator.parameters())
         gan.optimizer_d.step()
 
         restored.backward(gradient.to(restored.dtype))
+    distributed.mean_(parameter.grad for parameter in gan.generator.parameters())
     gan.optimizer_g.step()
     return terms
 
@@ -117,19 +123,17 @@ def on_device(batch: Batch, where: torch.device) -> Batch:
     return to_unit(high), to_unit(low), high_labels.long(), low_labels.long()
 
 
-def train(params: Params, gan: Gan, dataset, after_epoch: Callable[[int, dict[str, float]], None]) -> None:
-    """Train for `params.epochs` epochs; after each, `after_epoch` gets its number (from 1) and the means of what the steps returned."""
+def train(params: Params, gan: Gan, dataset: Quartets, kept: Snapshots, after_epoch: Callable[[int, dict[str, float]], None]) -> None:
+    """Train for `params.epochs` epochs, from the newest snapshot if there is one; `after_epoch` as in `Course`.
+
+    Raises:
+        InputError, KeyboardInterrupt: as `course.run`.
+    """
     where = device(params.compute)
-    order = ShuffledVariants(len(dataset), params.seed)
-    batches = loader(dataset, params.batch_size, order, workers(params.compute), drop_last=len(dataset) >= params.batch_size)
-    with tqdm(total=params.epochs * len(batches), desc="train", unit="step") as progress:
-        for epoch in range(1, params.epochs + 1):
-            order.epoch = epoch - 1
-            sums: dict[str, Tensor] = {}
-            for batch in batches:
-                terms = train_step(gan, on_device(batch, where), precision(params.compute, where))
-                sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
-                progress.update()
-            means = {name: (total / len(batches)).item() for name, total in sums.items()}
-            progress.set_postfix({name: f"{mean:.3g}" for name, mean in means.items()})
-            after_epoch(epoch, means)
+    mixed = precision(params.compute, where)
+    state = {"generator": gan.generator, "discriminator": gan.discriminator, "optimizer_g": gan.optimizer_g, "optimizer_d": gan.optimizer_d}
+
+    def step(batch: Batch) -> dict[str, Tensor]:
+        return train_step(gan, on_device(batch, where), mixed)
+
+    course.run(Course("train", dataset, dataset.names, params.batch_size, params.epochs, state, step, after_epoch), params, kept)

@@ -1,0 +1,70 @@
+"""What tests/test_distributed.py lets several processes do: each function is a stage's `main`, and the first process writes result.pt."""
+
+import sys
+
+import numpy as np
+import torch
+
+from psfr import distributed, labels, params
+from psfr.networks.fpn import FaceParsingNetwork
+from psfr.networks.vgg import VggFeatures
+from psfr.training import gan
+
+STEPS = 20
+BATCH = 4
+
+
+def faces(size: int, count: int = BATCH) -> gan.Batch:
+    """A batch for all processes together."""
+    rng = np.random.default_rng(0)
+    images = [torch.from_numpy(rng.random((count, 3, size, size), np.float32)) * 2 - 1 for _ in range(2)]
+    regions = torch.from_numpy(rng.integers(0, 6, (count, size // 8, size // 8))).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return images[0], images[1], regions, regions.flip(2)
+
+
+def mine(batch: gan.Batch) -> gan.Batch:
+    return tuple(tensor.chunk(distributed.count())[distributed.rank()] for tensor in batch)
+
+
+def write(result: object) -> None:
+    if distributed.rank() == 0:
+        torch.save(result, "result.pt")
+
+
+def gan_steps() -> None:
+    values = params.read()
+    torch.manual_seed(0)
+    state = gan.build(values, VggFeatures("vgg16", 64, 1.0))
+    batch = mine(faces(values.image_size))
+    gradients, losses = None, []
+    for _ in range(STEPS):
+        terms = gan.train_step(state, batch, torch.float32)
+        gradients = gradients or [parameter.grad.clone() for network in (state.generator, state.discriminator) for parameter in network.parameters()]
+        means = torch.stack(list(terms.values()))
+        distributed.mean_([means])
+        losses.append(dict(zip(terms, means.tolist(), strict=True)))
+    write({"gradients": gradients, "losses": losses})
+
+
+def fpn_gradients() -> None:
+    from psfr.training import fpn
+
+    values = params.read()
+    torch.manual_seed(0)
+    network = FaceParsingNetwork(**fpn.sizes(values))
+    high, low, regions, _ = mine(faces(values.image_size))
+    balance = torch.linspace(0.1, 2, labels.COUNT)
+    logits, restored = network(low)
+    loss = torch.nn.functional.cross_entropy(logits, regions, balance) * fpn._weight_in_batch(balance, regions) + (restored - high).abs().mean()
+    loss.backward()
+    distributed.mean_(parameter.grad for parameter in network.parameters())
+    write({"gradients": [parameter.grad for parameter in network.parameters()], "buffers": dict(network.named_buffers())})
+
+
+def collecting() -> None:
+    items = list(range(11))
+    write([distributed.unshared([item**2 for item in distributed.share(items)]), distributed.gathered(distributed.rank()), distributed.of_first(distributed.rank())])
+
+
+if __name__ == "__main__":
+    distributed.run({"gan_steps": gan_steps, "fpn_gradients": fpn_gradients, "collecting": collecting}[sys.argv[1]])

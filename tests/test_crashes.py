@@ -1,0 +1,88 @@
+"""What is killed at any moment and started again ends with the same bytes.
+
+python -m pytest -m slow tests/test_crashes.py     # 50 kills over all stages
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from running import changed, kill, ran, started
+
+OUTCOMES = ("dvc.lock", "models/fpn.safetensors", "models/psfrgan", "metrics", "data/testset")
+
+
+def outcome(project: Path) -> dict[str, bytes]:
+    """The bytes of all that a run leaves."""
+    files = [file for name in OUTCOMES for file in ([project / name] if (project / name).is_file() else sorted((project / name).rglob("*")))]
+    return {str(file.relative_to(project)): file.read_bytes() for file in files if file.is_file()}
+
+
+def leftovers(project: Path) -> list[str]:
+    """What is unfinished, but the state of finished trainings."""
+    return [str(path.relative_to(project)) for path in project.rglob(".*.partial") if ".dvc" not in path.parts]
+
+
+def repeated(project: Path, log: Path, moments) -> list[str]:
+    """Start `dvc repro` and kill it after a moment, once for each of the moments; then let it end. Returns what each start printed.
+
+    A moment is seconds, or a pattern of a file that must appear.
+    """
+    said = []
+    for moment in [*moments, None]:
+        process = started(["dvc", "repro"], project, log)
+        began = time.monotonic()
+        while process.poll() is None:
+            if isinstance(moment, str):
+                over = any(project.glob(moment))
+            else:
+                over = moment is not None and time.monotonic() - began > moment
+            if over:
+                kill(process)
+            time.sleep(0.002)
+        said.append(log.read_text())
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said[-1]
+    assert process.returncode == 0
+    return said
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(project, tmp_path):
+    changed(project, epochs=6, checkpoint_seconds=0)
+    other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+    ran(["dvc", "repro"], project)
+    state = "models/.train.unfinished/*/"
+    said = repeated(other, tmp_path / "log", [state + "step_00000002*", state + ".step*.partial", state + "step_00000007*", state + "epoch_005.png"])
+    assert sum("train: goes on after step" in text for text in said) >= 3
+    assert outcome(other) == outcome(project)
+    assert leftovers(other) == []
+
+
+@pytest.mark.slow
+def test_fifty_kills_over_all_stages(project, tmp_path):
+    """Figures of docs/reliability.md; takes a quarter of an hour."""
+    changed(project, epochs=6, checkpoint_seconds=0)
+    other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+    ran(["dvc", "repro"], project)
+    rng = random.Random(5)
+    kills, stages = 0, {}
+    while kills < 50:
+        for path in ("data", "models", "metrics", ".dvc/cache", ".dvc/tmp", "dvc.lock"):
+            shutil.rmtree(other / path, ignore_errors=True)
+        ran(["git", "checkout", "--force", "."], other)
+        changed(other, epochs=6, checkpoint_seconds=0)
+        (other / "dvc.lock").unlink()
+        said = repeated(other, tmp_path / "log", [rng.uniform(0.5, 12) for _ in range(60)])
+        kills += len(said) - 1
+        for text in said[:-1]:
+            stage = (re.findall(r"Running stage '([^']+)'", text) or ["before any"])[-1]
+            stages[stage] = stages.get(stage, 0) + 1
+        assert outcome(other) == outcome(project)
+        assert leftovers(other) == []
+    print(f"{kills} kills: {stages}")
