@@ -121,7 +121,7 @@ def _wanted(compute: Compute) -> int:
 
 def _launch(main: Callable[[], None], processes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.start_processes(_worker, (main, processes, Path(folder)), processes, join=False, start_method="spawn")
+        context = multiprocessing.start_processes(_worker, (main, processes, Path(folder), multiprocessing.get_start_method()), processes, join=False, start_method="spawn")
         # The first process keeps the training's state and then ends; this one waits for it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: context.processes[0].terminate())
@@ -131,19 +131,25 @@ def _launch(main: Callable[[], None], processes: int) -> None:
         except ProcessExitedException as error:
             said = Path(folder, str(error.error_index))
             if said.is_file():
-                print(said.read_text(encoding="utf-8"), file=sys.stderr)
-                sys.exit(error.exit_code)
+                sys.exit(said.read_text(encoding="utf-8") or error.exit_code)
+            print(file=sys.stderr)  # it may have died within a progress bar
             ended = error.signal_name or f"exit status {error.exit_code}"
             raise InputError(f"process {error.error_index + 1} of {processes} was ended by {ended}: run again, it goes on from what is kept") from None
 
 
-def _worker(place: int, main: Callable[[], None], processes: int, folder: Path) -> None:
+def _worker(place: int, main: Callable[[], None], processes: int, folder: Path, start_method: str) -> None:
     """One of the processes that `_launch` starts; what it has to say when it ends early goes to a file of the folder."""
     os.environ |= {"RANK": str(place), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(place), "LOCAL_WORLD_SIZE": str(processes)}
-    launcher = os.getppid()
+    multiprocessing.set_start_method(start_method, force=True)  # of the loader's workers: the usual one again
+    own, launcher = os.getpid(), os.getppid()
+
+    def interrupted(*_) -> None:
+        # Ctrl-C reaches all, the loader's workers too: it is the first one's to answer, the others take part in its last step.
+        if os.getpid() == own and os.getppid() != launcher:
+            sys.exit("error: its launcher has ended")
+
     if place:
-        # Ctrl-C reaches all: it is the first one's to answer, the others take part in its last step.
-        signal.signal(signal.SIGINT, lambda *_: None if os.getppid() == launcher else sys.exit(1))
+        signal.signal(signal.SIGINT, interrupted)
 
     def work() -> None:
         _join((folder / "meeting").as_uri())
@@ -155,7 +161,8 @@ def _worker(place: int, main: Callable[[], None], processes: int, folder: Path) 
     except SystemExit as end:
         message, status = (end.code, 1) if isinstance(end.code, str) else ("", end.code)
         (folder / str(place)).write_text(message, encoding="utf-8")
-        sys.exit(status)
+        sys.stderr.flush()
+        os._exit(status)  # threads that still wait for the neighbours would end it with an error of their own
 
 
 def _join(meeting: str) -> None:

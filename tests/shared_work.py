@@ -34,7 +34,7 @@ def write(result: object) -> None:
 def gan_steps() -> None:
     values = params.read()
     torch.manual_seed(0)
-    state = gan.build(values, VggFeatures("vgg16", 64, 1.0))
+    state = gan.build(values, VggFeatures("vgg16", 64, 3e3))
     batch = mine(faces(values.image_size))
     gradients, losses = None, []
     for _ in range(STEPS):

@@ -5,13 +5,26 @@ from typing import Literal
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from psfr.networks.blocks import REGIONS, SLOPE, Derived, doubled_kernel, padded
 
 Scale = Literal["keep", "halve", "double"]
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over the processes; the gradient of the sum of their losses."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return SumOverProcesses.apply(gradient)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -34,7 +47,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     @staticmethod
     def _over_all(value: Tensor) -> Tensor:
-        return all_reduce(value) / distributed.get_world_size()
+        return SumOverProcesses.apply(value) / distributed.get_world_size()
 
 
 class ConvLayer(Derived):
