@@ -13,7 +13,9 @@ from psfr.errors import InputError
 
 PUBLISHED_SIZE = 512  # of the images that the authors' networks were trained on
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Channels = Annotated[int, Field(ge=1, le=2**13)]
+Few = Annotated[int, Field(ge=1, le=8)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -55,7 +57,7 @@ class ImageSet(Group):
 
     source: Literal["sample", "folder", "rclone"]
     count: Count | None  # sample: portraits to draw; folder and rclone: images to choose with the seed, null for all
-    skip: Annotated[int, Field(ge=0)]  # so many are passed over first: sets that share a folder take different parts of it
+    skip: Annotated[int, Field(ge=0, le=10**9)]  # so many are passed over first: sets that share a folder take different parts of it
     images: str | None  # folder: its path; rclone: the remote's
 
     @model_validator(mode="after")
@@ -98,11 +100,11 @@ class Fpn(Group):
     """Face parsing network, and how it is trained when its source is train."""
 
     source: Literal["train", "published"]
-    base_channels: Count
-    min_channels: Count
-    max_channels: Count
+    base_channels: Channels
+    min_channels: Channels
+    max_channels: Channels
     min_feature_size: PowerOfTwo
-    body_blocks: Count
+    body_blocks: Annotated[int, Field(ge=1, le=64)]
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two
     learning_rate: Rate
@@ -115,14 +117,14 @@ class Fpn(Group):
 class Generator(Group):
     constant_size: PowerOfTwo
     constant_scale: Weight  # of the constant's random start; 1 in the published code
-    min_channels: Count
-    max_channels: Count
+    min_channels: Channels
+    max_channels: Channels
 
 
 class Discriminator(Group):
-    scales: Count
-    layers: Count
-    base_channels: Count
+    scales: Few
+    layers: Few
+    base_channels: Channels
 
 
 class Perceptual(Group):

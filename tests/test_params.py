@@ -114,7 +114,7 @@ def test_missing_file(tmp_path):
         ({"celebamask.source": "folder", "celebamask.images": "faces"}, "celebamask: .*needs masks"),
         ({"generator.constant_size": 256}, "generator.constant_size 256 is over image_size"),
         ({"fpn.min_channels": 4096}, "fpn.min_channels 4096 is over"),
-        ({"discriminator.scales": 9}, "need images of at least"),
+        ({"discriminator.scales": 8}, "need images of at least"),
         ({"models": {"degraded": "x"}}, "models.degraded"),
         ({"lambda_ss": 0, "lambda_pix": 0, "lambda_fm": 0, "lambda_gen": 0}, "all 0"),
     ],
