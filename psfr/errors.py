@@ -1,6 +1,7 @@
 """What the user can mend is said in one line; everything else keeps its traceback."""
 
 import os
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable
@@ -18,17 +19,21 @@ _REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxset, _REPR.maxdict = 2, 
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
 
 
+# User and password of an address, and what stands behind a name of that kind, in a query or in an rclone remote.
+_SECRETS = re.compile(r"(?<=://)[^\s/@]*@|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=pass=)|(?<=password=)|(?<=signature=)|(?<=sig=))[^\s&,:'\"]+")
+
+
 def quoted(value: object) -> str:
-    """A value from outside for a message: its `repr`, shortened where it is long, wide or deep."""
+    """A value from outside for a message: its `repr`, shortened where it is long, wide or deep, secrets masked."""
     try:
-        return _REPR.repr(value)
+        return _SECRETS.sub("***", _REPR.repr(value))
     except ValueError:  # Python prints no integer of more than 4,300 digits
         return "a number of thousands of digits"
 
 
 def shortened(text: object, length: int = 200) -> str:
-    """A text from outside (a library's error, a key) for a message: one line without control characters, cut at `length`."""
-    line = " ".join(str(text)[: 4 * length].split())
+    """A text from outside (a library's error, a key) for a message: one line without control characters, cut at `length`, secrets masked."""
+    line = " ".join(_SECRETS.sub("***", str(text)[: 4 * length]).split())
     line = "".join(character if character.isprintable() else "?" for character in line)
     return line if len(line) <= length else line[:length] + "..."
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FOLDER = Path("data/weights")
 FOLDERS = ("perceptual", "published", "metrics")
 
+MOST_BYTES = 2**31  # four times the largest file: a host that sends on for ever fills no disk
 SECONDS = 30  # without an answer, a host is given up
 CHUNK = 2**20
 
@@ -119,7 +120,7 @@ def _get(weight: Weight, mirror: str | None, target: Path) -> None:
         except FileNotFoundError:
             raise InputError(f"{target}: no file {address}, {_mend(weight, mirror)}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise InputError(f"{target}: cannot be had from {address} ({error}), {_mend(weight, mirror)}") from None
+            raise InputError(f"{target}: cannot be had from {address} ({shortened(error)}), {_mend(weight, mirror)}") from None
         if fault := _fault(temporary, weight):
             raise InputError(f"{target}: the file of {address} {fault}, {_mend(weight, mirror)}")
 
@@ -145,6 +146,8 @@ def _download(address: str, target: Path) -> None:
         length = answer.headers.get("Content-Length")
         with tqdm(total=length and int(length), unit="B", unit_scale=True, desc=target.name.removeprefix(".").removesuffix(".partial")) as bar:
             while chunk := answer.read(CHUNK):
+                if bar.n > MOST_BYTES:
+                    raise OSError(f"more than {MOST_BYTES} bytes")
                 file.write(chunk)
                 bar.update(len(chunk))
             if length and bar.n != int(length):
