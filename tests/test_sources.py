@@ -346,9 +346,9 @@ def test_what_rclone_says_of_secrets_is_masked(tmp_path, own, rclone_saying):
     assert "SECRET" not in str(caught.value) and "***" in str(caught.value) and str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("place", ["--password-command=touch harm", "-vv"])
+@pytest.mark.parametrize("place", ["--log-file=harm", "-vv"])
 def test_a_remote_is_no_option_of_rclone(tmp_path, own, place, monkeypatch):
-    """It is one argument, whatever it begins with: an option could name a command to run."""
+    """It is one argument, whatever it begins with: an option could name a file to write, or a command to run."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="rclone lsf"):
         sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own, images=place)))
