@@ -202,9 +202,9 @@ def load(path: Path | str) -> "dict[str, torch.Tensor]":
             return load_file(path, device="cpu")
         pickles.look_through(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged files
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened: others come of places that it names wrongly
+            raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{path}: not a readable file of weights ({shortened(reason[0], 120)}): {_advice(path)}") from None
     if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) and _is_plain(value) for name, value in state.items()):

@@ -263,6 +263,15 @@ def test_the_format_before_pytorch_1_6_and_tied_weights_are_read(tmp_path):
         assert all(torch.equal(value, state[key]) for key, value in weights.load(tmp_path / name).items())
 
 
+def test_a_zip_that_begins_before_the_file_is_one_line(tmp_path):
+    """The place of its directory, in the last bytes, is said to be farther on."""
+    content = bytearray(zipped(pickle.dumps({}, 2)))
+    content[-6:-2] = (10 * len(content)).to_bytes(4, "little")
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(InputError, match="not a readable file of weights"):
+        weights.load(tmp_path / "net.pth")
+
+
 def test_a_pipe_is_no_file_of_weights(tmp_path):
     os.mkfifo(tmp_path / "net.pth")
     with pytest.raises(InputError, match="no such file of weights"):
