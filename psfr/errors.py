@@ -20,11 +20,13 @@ _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
 
 
 # User and password of an address, and what stands behind a name of that kind, in a query or in an rclone remote.
-_SECRETS = re.compile(r"(?<=://)[^\s/@]*@|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=pass=)|(?<=password=)|(?<=signature=)|(?<=sig=))[^\s&,:'\"]+")
+_SECRETS = re.compile(r"(?<=://)[^\s/@]*@|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=pass=)|(?<=password=)|(?<=signature=)|(?<=sig=))['\"]?[^\s&,:'\"]+['\"]?")
 
 
 def quoted(value: object) -> str:
     """A value from outside for a message: its `repr`, shortened where it is long, wide or deep, secrets masked."""
+    if isinstance(value, str):
+        value = _SECRETS.sub("***", value[:10_000])  # before it is shortened: the name of a secret may be what is left out
     try:
         return _SECRETS.sub("***", _REPR.repr(value))
     except ValueError:  # Python prints no integer of more than 4,300 digits

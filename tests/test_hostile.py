@@ -55,7 +55,7 @@ def outcomes(sandbox: Path, listed: list[tuple[int, str, str]]) -> dict[int, str
     found: dict[int, str] = {}
     while rest := [each for each in listed if each[0] not in found]:
         (sandbox / "list.json").write_text(json.dumps(rest))
-        command = [sys.executable, str(REPOSITORY / "tests/hostile.py"), "list.json", "out"]
+        command = [sys.executable, str(REPOSITORY / "tests/read_hostile.py"), "list.json", "out"]
         done = subprocess.run(command, cwd=sandbox, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
         before = len(found)
         for line in done.stdout.splitlines():

@@ -150,6 +150,14 @@ def test_interrupted_download_leaves_nothing(tmp_path, served):
     assert files(tmp_path / "out") == []
 
 
+def test_a_host_that_sends_too_much_fills_no_disk(tmp_path, served, monkeypatch):
+    monkeypatch.setattr(weights, "MOST_BYTES", 100)
+    monkeypatch.setattr(weights, "CHUNK", 64)
+    with pytest.raises(InputError, match=r"plain\.pth: cannot be had from .*more than 100 bytes"):
+        weights.fetch("download", served[0], tmp_path / "out")
+    assert files(tmp_path / "out") == []
+
+
 def test_address_without_the_file(tmp_path, served):
     with pytest.raises(InputError, match=r"cannot be had from http://127\.0\.0\.1:\d+/nowhere/plain\.pth \(HTTP Error 404"):
         weights.fetch("download", served[0] + "/nowhere", tmp_path / "out")
