@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from psfr.errors import InputError, run
+from psfr.errors import InputError, quoted, run, shortened
 from psfr.files import replacing
 
 # Imported by name when one is published: a stage that uses one network does not depend on the others' modules.
@@ -39,6 +39,10 @@ _PUBLISHED = {
 }  # fmt: skip
 _SPECTRAL = [(r"\.weight$", ".weight_orig"), (r"\.([uv])$", r".weight_\1")]
 
+# Least and most of a network's sizes: pixels a side and channels, unless they are named here.
+_BOUNDS = (1, 2**13)
+_BOUNDS_OF = {"body_blocks": (1, 64), "scales": (1, 8), "layers": (1, 8), "labels": (19, 19), "input_channels": (22, 22)}
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -54,14 +58,13 @@ def from_published(kind: str, state_dict: dict[str, Tensor], **sizes: int) -> nn
         The network in evaluation mode, float32 on the CPU.
 
     Raises:
-        InputError: keys are missing, unknown, or of other sizes.
+        InputError: keys are missing, unknown, or of other sizes; values are no numbers.
     """
-    network = _built(getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind]), sizes, f"the published {kind}")
+    network_class = getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind])
+    network = _planned(network_class, sizes, f"the published {kind}")
     ours = {_published(kind, name): name for name in network.state_dict()}
-    tensors = {}
-    for name, value in state_dict.items():
-        name, value = name.removeprefix("module."), value.detach().cpu()
-        tensors[ours.get(name, name)] = value.float() if value.is_floating_point() else value
+    names = {name: name.removeprefix("module.") for name in state_dict}
+    tensors = {ours.get(names[name], names[name]): value for name, value in state_dict.items()}
     return _filled(network, tensors, sizes, f"the published {kind}")
 
 
@@ -107,7 +110,7 @@ def load(path: Path, network_class: type[Network]) -> Network:
     found, sizes, tensors = _read(path)
     if found != network_class.__name__:
         raise InputError(f"{path}: holds a {found}, a {network_class.__name__} is needed: name another file")
-    return _filled(_built(network_class, sizes, str(path)), tensors, sizes, str(path))
+    return _filled(_planned(network_class, sizes, str(path)), tensors, sizes, str(path))
 
 
 def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
@@ -118,32 +121,54 @@ def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {})["network"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        return described["class"], described["sizes"], tensors
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a checkpoint of this project ({error}): make it again with `dvc repro`") from None
+        found, sizes = described["class"], described["sizes"]
+        if not (isinstance(found, str) and isinstance(sizes, dict)):
+            raise TypeError("no class and sizes")
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a checkpoint of this project ({shortened(error)}): make it again with `dvc repro`") from None
+    return shortened(found, 40), sizes, tensors
 
 
-def _built(network_class: type[Network], sizes: dict, source: str) -> Network:
+def _planned(network_class: type[Network], sizes: dict, source: str) -> Network:
+    """The network without memory for its weights: sizes from outside may promise any amount."""
     try:
-        return network_class(**{name: int(value) for name, value in sizes.items()})
+        sizes = {name: _size(name, value) for name, value in sizes.items()}
+        with torch.device("meta"):
+            return network_class(**sizes)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{source}: sizes that make no {network_class.__name__} ({error}): take the sizes it was trained with") from None
+        mend = "take the sizes it was trained with"
+        raise InputError(f"{source}: sizes that make no {network_class.__name__} ({shortened(error)}): {mend}") from None
+
+
+def _size(name: str, value: int | str) -> int:
+    size = int(value) if isinstance(value, int | str) else None
+    least, most = _BOUNDS_OF.get(name, _BOUNDS)
+    if size is None or not least <= size <= most:
+        raise ValueError(f"{shortened(name, 40)} is {quoted(value)}, not {least} to {most}")
+    return size
 
 
 def _filled(network: Network, tensors: dict[str, Tensor], sizes: dict, source: str) -> Network:
+    """Give a planned network its weights, as float32 on the CPU, once all of them are known to fit."""
     wanted = network.state_dict()
     problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-    problems += [f"{name} is unknown" for name in tensors.keys() - wanted.keys()]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted.keys() & tensors.keys()
-        if tensors[name].shape != wanted[name].shape
-    ]
+    problems += [f"{shortened(name, 80)} is unknown" for name in tensors.keys() - wanted.keys()]
+    problems += filter(None, (_misfit(name, tensors[name], wanted[name]) for name in wanted.keys() & tensors.keys()))
     if problems:
-        first = "; ".join(sorted(problems)[:3])
-        raise InputError(f"{source}: {len(problems)} of its weights do not fit a {type(network).__name__} of sizes {sizes} ({first}): give the sizes it was trained with")
-    network.load_state_dict(tensors)
+        kind, first = type(network).__name__, "; ".join(sorted(problems)[:3])
+        raise InputError(f"{source}: {len(problems)} of its weights do not fit a {kind} of sizes {quoted(sizes)} ({first}): give the sizes it was trained with")
+    network.to_empty(device="cpu").load_state_dict(tensors)
+    if bad := [name for name, value in network.state_dict().items() if not value.isfinite().all()]:
+        raise InputError(f"{source}: {bad[0]} has values that are no numbers, as {len(bad) - 1} more: train again, or name another")
     return network.eval()
+
+
+def _misfit(name: str, value: Tensor, wanted: Tensor) -> str | None:
+    if value.shape != wanted.shape:
+        return f"{name} is {tuple(value.shape)}, not {tuple(wanted.shape)}"
+    if value.is_floating_point() != wanted.is_floating_point() or value.is_complex():
+        return f"{name} is {value.dtype}, not {wanted.dtype}"
+    return None
 
 
 def _main() -> None:

@@ -5,7 +5,7 @@ lets imgaug draw and apply at once; here drawing and applying are two steps, so 
 and can be done again. The drawn distributions are those of imgaug 0.4.0, which also does the work on the pixels.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from psfr import compat, images, parallel
+from psfr.errors import InputError, shortened
 from psfr.files import replacing
 from psfr.params import Degrade
 from psfr.seeds import generator
@@ -187,5 +188,24 @@ def write_table(rows: list[dict], path: Path) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table of `write_table`: columns name, variant (of the training set's), and the fields of `Degradation`."""
-    return pd.read_csv(path, dtype={"name": str})
+    """The table of `write_table`: columns name, variant (of the training set's), and the fields of `Degradation`.
+
+    Raises:
+        InputError: the table is missing or damaged, or has other columns or values.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such table: make it with `dvc repro`")
+    # A picture may be called NA or null: no name stands for a missing value.
+    texts = {"name": str, "blur": str, "interpolation": str}
+    try:
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={field.name: [""] for field in fields(Degradation)})
+        lacking = {"name", *(field.name for field in fields(Degradation))} - set(table)
+        if lacking:
+            raise ValueError(f"no column {min(lacking)}")
+        if not set(table.gray) <= {0, 1} or not pd.api.types.is_integer_dtype(table.get("variant", pd.Series([0]))):
+            raise ValueError("gray is 0 or 1, variant a whole number")
+    except OSError:
+        raise
+    except Exception as error:  # pandas raises many kinds on what is no table
+        raise InputError(f"{path}: not a readable table of degradations ({shortened(error)}): make it again with `dvc repro`") from None
+    return table

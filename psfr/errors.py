@@ -1,6 +1,8 @@
 """What the user can mend is said in one line; everything else keeps its traceback."""
 
 import os
+import re
+import reprlib
 import signal
 import sys
 import threading
@@ -12,6 +14,32 @@ class InputError(Exception):
 
     The message is one line: what is wrong, where, and the mend.
     """
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxset, _REPR.maxdict = 2, 4, 4, 4, 4
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
+
+
+# User and password of an address, and what stands behind a name of that kind, in a query or in an rclone remote.
+_SECRETS = re.compile(r"(?<=://)[^\s/@]*@|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=pass=)|(?<=password=)|(?<=signature=)|(?<=sig=))['\"]?[^\s&,:'\"]+['\"]?")
+
+
+def quoted(value: object) -> str:
+    """A value from outside for a message: its `repr`, shortened where it is long, wide or deep, secrets masked."""
+    if isinstance(value, str):
+        value = _SECRETS.sub("***", value[:10_000])  # before it is shortened: the name of a secret may be what is left out
+    try:
+        return _SECRETS.sub("***", _REPR.repr(value))
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def shortened(text: object, length: int = 200) -> str:
+    """A text from outside (a library's error, a key) for a message: one line without control characters, cut at `length`, secrets masked."""
+    line = " ".join(_SECRETS.sub("***", str(text)[: 4 * length]).split())
+    line = "".join(character if character.isprintable() else "?" for character in line)
+    return line if len(line) <= length else line[:length] + "..."
 
 
 def raise_together(problems: Iterable[str], mend: str | None = None) -> None:

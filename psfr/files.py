@@ -25,6 +25,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def removing(path: Path) -> Iterator[Path]:
+    """Give a folder that is removed when the block ends well, and otherwise kept for the next try."""
+    path.mkdir(parents=True, exist_ok=True)
+    yield path
+    shutil.rmtree(path)
+
+
+@contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`; when the block ends well it takes the place of `path`, otherwise it is removed."""
     path = Path(path)

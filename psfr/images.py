@@ -1,8 +1,11 @@
 """Reading, writing and listing of images."""
 
+import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -12,17 +15,23 @@ from psfr.errors import InputError, raise_together
 from psfr.files import replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# Of these alone: Pillow knows thirty more, and would start Ghostscript on a PostScript file, whatever its name.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 # 16,384 x 16,384: more is a decompression bomb, not a photograph. Pillow's own limit, half a warning, gives way to it.
 MAX_PIXELS = 2**28
 Image.MAX_IMAGE_PIXELS = None
+STRIP = 2**22  # pixels that are converted at once: a large image is in memory twice, not five times
+
+LONGEST_NAME = 240  # bytes without suffix: file systems allow 255, and a file that is being written is called `.NAME.png.partial`
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no line of a table or of a message could hold them
 
 
 def listed(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """The images of a folder and its sub-folders, sorted by their path; hidden files and folders are passed over.
+    """The images of a folder and its sub-folders, sorted by their path; hidden files and folders are passed over, links to folders too.
 
     Raises:
-        InputError: the folder is missing or holds no image, or several images have one name without suffix.
+        InputError: the folder is missing or holds no image, a name cannot be used, or several images have one name without suffix.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -30,12 +39,27 @@ def listed(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     paths = sorted(path for path in visible(folder) if path.suffix.lower() in suffixes)
     if not paths:
         raise InputError(f"{folder}: no images in it: put {', '.join(suffixes)} files there")
+    unusable = (name_fault(str(path.relative_to(folder))) for path in paths)
+    raise_together((f"{folder}: {fault}" for fault in unusable if fault), "rename it")
     first: dict[str, Path] = {}
     raise_together(
         (f"{path} has the name of {first[path.stem]}" for path in paths if first.setdefault(path.stem, path) is not path),
         "rename one of each pair, names tell images apart",
     )
     return paths
+
+
+def name_fault(path: str) -> str | None:
+    """Why the name of an image, or of a folder on the way to it, cannot be used; None if it can.
+
+    The name goes into file names, tables and messages: it is Unicode on one line, and short enough.
+    """
+    if _UNWRITABLE.search(path):
+        return f"{path!a} has control characters or is no Unicode in its name"
+    stem = PurePosixPath(path).stem
+    if len(os.fsencode(stem)) > LONGEST_NAME:
+        return f"{path} has a name of more than {LONGEST_NAME} bytes"
+    return None
 
 
 def visible(folder: Path) -> list[Path]:
@@ -49,10 +73,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file with Pillow; whatever it finds wrong, then or while the pixels are used, is one line.
 
     Raises:
-        InputError: no such file, no image, truncated, or larger than `MAX_PIXELS`.
+        InputError: no such file, no file of bytes (a pipe would never answer), no image of `FORMATS`, truncated, or larger than `MAX_PIXELS`.
     """
     try:
-        with Image.open(path) as image:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(f"{path}: no regular file: remove it")
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels are more than {MAX_PIXELS}: make it smaller")
             yield image
@@ -60,6 +86,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
+    except MemoryError:
+        raise InputError(f"{path}: too little memory for its pixels: make it smaller, or lower compute.workers") from None
     except Exception as error:  # Pillow raises many kinds on damaged files
         reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
         raise InputError(f"{path}: not a readable image ({reason}): replace or remove it") from None
@@ -72,9 +100,17 @@ def read(path: Path) -> np.ndarray:
         InputError: as `opened`, or its pixels are no levels of 8 or 16 bits.
     """
     with opened(path) as image:
-        if image.mode == "F" or (image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16):
+        low, high = image.getextrema() if image.mode == "I" else (0, 0)
+        if image.mode == "F" or not 0 <= low <= high < 2**16:
             raise InputError(f"{path}: its pixels are not levels of 8 or 16 bits: save it as an 8-bit PNG")
-        return _rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.width * image.height <= STRIP:
+            return _rgb(image)
+        rgb = np.empty((image.height, image.width, 3), np.uint8)
+        rows = max(1, STRIP // image.width)
+        for top in range(0, image.height, rows):
+            rgb[top : top + rows] = _rgb(image.crop((0, top, image.width, min(top + rows, image.height))))
+        return rgb
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -6,14 +6,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from psfr.errors import InputError
+from psfr import strict_yaml
+from psfr.errors import InputError, quoted, shortened
 
+MOST_PROBLEMS = 40  # that a message names
 PUBLISHED_SIZE = 512  # of the images that the authors' networks were trained on
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Channels = Annotated[int, Field(ge=1, le=2**13)]
+Few = Annotated[int, Field(ge=1, le=8)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -31,11 +34,34 @@ def _ordered(pair: list) -> list:
     return pair
 
 
+def _without_control(text: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", text):
+        raise ValueError("a name has no control characters")
+    return text
+
+
+_FOLDER_OPTIONS = re.compile(r"[^,:/]+(,(root_folder_id|team_drive|shared_with_me|drive_id)(=[\w.-]*)?)+:")
+
+
+def _without_secrets(key: str, place: str | None, remote: bool) -> None:
+    """A path, an address or an rclone remote is kept by git, dvc.lock and the logs: it must not hold what opens a door.
+
+    Options in the name of a remote (`:s3,secret_access_key=...:bucket`) hold passwords, and commands that rclone would run; those that
+    name a folder are taken.
+    """
+    address = re.match(r"[\w+.-]+://[^/]*@|[\w+.-]+://[^#]*\?", place or "")
+    options = remote and re.match(r":?[^,:/]*,.*:", place or "") and not _FOLDER_OPTIONS.match(place)
+    if address or options:
+        mend = "make a remote of it with `rclone config`, which keeps them in a file of your own, and give its name"
+        raise ValueError(f"{key}: user, password, key or options stand in it, and git and dvc.lock would keep them: {mend}")
+
+
 def _range(kind: type, least: float, most: float):
     number = Annotated[kind, Field(ge=least, le=most)]
     return Annotated[list[number], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 
 
+Text = Annotated[str, Field(max_length=4096), AfterValidator(_without_control)]
 PowerOfTwo = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]
 Pixels = _range(int, 1, 512)
 
@@ -55,8 +81,8 @@ class ImageSet(Group):
 
     source: Literal["sample", "folder", "rclone"]
     count: Count | None  # sample: portraits to draw; folder and rclone: images to choose with the seed, null for all
-    skip: Annotated[int, Field(ge=0)]  # so many are passed over first: sets that share a folder take different parts of it
-    images: str | None  # folder: its path; rclone: the remote's
+    skip: Annotated[int, Field(ge=0, le=10**9)]  # so many are passed over first: sets that share a folder take different parts of it
+    images: Text | None  # folder: its path; rclone: the remote's
 
     @model_validator(mode="after")
     def _source_has_what_it_needs(self):
@@ -64,18 +90,20 @@ class ImageSet(Group):
             raise ValueError("source sample needs a count of portraits to draw")
         if self.source != "sample" and not self.images:
             raise ValueError(f"source {self.source} needs images, the path of the {self.source if self.source == 'folder' else 'remote'}")
+        _without_secrets("images", self.images, self.source == "rclone")
         return self
 
 
 class LabelledSet(ImageSet):
     """A set of images with a region map each."""
 
-    masks: str | None  # folder and rclone: where the label PNGs are, named as their images
+    masks: Text | None  # folder and rclone: where the label PNGs are, named as their images
 
     @model_validator(mode="after")
     def _masks_are_named(self):
         if self.source != "sample" and not self.masks:
             raise ValueError(f"source {self.source} of a labelled set needs masks, the path of the label PNGs")
+        _without_secrets("masks", self.masks, self.source == "rclone")
         return self
 
 
@@ -98,11 +126,11 @@ class Fpn(Group):
     """Face parsing network, and how it is trained when its source is train."""
 
     source: Literal["train", "published"]
-    base_channels: Count
-    min_channels: Count
-    max_channels: Count
+    base_channels: Channels
+    min_channels: Channels
+    max_channels: Channels
     min_feature_size: PowerOfTwo
-    body_blocks: Count
+    body_blocks: Annotated[int, Field(ge=1, le=64)]
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two
     learning_rate: Rate
@@ -115,14 +143,14 @@ class Fpn(Group):
 class Generator(Group):
     constant_size: PowerOfTwo
     constant_scale: Weight  # of the constant's random start; 1 in the published code
-    min_channels: Count
-    max_channels: Count
+    min_channels: Channels
+    max_channels: Channels
 
 
 class Discriminator(Group):
-    scales: Count
-    layers: Count
-    base_channels: Count
+    scales: Few
+    layers: Few
+    base_channels: Channels
 
 
 class Perceptual(Group):
@@ -137,7 +165,14 @@ class Weights(Group):
     """Where pretrained weights come from: packages (of the requirements), or download (those, and the published ones)."""
 
     source: Literal["packages", "download"]
-    mirror: str | None  # a folder or URL that holds the published files, null for the publishers' own hosts
+    mirror: Text | None  # a folder, or an http(s) address, that holds the published files, null for the publishers' own hosts
+
+    @model_validator(mode="after")
+    def _mirror_is_open(self):
+        if "://" in (self.mirror or "") and not re.fullmatch(r"https?://[^/@?#]+(/[^@?#]*)?", self.mirror, re.IGNORECASE):
+            mend = "fetch the files with a tool of your own, and set weights.mirror to their folder"
+            raise ValueError(f"mirror: no plain http(s) address; a user, a password or a key in it would be kept by git and dvc.lock: {mend}")
+        return self
 
 
 class Compute(Group):
@@ -183,7 +218,7 @@ class Params(Group):
     perceptual: Perceptual
     compute: Compute
     testset: Testset
-    models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")], str], Field(min_length=1)]
+    models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)], Text], Field(min_length=1)]
     evaluate: Evaluate
 
     @model_validator(mode="after")
@@ -224,38 +259,19 @@ def _end(given: ImageSet) -> float:
     return math.inf if given.count is None else given.skip + given.count
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but 1e-4 is a number, as YAML 1.2 (and so DVC) has it, and a key stands once."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
-
-
 def read(path: Path | str = "params.yaml") -> Params:
     """Read and check a parameter file.
 
     Raises:
         InputError: the file is missing or no YAML, or it has unknown keys, missing keys, wrong types or impossible values; all of them are named.
     """
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: copy one of params/*.yaml to it") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    values = strict_yaml.read(Path(path))
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {_said(e)}".removeprefix(": ") for e in error.errors()]
-        raise InputError(f"{path}: {'; '.join(problems)}") from None
+        problems = [f"{'.'.join(shortened(part, 80) for part in e['loc'])}: {_said(e)}".removeprefix(": ") for e in error.errors()]
+        more = f"; {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        raise InputError(f"{path}: {'; '.join(problems[:MOST_PROBLEMS])}{more}") from None
 
 
 def _said(error: dict) -> str:
@@ -267,4 +283,4 @@ def _said(error: dict) -> str:
         case _:
             message = error["msg"].removeprefix("Value error, ")
             value = error["input"]
-            return message if isinstance(value, dict | BaseModel) else f"{message[0].lower()}{message[1:]}, not {value!r}"
+            return message if isinstance(value, dict | BaseModel) else f"{message[0].lower()}{message[1:]}, not {quoted(value)}"

@@ -96,11 +96,15 @@ def resuming_folder(path: Path, stage: str, items: tuple[str, ...] = ()) -> Iter
         note.truncate()
         json.dump(now, note)
         note.flush()
-        yield folder
-        if path.exists():
-            shutil.rmtree(path)
-        folder.replace(path)
-        os.unlink(note.name)
+        try:
+            yield folder
+            if path.exists():
+                shutil.rmtree(path)
+            folder.replace(path)
+        finally:
+            if not folder.exists() or not any(folder.iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
+                os.unlink(note.name)
 
 
 @contextmanager

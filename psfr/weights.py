@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from psfr.errors import InputError, raise_together
+from psfr import pickles
+from psfr.errors import InputError, raise_together, shortened
 from psfr.files import replacing
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FOLDER = Path("data/weights")
 FOLDERS = ("perceptual", "published", "metrics")
 
+MOST_BYTES = 2**31  # four times the largest file: a host that sends on for ever fills no disk
 SECONDS = 30  # without an answer, a host is given up
 CHUNK = 2**20
 
@@ -94,7 +96,7 @@ def fetch(source: str, mirror: str | None = None, folder: Path = FOLDER) -> None
         names = {weight.name for weight in wanted if purpose in weight.folders}
         for path in (folder / purpose).iterdir():
             if path.name not in names:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for weight in wanted:
         targets = [folder / purpose / weight.name for purpose in weight.folders]
         for target in targets:
@@ -118,7 +120,7 @@ def _get(weight: Weight, mirror: str | None, target: Path) -> None:
         except FileNotFoundError:
             raise InputError(f"{target}: no file {address}, {_mend(weight, mirror)}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise InputError(f"{target}: cannot be had from {address} ({error}), {_mend(weight, mirror)}") from None
+            raise InputError(f"{target}: cannot be had from {address} ({shortened(error)}), {_mend(weight, mirror)}") from None
         if fault := _fault(temporary, weight):
             raise InputError(f"{target}: the file of {address} {fault}, {_mend(weight, mirror)}")
 
@@ -144,18 +146,37 @@ def _download(address: str, target: Path) -> None:
         length = answer.headers.get("Content-Length")
         with tqdm(total=length and int(length), unit="B", unit_scale=True, desc=target.name.removeprefix(".").removesuffix(".partial")) as bar:
             while chunk := answer.read(CHUNK):
+                if bar.n > MOST_BYTES:
+                    raise OSError(f"more than {MOST_BYTES} bytes")
                 file.write(chunk)
                 bar.update(len(chunk))
             if length and bar.n != int(length):
                 raise OSError(f"ended after {bar.n} of {length} bytes")
 
 
-def _fault(path: Path, weight: Weight) -> str | None:
-    """What is wrong with a file, or None: its hash where one is known, and whether a network's weights can be read."""
+def check(path: Path) -> None:
+    """Make sure that a file has the hash that is known of its name: for those whose own libraries open them, and take what they find.
+
+    Raises:
+        InputError: it is missing, or another.
+    """
+    weight = next(weight for weight in PACKAGED + DOWNLOADED if weight.name == path.name)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights: {_advice(path)}")
+    if fault := _hash_fault(path, weight):
+        raise InputError(f"{path}: {fault}: remove it and run `dvc repro fetch_weights`")
+
+
+def _hash_fault(path: Path, weight: Weight) -> str | None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(weight.hash_prefix):
-        return f"has SHA-256 {digest[:8]}..., not {weight.hash_prefix[:8]}..."
+    return None if digest.startswith(weight.hash_prefix) else f"has SHA-256 {digest[:8]}..., not {weight.hash_prefix[:8]}..."
+
+
+def _fault(path: Path, weight: Weight) -> str | None:
+    """What is wrong with a file, or None: its hash where one is known, and whether a network's weights can be read."""
+    if fault := _hash_fault(path, weight):
+        return fault
     if weight.name.endswith(".pth") and not weight.sha256:  # a whole hash says as much already
         try:
             load(path)
@@ -168,7 +189,7 @@ def load(path: Path | str) -> "dict[str, torch.Tensor]":
     """Read a state dict, .safetensors or PyTorch's own format, onto the CPU; nothing but tensors is ever unpickled.
 
     Raises:
-        InputError: the file is missing, damaged, or holds something else than named tensors.
+        InputError: the file is missing, damaged, or holds something else than named, plain tensors.
     """
     import torch  # here, for fetching alone needs no networks: it starts 20 times sooner
     from safetensors.torch import load_file
@@ -179,15 +200,22 @@ def load(path: Path | str) -> "dict[str, torch.Tensor]":
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device="cpu")
+        pickles.look_through(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # torch and safetensors raise many kinds on damaged files
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened: others come of places that it names wrongly
+            raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{path}: not a readable file of weights ({reason[0][:120]}): {_advice(path)}") from None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
-        raise InputError(f"{path}: holds no state dict of named tensors: {_advice(path)}")
+        raise InputError(f"{path}: not a readable file of weights ({shortened(reason[0], 120)}): {_advice(path)}") from None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) and _is_plain(value) for name, value in state.items()):
+        raise InputError(f"{path}: holds no state dict of named, dense tensors: {_advice(path)}")
     return dict(state)
+
+
+def _is_plain(value: object) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
 def _advice(path: Path) -> str:

@@ -1,17 +1,21 @@
 """Checkpoints come back as they went, and what does not fit is refused in one line."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from psfr import checkpoints
+from psfr import checkpoints, params
 from psfr.errors import InputError
 from psfr.networks.discriminator import Discriminator
+from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 
 SIZES = {"image_size": 32, "constant_size": 16, "min_channels": 4, "max_channels": 8}
@@ -55,6 +59,64 @@ def test_what_does_not_fit_is_refused(saved, damage, message):
     with pytest.raises(InputError, match=message) as error:
         checkpoints.load(path, Generator)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "described"),
+    [
+        (Generator, {"class": "Generator", "sizes": {**SIZES, "max_channels": 2**40}}),
+        (Generator, {"class": "Generator", "sizes": {**SIZES, "image_size": 8192, "min_channels": 8192, "max_channels": 8192}}),
+        (Generator, {"class": "Generator", "sizes": {**SIZES, "constant_size": 0}}),
+        (Generator, {"class": "Generator", "sizes": {**SIZES, "min_channels": -4}}),
+        (Generator, {"class": "Generator", "sizes": {**SIZES, "min_channels": 4.5}}),
+        (Generator, {"class": "Generator", "sizes": {**SIZES, "min_channels": {"a": [1]}}}),
+        (Generator, {"class": "Generator", "sizes": {**SIZES, "x" * 10**6: 1}}),
+        (Generator, {"class": "Generator", "sizes": [1, 2]}),
+        (Generator, {"class": ["Generator"], "sizes": SIZES}),
+        (Generator, {"class": "x\n" * 10**6, "sizes": SIZES}),
+        (FaceParsingNetwork, {"class": "FaceParsingNetwork", "sizes": {"body_blocks": 10**9}}),
+        (FaceParsingNetwork, {"class": "FaceParsingNetwork", "sizes": {"labels": 200}}),
+        (Discriminator, {"class": "Discriminator", "sizes": {"scales": 8, "layers": 8, "base_channels": 8192}}),
+        (Generator, "[" * 100_000),
+        (Generator, '{"class": "Generator", "sizes": {"image_size": ' + "9" * 5000 + "}}"),
+        (Generator, "null"),
+    ],
+)  # fmt: skip
+def test_no_description_takes_memory_or_time(tmp_path, kind, described):
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"network": described if isinstance(described, str) else json.dumps(described)})
+    with pytest.raises(InputError) as caught:
+        checkpoints.load(path, kind)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 800
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(3, dtype=torch.int32), "to_image.bias is torch.int32, not torch.float32"),
+        (torch.zeros(3, dtype=torch.complex64), "to_image.bias is torch.complex64"),
+        (torch.tensor([0, float("nan"), 0]), "to_image.bias has values that are no numbers"),
+        (torch.tensor([0, float("inf"), 0]), "to_image.bias has values that are no numbers"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(saved, value, message):
+    network, path = saved
+    with safe_open(path, "pt") as file:
+        described = file.metadata()
+    save_file(network.state_dict() | {"to_image.bias": value}, path, described)
+    with pytest.raises(InputError, match=message):
+        checkpoints.load(path, Generator)
+
+
+@pytest.mark.parametrize("name", ["body_blocks", "scales", "layers", "base_channels", "min_channels", "max_channels", "constant_size", "min_feature_size"])
+def test_what_the_parameters_allow_can_be_loaded(name):
+    _, most = checkpoints._BOUNDS_OF.get(name, checkpoints._BOUNDS)
+    groups = [group for group in (params.Fpn, params.Generator, params.Discriminator) if name in group.model_fields]
+    assert groups
+    for group in groups:
+        values = yaml.safe_load(Path("params.yaml").read_text())[group.__name__.lower()]
+        with pytest.raises(ValidationError, match=name):
+            group.model_validate(values | {name: 2 * most})
 
 
 def test_published_weights_of_other_sizes_are_refused():

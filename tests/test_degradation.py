@@ -13,6 +13,7 @@ from scipy import stats
 
 from psfr import compat, degradation, images
 from psfr.degradation import Degradation, apply, degraded_copy, sample, target
+from psfr.errors import InputError
 from psfr.params import Degrade
 from psfr.seeds import generator
 
@@ -215,3 +216,38 @@ def test_pairs_of_the_test_set(tmp_path, picture):
     assert rows[0]["name"] == "a" and rows[0]["gray"]
     assert (images.read(tmp_path / "hr" / "a.png") == images.gray(picture)).all()
     assert images.read(tmp_path / "lr" / "a.png").shape == picture.shape
+
+
+def test_no_name_is_lost_in_the_table(tmp_path):
+    names = ["NA", "null", "nan", "", "001", "1e5", "True", 'quo"te, and comma', "é", "=1+1"]
+    rows = [{"name": name, "variant": 0, **asdict(NOTHING)} for name in names]
+    degradation.write_table(rows, tmp_path / "table.csv")
+    assert list(degradation.read_table(tmp_path / "table.csv").name) == names
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "\0" * 1000,
+        lambda text: "name,gray\na,1\n",
+        lambda text: text.replace("gray", "grey"),
+        lambda text: text.replace(",1,", ",maybe,"),
+        lambda text: text.replace("a,0,", "a,x,"),
+        lambda text: text + "b,1,2,3" + ",4" * 50,
+        lambda text: text + '"',
+        lambda text: "\udcff" + text,
+    ],
+)
+def test_a_damaged_table_is_one_line(tmp_path, damage):
+    path = tmp_path / "table.csv"
+    degradation.write_table([{"name": "a", "variant": 0, **asdict(replace(NOTHING, gray=True))}], path)
+    path.write_bytes(damage(path.read_text()).encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="table.csv: not a readable table") as caught:
+        degradation.read_table(path)
+    assert str(caught.value).isprintable()
+
+
+def test_a_missing_table_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="no such table"):
+        degradation.read_table(tmp_path / "table.csv")

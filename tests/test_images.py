@@ -1,6 +1,7 @@
 """Reading of images of every kind, and what is said of damaged ones."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -142,6 +143,77 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, junk, cut):
         assert images.read(path).shape[2] == 3
     except InputError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "ICO", "PPM", "EPS"])
+def test_other_formats_are_refused_under_any_name(tmp_path, picture, kind):
+    """Above all PostScript: Pillow would start Ghostscript on it."""
+    Image.fromarray(picture).save(tmp_path / "face.png", kind)
+    with pytest.raises(InputError, match=r"face\.png: not a readable image \(cannot identify"):
+        images.read(tmp_path / "face.png")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.jpg", "MPO"), ("a.png", "PNG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")])
+def test_of_several_pictures_the_first_is_taken(tmp_path, picture, name, kind):
+    """Phones write JPEGs of several pictures; PNG and WebP may be animated."""
+    Image.fromarray(picture).save(tmp_path / name, kind, save_all=True, append_images=[Image.new("RGB", (32, 24), "red")])
+    assert np.abs(images.read(tmp_path / name).astype(int) - picture).mean() < 10
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_large_images_are_converted_by_strips(tmp_path, picture, mode, monkeypatch):
+    name = "a.tif" if mode == "CMYK" else "a.png"
+    image = Image.fromarray(picture[:, :, 0].astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(picture).convert(mode)
+    image.save(tmp_path / name, **({"transparency": 3} if mode == "P" else {}))
+    whole = images.read(tmp_path / name)
+    monkeypatch.setattr(images, "STRIP", 5 * picture.shape[1])
+    assert (images.read(tmp_path / name) == whole).all()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_file_of_bytes_is_refused(tmp_path, kind):
+    """A pipe would keep the reader waiting for ever."""
+    path = tmp_path / "face.png"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"face\.png: no regular file"):
+        images.read(path)
+
+
+@pytest.mark.parametrize("name", [b"two\nlines.png", b"latin-\xe9.png", b"esc\x1b[31m.png", b"sub\x7f/a.png", "next\u2028line.png".encode(), b"x" * 241 + b".png"])
+def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
+    path = os.path.join(os.fsencode(tmp_path), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, "w").close()
+    with pytest.raises(InputError, match="rename it") as caught:
+        images.listed(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["x" * 240, "Screenshot 1.02\u202fPM", "\u9854", "e\u0301", "\U0001f469\u200d\U0001f9b0", "-rf", "a,b", "50%"])
+def test_other_names_are_taken_and_written(tmp_path, picture, name):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture).save(tmp_path / "in" / f"{name}.png")
+    (path,) = images.listed(tmp_path / "in")
+    images.write(tmp_path / "out" / f"{path.stem}.png", images.read(path))
+    assert (images.read(tmp_path / "out" / f"{name}.png") == picture).all()
+
+
+def test_links_in_a_folder(tmp_path, picture):
+    """To files they are followed; to folders not, so that a ring of them has an end."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / "face.png")
+    (tmp_path / "in" / "face.png").symlink_to(tmp_path / "face.png")
+    (tmp_path / "in" / "sub" / "ring").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "itself.png").symlink_to(tmp_path / "in" / "itself.png")
+    assert images.listed(tmp_path / "in") == [tmp_path / "in" / "face.png", tmp_path / "in" / "itself.png"]
+    with pytest.raises(InputError, match=r"itself\.png"):
+        images.read(tmp_path / "in" / "itself.png")
 
 
 def test_listing(tmp_path, picture):

@@ -270,3 +270,9 @@ def test_vgg_refuses_another_trunk():
     trunk = {f"features.{name}": value for name, value in torchvision_vgg("vgg16").state_dict().items()}
     with pytest.raises(ValueError, match="16 convolutions"):
         VggFeatures("vgg19").load_trunk(trunk)
+    for name, value in [("features.0.bias", torch.zeros(3)), ("features.0.weight", torch.zeros(3)), ("features.x.weight", torch.zeros(3))]:
+        with pytest.raises(ValueError):
+            VggFeatures("vgg16").load_trunk(trunk | {name: value})
+    del trunk["features.0.bias"]
+    with pytest.raises(ValueError, match="13 convolutions"):
+        VggFeatures("vgg16").load_trunk(trunk)

@@ -1,7 +1,9 @@
 """The reader of parameters: what it takes, what it refuses and how."""
 
 import copy
+import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfr import params
+from psfr import params, strict_yaml
 from psfr.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]
-DEFAULT = yaml.load(FILES[0].read_text(), params._Loader)
+DEFAULT = yaml.load(FILES[0].read_text(), strict_yaml.Loader)
 
 
 def keys(values: dict, before: str = "") -> set[str]:
@@ -50,7 +52,7 @@ def refusal(tmp_path: Path, values: object) -> str:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_valid_and_has_the_same_keys(path):
     params.read(path)
-    assert keys(yaml.load(path.read_text(), params._Loader)) == keys(DEFAULT)
+    assert keys(yaml.load(path.read_text(), strict_yaml.Loader)) == keys(DEFAULT)
 
 
 def test_numbers_with_an_exponent_are_numbers():
@@ -101,6 +103,94 @@ def test_what_is_no_set_of_parameters_is_one_line(tmp_path, text):
     assert str(tmp_path / "params.yaml") in refusal(tmp_path, text)
 
 
+TEXT = FILES[0].read_text()
+LEVELS = "abcdefgh"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &a [1, 1, 1]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise(LEVELS)) + "seed: *h", "refers to another place"),
+        ("a: &a {x: 1}\n" + "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in pairwise(LEVELS)), "refers to another place"),
+        ("a: &a [*a]", "refers to another place"),
+        ("a: " + "[" * 5000, "not valid YAML .*recursion"),
+        (TEXT.replace("seed: 1", "seed: " + "9" * 5000), "not valid YAML .*4300 digits"),
+        (TEXT.replace("seed: 1", "seed: 0x" + "f" * 20_000), "seed: .*thousands of digits"),
+        (TEXT.replace("seed: 1", "seed: 2001-13-45"), "not valid YAML .*month"),
+        (TEXT.replace("seed: 1", "seed: 2001-12-31"), "seed: .*datetime.date"),
+        (TEXT.replace("seed: 1", "seed: !!timestamp x"), "not valid YAML"),
+        (TEXT.replace("seed: 1", "seed: !!bool x"), "not valid YAML"),
+        (TEXT.replace("seed: 1", "seed: !!int ''"), "not valid YAML"),
+        (TEXT.replace("seed: 1", "seed: !!python/object/apply:os.mkdir [harm]"), "not valid YAML .*constructor"),
+        (TEXT.replace("seed: 1", "seed: " + "x" * 50_000), "seed: .*not 'xxx"),
+        (TEXT.replace("epochs: 8", "epochs: " + "[" * 100 + "]" * 100), r"epochs: .*not \[\[\["),
+        (TEXT + '"two\\nlines": 1\n"esc\\e[31m": 1', r"two lines: unknown key.*; esc\?\[31m: unknown key"),
+        (TEXT + f'? "{"k" * 50_000}"\n: 1\n', "kkk...: unknown key"),
+        (TEXT + "".join(f"k{i}: 1\n" for i in range(1000)), "; 960 more"),
+        (TEXT + "1: 2\n2001-01-01: 3\n~: 4\n", "keys should be strings"),
+        (TEXT + "#" * 200_000, "more than 100000 bytes"),
+        (TEXT + "---\na: 1", "not valid YAML .*single document"),
+        (TEXT.replace("images: null", 'images: "a\\0b"', 1), "ffhq.images: .*no control characters"),
+        (TEXT.replace("images: null", 'images: "a\\ud800b"', 1), "ffhq.images: "),
+        (TEXT.replace("  ours:", "  ../ours:"), "models.*pattern"),
+        (TEXT.replace("  ours:", "  " + "o" * 300 + ":"), "models.*64"),
+        (TEXT.replace("count: 240", "count: 1" + "0" * 30), "ffhq.count: .*less than"),
+    ],
+)  # fmt: skip
+def test_no_file_takes_memory_or_time_or_ends_in_more_than_one_short_line(tmp_path, text, words):
+    said = refusal(tmp_path, text)
+    assert re.search(words, said) and len(said) < 5000 and said.isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
+def test_other_encodings_are_refused(tmp_path, encoding):
+    (tmp_path / "params.yaml").write_bytes((TEXT + "# \xe9").encode(encoding))
+    with pytest.raises(InputError, match="not valid YAML .*utf-8"):
+        params.read(tmp_path / "params.yaml")
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name in ("pipe.yaml", "."):
+        with pytest.raises(InputError, match="no regular file"):
+            params.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("images", ":s3,provider=AWS,access_key_id=ME,secret_access_key=SECRET:bucket/faces"),
+        ("images", "drive,token='{SECRET}':faces"),
+        ("images", ':sftp,ssh="touch SECRET/x":'),
+        ("masks", ":http,url='https://me:SECRET@host.invalid':"),
+        ("images", "drive,root_folder_id=abc,token=SECRET:"),
+        ("images", "drive,root_folder_id='a',pass=SECRET:"),
+        ("images", "https://me:SECRET@host.invalid/faces"),
+        ("images", "https://host.invalid/faces?sig=SECRET"),
+    ],
+)
+def test_secrets_in_a_remote_are_refused_and_not_repeated(tmp_path, key, value):
+    values = changed("celebamask", DEFAULT["celebamask"] | {"source": "rclone", "images": "drive:faces", "masks": "drive:masks", key: value})
+    said = refusal(tmp_path, values)
+    assert f"celebamask: {key}: " in said and "rclone config" in said and "SECRET" not in said
+
+
+@pytest.mark.parametrize(
+    "value", ["https://me:SECRET@host.invalid/w", "https://SECRET@host.invalid", "https://host.invalid/w?token=SECRET", "ftp://host/SECRET", "file:///SECRET"]
+)
+def test_secrets_in_the_mirror_are_refused_and_not_repeated(tmp_path, value):
+    said = refusal(tmp_path, changed("weights.mirror", value))
+    assert "weights: mirror: no plain http(s) address" in said and "SECRET" not in said
+    assert "SECRET" not in refusal(tmp_path, changed("weights.mirror", [value.replace("SECRET", "token=SECRET")]) | {"seed": "https://me:SECRET@host"})
+
+
+@pytest.mark.parametrize("place", ["drive:", "drive,root_folder_id=1tZ_-x,shared_with_me:faces", "my drive:a,b:c", "/data/a,b:c", "faces, all", ":memory:x", "C:/faces"])
+def test_other_remotes_are_taken(tmp_path, place):
+    values = changed("ffhq", DEFAULT["ffhq"] | {"source": "rclone", "images": place})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"weights": {"source": "packages", "mirror": "https://host.invalid:8080/a/b/"}}))
+    assert params.read(tmp_path / "params.yaml").ffhq.images == place
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml: no such file"):
         params.read(tmp_path / "none.yaml")
@@ -114,7 +204,7 @@ def test_missing_file(tmp_path):
         ({"celebamask.source": "folder", "celebamask.images": "faces"}, "celebamask: .*needs masks"),
         ({"generator.constant_size": 256}, "generator.constant_size 256 is over image_size"),
         ({"fpn.min_channels": 4096}, "fpn.min_channels 4096 is over"),
-        ({"discriminator.scales": 9}, "need images of at least"),
+        ({"discriminator.scales": 8}, "need images of at least"),
         ({"models": {"degraded": "x"}}, "models.degraded"),
         ({"lambda_ss": 0, "lambda_pix": 0, "lambda_fm": 0, "lambda_gen": 0}, "all 0"),
     ],

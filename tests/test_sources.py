@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from psfr import images, labels, params, portraits, sources
+from psfr import images, labels, params, portraits, sources, strict_yaml
 from psfr.choice import chosen
 from psfr.errors import InputError
 from psfr.parallel import each
 from psfr.seeds import seed_of
 
 REPOSITORY = Path(__file__).parents[1]
-DEFAULT = yaml.load((REPOSITORY / "params.yaml").read_text(), params._Loader)
+DEFAULT = yaml.load((REPOSITORY / "params.yaml").read_text(), strict_yaml.Loader)
 DEFAULT["compute"]["workers"] = 0
 SIZE = 64
 
@@ -309,3 +309,47 @@ def test_rclone_fetches_what_folder_would(tmp_path, own):
         (tmp_path / source).mkdir()
         sources.fill(tmp_path / source, "celebamask", given)
     assert tree(tmp_path / "folder") == tree(tmp_path / "rclone")
+
+
+@pytest.fixture
+def rclone_saying(tmp_path, monkeypatch):
+    """A stand-in for rclone: what a server may list, and what may go wrong, is any text."""
+
+    def make(out: str = "", error: str = "", status: int = 0) -> None:
+        program = tmp_path / "bin" / "rclone"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write({out.encode('utf-8', 'surrogateescape')!r})\nsys.stderr.write({error!r})\nsys.exit({status})\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "esc\x1b[31m.png", "two\x85lines.png", "x" * 300 + ".png"])
+def test_names_of_a_listing_that_lead_astray_are_refused(tmp_path, own, rclone_saying, name):
+    rclone_saying(f"a.png\n{name}\n")
+    with pytest.raises(InputError, match="rename it") as caught:
+        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+    assert str(caught.value).isprintable() and "a.png" not in str(caught.value).replace(repr(name), "")
+
+
+def test_a_listing_without_utf_8_or_with_hidden_files(tmp_path, own, rclone_saying):
+    rclone_saying(".hidden.png\n.cache/a.png\n\udcff.png\n")
+    with pytest.raises(InputError, match="\ufffd.png did not arrive"):
+        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+
+
+def test_what_rclone_says_of_secrets_is_masked(tmp_path, own, rclone_saying):
+    rclone_saying(error="2026/01/01 00:00:00 CRITICAL: Get https://me:SECRET@host.invalid/?token=SECRET&X-Amz-Signature=SECRET: no route\x1b[31m\n", status=1)
+    with pytest.raises(InputError, match="no route") as caught:
+        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+    assert "SECRET" not in str(caught.value) and "***" in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("place", ["--log-file=harm", "-vv"])
+def test_a_remote_is_no_option_of_rclone(tmp_path, own, place, monkeypatch):
+    """It is one argument, whatever it begins with: an option could name a file to write, or a command to run."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="rclone lsf"):
+        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own, images=place)))
+    assert not (tmp_path / "harm").exists()

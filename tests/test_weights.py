@@ -5,6 +5,8 @@ import io
 import os
 import pickle
 import threading
+import zipfile
+from collections import OrderedDict
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -148,6 +150,14 @@ def test_interrupted_download_leaves_nothing(tmp_path, served):
     assert files(tmp_path / "out") == []
 
 
+def test_a_host_that_sends_too_much_fills_no_disk(tmp_path, served, monkeypatch):
+    monkeypatch.setattr(weights, "MOST_BYTES", 100)
+    monkeypatch.setattr(weights, "CHUNK", 64)
+    with pytest.raises(InputError, match=r"plain\.pth: cannot be had from .*more than 100 bytes"):
+        weights.fetch("download", served[0], tmp_path / "out")
+    assert files(tmp_path / "out") == []
+
+
 def test_address_without_the_file(tmp_path, served):
     with pytest.raises(InputError, match=r"cannot be had from http://127\.0\.0\.1:\d+/nowhere/plain\.pth \(HTTP Error 404"):
         weights.fetch("download", served[0] + "/nowhere", tmp_path / "out")
@@ -204,6 +214,85 @@ def test_pickled_code_does_not_run(tmp_path):
         with pytest.raises(InputError, match="not a readable file of weights"):
             weights.load(tmp_path / name)
     assert not (tmp_path / "harm").exists()
+
+
+def zipped(pickled: bytes, compression: int = zipfile.ZIP_STORED, **parts: bytes) -> bytes:
+    """A file of PyTorch's own format around a pickle."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in ({"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"} | parts).items():
+            archive.writestr(f"archive/{name}", content)
+    return buffer.getvalue()
+
+
+TWICE = b"\x86q\x00h\x00"  # two of what is on the stack become a tuple, and the tuple is taken twice
+HOSTILE_PICKLES = {
+    # Each level holds the one below twice: 2 ** 60 steps to hash the key.
+    "shared tuples": b"\x80\x02}K\x01K\x01" + TWICE * 60 + b"\x86K\x01s.",
+    # One byte each: hashing it overflows the stack of the process.
+    "deep tuples": b"\x80\x02}K\x01" + b"\x85" * 2_000_000 + b"K\x01s.",
+    "much memory": b"\x80\x02}X\x01\x00\x00\x00ac__builtin__\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85Rs.",
+    "a counter": b"\x80\x02}X\x01\x00\x00\x00accollections\nCounter\n)Rs.",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_PICKLES)
+@pytest.mark.parametrize("zip_format", [True, False])
+def test_pickles_that_would_take_everything_are_refused(tmp_path, kind, zip_format):
+    content = HOSTILE_PICKLES[kind]
+    (tmp_path / "net.pth").write_bytes(zipped(content) if zip_format else content)
+    with pytest.raises(InputError, match="not a readable file of weights .it (holds tuples|asks for)"):
+        weights.load(tmp_path / "net.pth")
+
+
+def test_a_bomb_of_zip_is_refused_with_its_size(tmp_path):
+    content = zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, **{"data/0": bytes(50_000_000)})
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(InputError, match="unpacks to 500000.. bytes"):
+        weights.load(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.zeros(3, 3).to_sparse(), torch.quantize_per_tensor(torch.zeros(3), 1, 0, torch.qint8), torch.zeros(3, device="meta")],
+    ids=["sparse", "quantised", "meta"],
+)  # fmt: skip
+def test_tensors_that_are_not_what_they_seem_are_refused(tmp_path, value):
+    torch.save({"a": torch.zeros(2), "b": value}, tmp_path / "net.pth")
+    with pytest.raises(InputError, match=r"net\.pth: (holds no state dict of named, dense tensors|not a readable.*asks for)"):
+        weights.load(tmp_path / "net.pth")
+
+
+def test_the_format_before_pytorch_1_6_and_tied_weights_are_read(tmp_path):
+    tied = torch.nn.Parameter(torch.rand(3, 4))
+    for name, zip_format in [("old.pth", False), ("new.pth", True)]:
+        state = OrderedDict(a=tied, b=tied, c=tied.detach()[1:].T, d=torch.ones(2, dtype=torch.bfloat16))
+        torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zip_format)
+        assert all(torch.equal(value, state[key]) for key, value in weights.load(tmp_path / name).items())
+
+
+def test_a_zip_that_begins_before_the_file_is_one_line(tmp_path):
+    """The place of its directory, in the last bytes, is said to be farther on."""
+    content = bytearray(zipped(pickle.dumps({}, 2)))
+    content[-6:-2] = (10 * len(content)).to_bytes(4, "little")
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(InputError, match="not a readable file of weights"):
+        weights.load(tmp_path / "net.pth")
+
+
+def test_a_pipe_is_no_file_of_weights(tmp_path):
+    os.mkfifo(tmp_path / "net.pth")
+    with pytest.raises(InputError, match="no such file of weights"):
+        weights.load(tmp_path / "net.pth")
+
+
+def test_a_link_among_the_weights_is_removed_and_its_folder_kept(tmp_path):
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "kept").touch()
+    (tmp_path / "weights" / "published").mkdir(parents=True)
+    (tmp_path / "weights" / "published" / "link").symlink_to(tmp_path / "else")
+    weights.fetch("packages", folder=tmp_path / "weights")
+    assert not (tmp_path / "weights" / "published" / "link").is_symlink() and (tmp_path / "else" / "kept").is_file()
 
 
 @given(kind=st.sampled_from(["safetensors", "pth"]), share=st.floats(0, 0.999))

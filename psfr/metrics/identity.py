@@ -7,7 +7,6 @@ import dlib
 import numpy as np
 
 from psfr import images, weights
-from psfr.errors import InputError
 from psfr.resizing import resize_image
 
 SIZE = 256  # of the image in which the face is looked for: large enough for the landmarks, and no chip of 150 pixels needs more
@@ -52,12 +51,8 @@ def _networks(folder: str) -> tuple:
 
 
 def _opened(kind: type, path: Path):
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of weights: run `dvc repro fetch_weights`")
-    try:
-        return kind(str(path))
-    except RuntimeError:
-        raise InputError(f"{path}: not a readable dlib model: remove it and run `dvc repro fetch_weights`") from None
+    weights.check(path)  # dlib trusts what it reads
+    return kind(str(path))
 
 
 def _sized(path: Path) -> np.ndarray:

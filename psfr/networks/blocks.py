@@ -198,9 +198,11 @@ class SpectralConv2d(Derived, nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, padding: int = 1):
         super().__init__(in_channels, out_channels, 3, padding=padding)
-        self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn(in_channels * 9), dim=0))
-        self.power_iteration(15)
+        self.register_buffer("u", torch.randn(out_channels))
+        self.register_buffer("v", torch.randn(in_channels * 9))
+        if not self.weight.is_meta:  # a plan of a network has no values
+            self.u.copy_(F.normalize(self.u, dim=0))
+            self.power_iteration(15)
 
     @torch.no_grad()
     def power_iteration(self, count: int = 1) -> None:

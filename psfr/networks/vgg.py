@@ -45,12 +45,13 @@ class VggFeatures(nn.Module):
         names = [name for name in state_dict if name.startswith(("features.", "net.slice")) and name.endswith(".weight")]
         names.sort(key=lambda name: int(name.split(".")[-2]))
         convolutions = [conv for group in self.groups for conv in group]
-        shapes = [tuple(state_dict[name].shape) for name in names]
-        if shapes != [tuple(conv.weight.shape) for conv in convolutions]:
+        pairs = [(state_dict[name], state_dict.get(name.removesuffix("weight") + "bias")) for name in names]
+        shapes = [(weight.shape, None if bias is None else bias.shape) for weight, bias in pairs]
+        if shapes != [(conv.weight.shape, conv.bias.shape) for conv in convolutions]:
             raise ValueError(f"these are not the {len(convolutions)} convolutions of this VGG")
-        for conv, name in zip(convolutions, names, strict=True):
-            conv.weight.data.copy_(state_dict[name])
-            conv.bias.data.copy_(state_dict[name.removesuffix("weight") + "bias"])
+        for conv, (weight, bias) in zip(convolutions, pairs, strict=True):
+            conv.weight.data.copy_(weight)
+            conv.bias.data.copy_(bias)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image (B, 3, H, W) in [-1, 1] to three feature maps, float32, at a quarter, an eighth and a sixteenth of the size."""

@@ -33,6 +33,7 @@ def copy(raw: Path, name: str, given: ImageSet, image_folder: Path, mask_folder:
             f"image and mask have one name, NAME.jpg in {image_folder} and NAME.png in {mask_folder}",
         )
     pairs = [(paths[stem], masks.get(stem)) for stem in chosen(list(paths), given.count, given.skip, seed, name, str(image_folder))]
+    _remove_others(raw, {file.name for pair in pairs for file in pair if file})
     parallel.each(_check, pairs, workers, f"check {name}")
     parallel.each(partial(_copy, raw), pairs, workers, f"copy {name}")
 
@@ -41,6 +42,13 @@ def _mention_others(folder: Path, taken: int) -> None:
     others = len(images.visible(folder)) - taken
     if others:
         print(f"{folder}: passed over what is not {', '.join(images.SUFFIXES)} (files: {others})", file=sys.stderr)
+
+
+def _remove_others(raw: Path, names: set[str]) -> None:
+    """What an earlier try copied of a folder that has changed since."""
+    for path in images.visible(raw):
+        if path.name not in names:
+            path.unlink()
 
 
 def _check(pair: tuple[Path, Path | None]) -> None:

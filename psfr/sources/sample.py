@@ -9,14 +9,16 @@ from psfr.seeds import seed_of
 
 
 def fill(raw: Path, name: str, given: ImageSet, image_size: int, seed: int, workers: int | None) -> None:
-    """Draw `given.count` portraits after the first `given.skip`, named by their number; each set has people of its own."""
+    """Draw `given.count` portraits after the first `given.skip`, named by their number; each set has people of its own. What is there is kept."""
     draw = partial(_draw, raw, isinstance(given, LabelledSet), seed_of(seed, "portraits", name), image_size)
     parallel.each(draw, range(given.skip, given.skip + given.count), workers, f"draw {name}")
 
 
 def _draw(raw: Path, labelled: bool, seed: int, image_size: int, index: int) -> None:
-    image, regions = portraits.draw(seed, index, image_size)
     file = f"{index:05d}.png"
+    if all((raw / part / file).is_file() for part in (("images", "masks") if labelled else ("",))):
+        return
+    image, regions = portraits.draw(seed, index, image_size)
     if labelled:
         images.write(raw / "images" / file, image)
         labels.write(raw / "masks" / file, regions)

@@ -1,0 +1,75 @@
+"""The program that reads hostile files: `python read_hostile.py LIST OUT`.
+
+It prints a line of JSON before and after each file, so that its caller sees which one ended it.
+"""
+
+import json
+import re
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import dlib
+
+from psfr import checkpoints, degradation, images, labels, params, resizing, weights
+from psfr.errors import InputError
+from psfr.metrics import identity
+from psfr.networks.generator import Generator
+from psfr.sources import folder, rclone
+
+SECONDS = 30  # for one file
+MEMORY = 4 * 2**30  # bytes of address space
+SIZES = {"image_size": 32, "constant_size": 16, "min_channels": 2, "max_channels": 4}
+
+
+
+def readers(out: Path) -> dict[str, Callable[[Path], object]]:
+    """What the project does with a file of each kind; what is written goes to `out`."""
+    every = params.ImageSet(source="folder", count=None, skip=0, images="x")
+
+    def listing(path: Path) -> None:
+        rclone._rclone = lambda *_, **__: path.read_text("utf-8", "replace")  # as if a server had sent it
+        for name in rclone._listed("drive:", images.SUFFIXES).values():
+            assert (out / name).resolve().is_relative_to(out.resolve()), name
+
+    def copied(path: Path) -> None:
+        (out / path.name).mkdir()
+        folder.copy(out / path.name, "ffhq", every, path, None, 1, 0)
+
+    return {
+        "image": lambda path: resizing.resize_image(images.read(path), 32),
+        "mask": lambda path: resizing.resize_labels(labels.read(path), 32),
+        "checkpoint": lambda path: checkpoints.load(path, Generator),
+        "weights": lambda path: checkpoints.from_published("generator", weights.load(path), **SIZES),
+        "parameters": params.read,
+        "table": degradation.read_table,
+        "model": lambda path: identity._opened(dlib.shape_predictor, path),
+        "listing": listing,
+        "folder": copied,
+    }
+
+
+def main() -> None:
+    listed, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    read = readers(out)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number, kind, path in listed:
+        print(json.dumps([number, "begun"]), flush=True)
+        signal.alarm(SECONDS)  # nothing handles it: it ends the program, in whatever library it is
+        try:
+            read[kind](Path(path))
+            outcome = "read"
+        except InputError as error:
+            one_line = not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", str(error))
+            outcome = "refused" if one_line and len(str(error)) < 6000 else f"said {len(str(error))} characters: {str(error)[:300]!a}"
+        except BaseException as error:
+            outcome = f"{type(error).__name__}: {str(error)[:300]!a}"
+        signal.alarm(0)
+        print(json.dumps([number, outcome]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
