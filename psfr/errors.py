@@ -16,10 +16,11 @@ class InputError(Exception):
     """
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # characters that no line of a table or of a message can hold
+
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxset, _REPR.maxdict = 2, 4, 4, 4, 4
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
-
 
 # User and password of an address, and what stands behind a name of that kind, in a query or in an rclone remote.
 _SECRETS = re.compile(r"(?<=://)[^\s/@]*@|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=pass=)|(?<=password=)|(?<=signature=)|(?<=sig=))['\"]?[^\s&,:'\"]+['\"]?")

@@ -1,7 +1,6 @@
 """Reading, writing and listing of images."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from psfr.errors import InputError, raise_together
+from psfr.errors import CONTROL, InputError, raise_together
 from psfr.files import replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -24,7 +23,6 @@ Image.MAX_IMAGE_PIXELS = None
 STRIP = 2**22  # pixels that are converted at once: a large image is in memory twice, not five times
 
 LONGEST_NAME = 240  # bytes without suffix: file systems allow 255, and a file that is being written is called `.NAME.png.partial`
-_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no line of a table or of a message could hold them
 
 
 def listed(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
@@ -54,7 +52,7 @@ def name_fault(path: str) -> str | None:
 
     The name goes into file names, tables and messages: it is Unicode on one line, and short enough.
     """
-    if _UNWRITABLE.search(path):
+    if CONTROL.search(path):
         return f"{path!a} has control characters or is no Unicode in its name"
     stem = PurePosixPath(path).stem
     if len(os.fsencode(stem)) > LONGEST_NAME:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from psfr import strict_yaml
-from psfr.errors import InputError, quoted, shortened
+from psfr.errors import CONTROL, InputError, quoted, shortened
 
 MOST_PROBLEMS = 40  # that a message names
 PUBLISHED_SIZE = 512  # of the images that the authors' networks were trained on
@@ -35,7 +35,7 @@ def _ordered(pair: list) -> list:
 
 
 def _without_control(text: str) -> str:
-    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", text):
+    if CONTROL.search(text):
         raise ValueError("a name has no control characters")
     return text
 

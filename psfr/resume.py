@@ -18,8 +18,8 @@ from typing import IO
 from psfr.errors import InputError
 from psfr.files import partial
 
-# Parameters by their value, files and folders by their hash; folders of items by the hash of each file.
-Origin = dict[str, object]
+# parameters: name to value; files: path to hash; items: folder to its files' hashes.
+Origin = dict[str, dict[str, object]]
 
 FINISHED = "finished"
 PNG_END = b"IEND\xaeB`\x82"
@@ -39,7 +39,7 @@ def origin(stage: str, items: tuple[str, ...] = (), recorded: bool = False) -> O
     from dvc.exceptions import DvcException  # here: it is needed once a stage
     from dvc.repo import Repo
 
-    found: Origin = {}
+    found: Origin = {"parameters": {}, "files": {}, "items": {}}
     try:
         with Repo() as repo:
             (wanted,) = repo.stage.collect(stage)
@@ -47,18 +47,18 @@ def origin(stage: str, items: tuple[str, ...] = (), recorded: bool = False) -> O
                 if not recorded:
                     dependency.save()
                 if dependency.def_path in items:
-                    found[dependency.def_path] = {"/".join(name): file.value for name, _, file in dependency.get_obj()}
+                    found["items"][dependency.def_path] = {"/".join(name): file.value for name, _, file in dependency.get_obj()}
                 elif isinstance(dependency.hash_info.value, dict):
-                    found |= _flat(dependency.hash_info.value)
+                    found["parameters"] |= _flat(dependency.hash_info.value)
                 else:
-                    found[dependency.def_path] = dependency.hash_info.value
+                    found["files"][dependency.def_path] = dependency.hash_info.value
     except (DvcException, ValueError):
         return {}
     return found
 
 
-def _flat(values: dict, prefix: str = "") -> Origin:
-    flat: Origin = {}
+def _flat(values: dict, prefix: str = "") -> dict[str, object]:
+    flat = {}
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
@@ -67,10 +67,11 @@ def _flat(values: dict, prefix: str = "") -> Origin:
 def differences(old: Origin, new: Origin) -> list[str]:
     """What sets two origins apart, in words: `lambda_ss is 50, it was 100`; `psfr/losses.py has changed`."""
     said = []
-    for name in sorted(old.keys() | new.keys()):
-        before, now = old.get(name), new.get(name)
-        if before != now:
-            said.append(f"{name} has changed" if "/" in name else f"{name} is {now}, it was {before}")
+    for kind in ("parameters", "files", "items"):
+        before, now = old.get(kind, {}), new.get(kind, {})
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                said.append(f"{name} is {now.get(name)}, it was {before.get(name)}" if kind == "parameters" else f"{name} has changed")
     return said
 
 
@@ -89,7 +90,9 @@ def resuming_folder(path: Path, stage: str, items: tuple[str, ...] = ()) -> Iter
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder.with_name(f".{path.name}.origin.partial"), str(path)) as note:
         now, before = origin(stage, items), _read(note)
-        if not _take_over(folder, before, now, items):
+        if now and before and folder.is_dir() and before | {"items": now["items"]} == now:
+            _take_over(folder, before["items"], now["items"])
+        else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         note.seek(0)
@@ -130,13 +133,12 @@ def _read(note: IO[str]) -> Origin:
         return {}
 
 
-def _take_over(folder: Path, before: Origin, now: Origin, items: tuple[str, ...]) -> bool:
-    """Whether what is in the folder may stay; what belongs to files that have changed is removed."""
-    if not now or not folder.is_dir() or before.keys() != now.keys() or any(before[name] != now[name] for name in now if name not in items):
-        return False
-    changed = {
-        Path(file).stem for item in items for file in before[item].keys() | now[item].keys() if before[item].get(file) != now[item].get(file)
-    }
+def _take_over(folder: Path, before: dict[str, dict], now: dict[str, dict]) -> None:
+    """Keep of a folder what is whole and belongs to files that have not changed since."""
+    changed = set()
+    for items in before.keys() | now.keys():
+        old, new = before.get(items, {}), now.get(items, {})
+        changed |= {Path(file).stem for file in old.keys() | new.keys() if old.get(file) != new.get(file)}
     count = 0
     for file in [file for file in folder.rglob("*") if file.is_file()]:
         if file.stem in changed or not _whole(file):
@@ -145,7 +147,6 @@ def _take_over(folder: Path, before: Origin, now: Origin, items: tuple[str, ...]
             count += 1
     if count:
         print(f"{folder}: goes on with {count} files that are there", file=sys.stderr)
-    return True
 
 
 def _whole(file: Path) -> bool:

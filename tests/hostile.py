@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+REPOSITORY = Path(__file__).parents[1]
 SUFFIXES = {
     "image": (".png", ".jpg", ".webp", ".bmp", ".tif"), "mask": (".png",), "checkpoint": (".safetensors",), "weights": (".pth", ".safetensors"),
     "parameters": (".yaml",), "table": (".csv",), "model": (".dat",), "listing": (".txt",), "folder": ("",),
@@ -59,7 +60,7 @@ def samples() -> dict[str, list[bytes]]:
         "mask": [_saved(regions, "PNG"), _saved(regions.convert("P"), "PNG"), _saved(regions, "PNG", bits=8, optimize=True)],
         "checkpoint": [save(state, {"network": json.dumps({"class": "Generator", "sizes": SIZES})})],
         "weights": [_torch(published), _torch(published, False), _torch({"a": torch.ones(3).half()}), save(published)],
-        "parameters": [path.read_bytes() for path in [Path("params.yaml"), *sorted(Path("params").glob("*.yaml"))]],
+        "parameters": [path.read_bytes() for path in [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]],
         "table": [_table()],
         "model": [b"\x01\x01dlib" * 100],
         "listing": [b"a.png\nb/c.jpg\nd e#.png\n"],
@@ -227,7 +228,7 @@ def built(large: bool) -> list[tuple[str, str, bytes]]:
     files += [("weights", ".pth", _zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, bytes(2**27)))]
     files += [("checkpoint", ".safetensors", content) for content in _headers()]
     files += [("parameters", ".yaml", text.encode("utf-8", "surrogatepass")) for text in _yamls()]
-    files += [("parameters", ".yaml", Path("params.yaml").read_text().encode(encoding)) for encoding in ("utf-16", "utf-32", "utf-8-sig")]
+    files += [("parameters", ".yaml", (REPOSITORY / "params.yaml").read_text().encode(encoding)) for encoding in ("utf-16", "utf-32", "utf-8-sig")]
     files += [("listing", ".txt", f"{name}.png\n".encode("utf-8", "surrogateescape")) for name in ("../x", "a/../../x", "/x", "..", "x" * 300, "a\x00", "a\x1b", "\udcff", "a/./b", "-o", "a\rb", "~/x", "")]
     if large:
         files += [("image", ".png", png(15_000, 15_000, depth, colour)) for depth, colour in [(8, 2), (8, 6), (16, 0), (16, 6), (8, 0), (8, 4)]] + [("mask", ".png", png(15_000, 15_000, 8, 0))]
@@ -320,7 +321,7 @@ def _headers() -> Iterator[bytes]:
 
 
 def _yamls() -> Iterator[str]:
-    text = Path("params.yaml").read_text()
+    text = (REPOSITORY / "params.yaml").read_text()
     letters = string.ascii_lowercase[:12]
     yield "a: &a [1, 1, 1]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise(letters)) + "seed: *l"
     yield "a: &a {x: 1}\n" + "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in pairwise(letters))

@@ -4,7 +4,6 @@ It prints a line of JSON before and after each file, so that its caller sees whi
 """
 
 import json
-import re
 import resource
 import signal
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import dlib
 
 from psfr import checkpoints, degradation, images, labels, params, resizing, weights
-from psfr.errors import InputError
+from psfr.errors import CONTROL, InputError
 from psfr.metrics import identity
 from psfr.networks.generator import Generator
 from psfr.sources import folder, rclone
@@ -63,7 +62,7 @@ def main() -> None:
             read[kind](Path(path))
             outcome = "read"
         except InputError as error:
-            one_line = not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", str(error))
+            one_line = not CONTROL.search(str(error))
             outcome = "refused" if one_line and len(str(error)) < 6000 else f"said {len(str(error))} characters: {str(error)[:300]!a}"
         except BaseException as error:
             outcome = f"{type(error).__name__}: {str(error)[:300]!a}"

@@ -23,7 +23,7 @@ def test_every_imported_package_is_required():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
             imported |= {name.split(".")[0] for name in names if name}
-    local = {"psfr", "stages", "benchmarks", "tests", "conftest", "plain", "running"}
+    local = {"psfr", "stages", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     distributions = packages_distributions() | {"dlib": ["dlib-bin"]}  # its wheel names the extension alone
     needed = {name: distributions.get(name, []) for name in imported - set(sys.stdlib_module_names) - local}
     pinned = {name.lower().replace("_", "-") for name in PINS}
