@@ -4,11 +4,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from dvclive import Live
 
-from psfr import checkpoints, images, labels, params, weights
+from psfr import checkpoints, degradation, images, labels, params, weights
 from psfr.datasets import Quartets, to_image
 from psfr.devices import autocast, device
 from psfr.distributed import by_first, rank, run
@@ -26,7 +25,7 @@ SHOWN = 4
 
 def main() -> None:
     values = params.read()
-    degradations = pd.read_csv(FFHQ / "degradations.csv", dtype={"name": str})
+    degradations = degradation.read_table(FFHQ / "degradations.csv")
     gray = {(row.name, row.variant) for row in degradations[degradations.gray == 1][["name", "variant"]].itertuples(index=False, name="Row")}
     quartets = Quartets(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
     state = gan.build(values, _vgg(values))

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -55,13 +57,20 @@ def changed(project: Path, **values: object) -> None:
     path.write_text(text)
 
 
-def started(command: list[str], folder: Path, log: Path) -> subprocess.Popen:
+def started(command: list[str], folder: Path, log: Path, limits: Callable[[], None] | None = None) -> subprocess.Popen:
     """A command that runs by itself, at the head of a process group of its own; what it prints goes to `log`."""
     with log.open("w") as file:
-        return subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=environment(), start_new_session=True)
+        return subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=environment(), start_new_session=True, preexec_fn=limits)
 
 
 def kill(process: subprocess.Popen) -> None:
     """Kill a process and all of its group at once, as a power cut would."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
+    """Wait until a file appears that the process makes."""
+    while not any(folder.glob(pattern)):
+        assert process.poll() is None
+        time.sleep(0.01)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from running import ROOT, changed, ran, started
+from running import ROOT, changed, ran, started, wait_for
 
 
 SHARED = [sys.executable, str(ROOT / "tests/shared_work.py")]
@@ -102,12 +102,6 @@ def test_a_run_of_two_processes_and_one_that_goes_on_with_two(project, tmp_path)
     assert "train: goes on after step" in ran([sys.executable, "-m", "stages.train"], project)
     for name, values in losses(project).items():
         assert values == pytest.approx(one[name], rel=0.02, abs=1e-3), name
-
-
-def wait_for(folder: Path, pattern: str, process) -> None:
-    while not any(folder.glob(pattern)):
-        assert process.poll() is None
-        time.sleep(0.01)
 
 
 def children(pid: int) -> list[int]:
