@@ -24,17 +24,15 @@ class SpadeNorm(Derived):
     def derived(self) -> tuple[Tensor, Tensor]:
         return torch.cat([self.gamma.kernel(), self.beta.kernel()]), torch.cat([self.gamma.bias, self.beta.bias])
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Features (B or 1, C, H, W) and this norm's hidden map (B, 64, H, W) to (B, C, H, W)."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Features (B or 1, C, H, W) and the condition (B, 22, H, W) to (B, C, H, W)."""
+        hidden = F.leaky_relu(self.hidden(condition), SLOPE, inplace=True)
         gamma, beta = F.conv2d(hidden, *self.operands(), padding=1).chunk(2, 1)
         return torch.addcmul(beta, instance_norm(x).to(beta.dtype), gamma)
 
 
-class StyleBlock(Derived):
-    """Style transformation block: twice SPADE norm, leaky ReLU and convolution, beside the identity.
-
-    Both norms see the same condition: one convolution makes the hidden maps of both.
-    """
+class StyleBlock(nn.Module):
+    """Style transformation block: twice SPADE norm, leaky ReLU and convolution, beside the identity."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -43,15 +41,10 @@ class StyleBlock(Derived):
         self.norm1 = SpadeNorm(channels)
         self.conv1 = SpectralConv2d(channels, channels)
 
-    def derived(self) -> tuple[Tensor, Tensor]:
-        hidden = [self.norm0.hidden, self.norm1.hidden]
-        return torch.cat([conv.kernel() for conv in hidden]), torch.cat([conv.bias for conv in hidden])
-
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Features (B or 1, C, H, W) and the condition (B, 22, H, W) to (B, C, H, W)."""
-        hidden0, hidden1 = F.leaky_relu(F.conv2d(condition, *self.operands(), padding=1), SLOPE, inplace=True).chunk(2, 1)
-        residual = self.conv0(F.leaky_relu(self.norm0(x, hidden0), SLOPE, inplace=True))
-        residual = self.conv1(F.leaky_relu(self.norm1(residual, hidden1), SLOPE, inplace=True))
+        residual = self.conv0(F.leaky_relu(self.norm0(x, condition), SLOPE, inplace=True))
+        residual = self.conv1(F.leaky_relu(self.norm1(residual, condition), SLOPE, inplace=True))
         return residual.add_(x)
 
 
