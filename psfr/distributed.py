@@ -25,9 +25,9 @@ from psfr.params import Compute
 
 T = TypeVar("T")
 
-# Processes wait for the first one while it works alone. One that dies is noticed by whoever started it, not by this limit.
 _NONE = object()
 
+# Processes wait for the first one while it works alone. One that dies is noticed by whoever started it, not by this limit.
 PATIENCE = timedelta(hours=24)
 GRACE = 5  # seconds for a process to end by itself when its neighbour has
 

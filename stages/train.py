@@ -30,7 +30,9 @@ def main() -> None:
     quartets = Quartets(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
     state = gan.build(values, _vgg(values))
 
-    with by_first(unfinished(MODELS.parent, "train")) as folder, Live("metrics/train", save_dvc_exp=False, report=None, dvcyaml=None) if rank() == 0 else nullcontext() as live:
+    metrics = Live("metrics/train", save_dvc_exp=False, report=None, dvcyaml=None) if rank() == 0 else nullcontext()
+
+    with by_first(unfinished(MODELS.parent, "train")) as folder, metrics as live:
 
         def after_epoch(epoch: int, means: dict[str, float]) -> None:
             checkpoints.save(MODELS / "generator.safetensors", state.generator, **gan.generator_sizes(values))
