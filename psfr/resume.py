@@ -122,6 +122,8 @@ def alone(path: Path, work: str) -> Iterator[IO[str]]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{work}: another process is making it: wait for its end, or stop it (`fuser {path}` names it)") from None
+        except OSError:  # a network's file system without locks: the work goes on without
+            pass
         yield file
 
 

@@ -57,9 +57,10 @@ def test_a_killed_training_ends_as_an_undisturbed_one(project, tmp_path):
     changed(project, epochs=6, checkpoint_seconds=0)
     other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
     ran(["dvc", "repro"], project)
-    state = "models/.train.unfinished/*/"
-    said = repeated(other, tmp_path / "log", [state + "step_00000002*", state + ".step*.partial", state + "step_00000007*", state + "epoch_005.png"])
-    assert sum("train: goes on after step" in text for text in said) >= 3
+    state, rng = "models/.train.unfinished/*/", random.Random(4)
+    moments = [rng.uniform(2, 12), state + "step_00000002*", rng.uniform(2, 12), state + ".step*.partial", rng.uniform(2, 12), state + "epoch_005.png"]
+    said = repeated(other, tmp_path / "log", moments)
+    assert sum("train: goes on after step" in text for text in said) >= 2
     assert outcome(other) == outcome(project)
     assert leftovers(other) == []
 
