@@ -1,0 +1,107 @@
+"""A restored face laid back into its photograph: a soft edge, the photograph's own light and colours, and none where it has none.
+
+What is laid is the difference that the network makes, not its picture: what the photograph shows finer than the network works, stays;
+slow changes of the difference, of light and colour, are left out; and beyond the face there is no difference at all.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from psfr import labels
+from psfr.alignment import Frame, uncrop
+
+# Regions that are laid back: the head, but not the cloth or the background, which the network never saw sharp enough to know.
+FACE = [labels.NAMES.index(name) for name in labels.NAMES if name not in ("background", "cloth", "necklace", "neck", "hat", "ear_ring")]
+# Widths in parts of the frame's side.
+EDGE = 1 / 40  # of the soft edge: standard deviation
+BORDER = 1 / 8  # over which a face fades towards the border of its frame
+SLOW = 1 / 12  # standard deviation of the blur that says what of a difference is light
+
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+TONE_SIZE = 64  # pixels a side of the face in which its colours are counted: noise is averaged away
+TONE_LEVELS = 4.0  # so far may nine tenths of the colours be from what their luminance says
+
+
+@dataclass(frozen=True)
+class Tone:
+    """The colour of each luminance in a photograph of one tone, grey or sepia: float32 (256, 3) of differences from the luminance."""
+
+    tint: np.ndarray
+
+    def changed(self, picture: np.ndarray, difference: np.ndarray) -> np.ndarray:
+        """A picture, float32 (H, W, 3) in levels, whose luminance changes by a difference (H, W), and its tint with it."""
+        before = picture @ LUMINANCE
+        after = np.clip(before + difference, 0, 255)
+        change = (after - before)[:, :, None] + self._of(after) - self._of(before)
+        return picture + change
+
+    def _of(self, luminance: np.ndarray) -> np.ndarray:
+        return np.stack([np.interp(luminance, np.arange(256), channel) for channel in self.tint.T], 2).astype(np.float32)
+
+
+def tone(aligned: np.ndarray) -> Tone | None:
+    """The tone of a face, uint8 RGB (S, S, 3), that has but one; None where there are colours."""
+    small = cv2.resize(aligned, (TONE_SIZE, TONE_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32).reshape(-1, 3)
+    luminance = small @ LUMINANCE
+    tint = small - luminance[:, None]
+    near = np.exp(-0.5 * ((np.arange(256)[:, None] - luminance) / 8) ** 2) + 1e-6 * np.exp(-np.abs(np.arange(256)[:, None] - luminance) / 40)
+    curve = (near @ tint / near.sum(1, keepdims=True)).astype(np.float32)
+    off = np.abs(tint - curve[np.clip(np.rint(luminance), 0, 255).astype(int)]).max(1)
+    return Tone(curve) if np.quantile(off, 0.9) <= TONE_LEVELS else None
+
+
+def mask(regions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How much of a restored face is laid back at each pixel, float32 (S, S) in [0, 1], by its region map.
+
+    Args:
+        regions: uint8 (S, S), labels.
+        others: centres and sizes of the frames of other faces, complex (n, 2), in this frame whose side is 1: a pixel belongs to the nearest.
+    """
+    size = len(regions)
+    row, column = np.mgrid[0:size, 0:size]
+    place = (column + 0.5 + 1j * (row + 0.5)) / size
+    face = np.isin(regions, FACE)
+    for centre, side in others:
+        face &= np.abs(place - (0.5 + 0.5j)) <= np.abs(place - centre) / abs(side)
+    parts, count = ndimage.label(face)
+    if count:
+        face = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    face = ndimage.binary_fill_holes(face)
+    soft = cv2.GaussianBlur(face.astype(np.float32), (0, 0), size * EDGE)
+    soft = np.clip(2 * soft - 1, 0, 1)  # inside the region alone
+    border = np.clip(np.minimum.reduce([place.real, 1 - place.real, place.imag, 1 - place.imag]) / BORDER, 0, 1)
+    return (soft * border**2 * (3 - 2 * border)).astype(np.float32)
+
+
+def difference(aligned: np.ndarray, restored: np.ndarray, soft: np.ndarray) -> np.ndarray:
+    """What restoration adds to an aligned face but for light and colour, times the mask: float32 (S, S, 3) in levels.
+
+    Args:
+        aligned, restored: uint8 (S, S, 3).
+        soft: the mask, float32 (S, S).
+    """
+    change = restored.astype(np.float32) - aligned
+    width = len(aligned) * SLOW
+    slow = cv2.GaussianBlur(change * soft[:, :, None], (0, 0), width) / (cv2.GaussianBlur(soft, (0, 0), width)[:, :, None] + 1e-3)
+    return (change - slow) * soft[:, :, None]
+
+
+def paste(picture: np.ndarray, change: np.ndarray, of: Frame, single: Tone | None) -> None:
+    """Lay a difference, float32 (S, S, 3) in levels of 0 to 255, where its frame is in a picture, uint8 or uint16 (H, W, 3), in place."""
+    height, width = picture.shape[:2]
+    corners = of.places(np.array([0, 1, 1j, 1 + 1j]))
+    left, right = np.clip([np.floor(corners.real.min()), np.ceil(corners.real.max())], 0, width).astype(int)
+    top, bottom = np.clip([np.floor(corners.imag.min()), np.ceil(corners.imag.max())], 0, height).astype(int)
+    if left == right or top == bottom:
+        return
+    part = picture[top:bottom, left:right]
+    unit = 257.0 if picture.dtype == np.uint16 else 1.0
+    before = part.astype(np.float32) / unit
+    if single is None:
+        after = before + uncrop(change, of.moved(left, top), part.shape[:2])
+    else:
+        after = single.changed(before, uncrop(change @ LUMINANCE, of.moved(left, top), part.shape[:2]))
+    part[:] = np.rint(np.clip(after, 0, 255) * unit)
