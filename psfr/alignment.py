@@ -76,8 +76,10 @@ def crop(picture: np.ndarray, of: Frame, size: int) -> np.ndarray:
     """What a frame shows, as (size, size, ...); beyond its edge the photograph is mirrored.
 
     Args:
-        picture: uint8 or float32 (H, W, 3) or (H, W).
+        picture: uint8 or uint16 (H, W, 3) or (H, W).
     """
+    rows, columns = window(of, picture.shape[:2])
+    picture, of = picture[rows, columns], of.moved(columns.start, rows.start)
     # Reduced, it is taken at a multiple of the size, whose pixels are then averaged.
     times = max(1, int(np.ceil(of.size / size - 0.01)))
     taken = size * times
@@ -85,6 +87,16 @@ def crop(picture: np.ndarray, of: Frame, size: int) -> np.ndarray:
         picture, matrix(of.corner, of.side, taken), (taken, taken), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
     )
     return wide if times == 1 else cv2.resize(wide, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def window(of: Frame, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The rows and columns of a picture of `shape` (H, W) that a frame reaches; of a frame beyond it, those nearest."""
+    corners = of.places(np.array([0, 1, 1j, 1 + 1j]))
+    ranges = []
+    for values, length in ((corners.imag, shape[0]), (corners.real, shape[1])):
+        start = int(np.clip(np.floor(values.min()) - 2, 0, length - 1))
+        ranges.append(slice(start, int(np.clip(np.ceil(values.max()) + 2, start + 1, length))))
+    return ranges[0], ranges[1]
 
 
 def uncrop(square: np.ndarray, of: Frame, shape: tuple[int, int]) -> np.ndarray:

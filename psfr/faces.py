@@ -23,14 +23,13 @@ SHA256 = {
     EMBEDDING: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
 }
 
-# The first detector (HOG) is quick and finds upright faces of 80 pixels and more, tilted by 20 degrees or so. It looks at the photograph at
-# several sizes, enlarged where that is small, and at turned copies.
-DETAILS, TURNED_DETAIL = (4096, 1600), 1600  # pixels of the longer side
-ENLARGED = 4  # times, at most
-TURNS = range(30, 360, 30)  # degrees
-# It takes much for a face with these scores; the second detector (a network), slow and sure, looks at the best of it once aligned.
-LEAST, LEAST_TURNED = -0.5, -0.2
-SURE, UNSURE = 0.0, 16  # of those below this score, so many are looked at
+# The first detector (HOG) is quick and finds upright faces of 80 pixels and more, tilted by 20 degrees or so. It looks at the photograph
+# itself and enlarged, as far as its longer side allows, and at turned copies.
+TIMES, LONGEST = (1, 2, 4), 4096
+TURNS, LONGEST_TURNED = range(30, 360, 30), 1600  # degrees
+# The second (a network), slow and sure, looks at what may be a face by these scores of the first, aligned.
+LEAST, LEAST_TURNED = -0.5, 0.0
+UNSURE = 16  # of those below 0, so many are looked at
 SAME = 0.3  # faces whose centres are nearer than this part of the larger one's frame are one face
 
 SIZE = 192  # pixels a side of the aligned face in which the landmarks are found again and the second detector looks
@@ -54,13 +53,15 @@ def find(picture: np.ndarray) -> list[Frame]:
         InputError: dlib's files are not installed, or damaged.
     """
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    candidates = [candidate for detail in DETAILS for candidate in _candidates(gray, 0, detail, LEAST)]
-    candidates += [candidate for degrees in TURNS for candidate in _candidates(gray, degrees, TURNED_DETAIL, LEAST_TURNED)]
+    longer = max(gray.shape)
+    candidates = [candidate for scale in {min(times, LONGEST / longer) for times in TIMES} for candidate in _candidates(gray, 0, scale, LEAST)]
+    scale = min(TIMES[-1], LONGEST_TURNED / longer)
+    candidates += [candidate for degrees in TURNS for candidate in _candidates(gray, degrees, scale, LEAST_TURNED)]
     found: list[Frame] = []
     unsure = 0
     for score, candidate in sorted(candidates, key=lambda scored: -scored[0]):
         if unsure < UNSURE and not any(_same(candidate, other) for other in found):
-            unsure += score < SURE
+            unsure += score < 0
             face = _refined(picture, candidate)
             if _confirmed(picture, face) and not any(_same(face, other) for other in found):
                 found.append(face)
@@ -71,11 +72,10 @@ def _same(one: Frame, other: Frame) -> bool:
     return abs(one.centre - other.centre) < SAME * max(one.size, other.size)
 
 
-def _candidates(gray: np.ndarray, degrees: float, detail: int, least: float) -> list[tuple[float, Frame]]:
-    """Scores and frames of what may be faces in a copy of a grey photograph, turned, of at most `detail` pixels a side."""
-    height, width = gray.shape
-    scale = min(ENLARGED, detail / max(height, width))
-    copy = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+def _candidates(gray: np.ndarray, degrees: float, scale: float, least: float) -> list[tuple[float, Frame]]:
+    """Scores, from `least` on, and frames of what may be faces in a turned and scaled copy of a grey photograph."""
+    size = [max(1, round(side * scale)) for side in gray.shape[::-1]]
+    copy = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     turn = np.exp(-1j * np.radians(degrees))  # counter-clockwise, as rows run downward
     corners = turn * np.array([0, copy.shape[1], 1j * copy.shape[0], copy.shape[1] + 1j * copy.shape[0]])
     shift = -(corners.real.min() + 1j * corners.imag.min())

@@ -11,14 +11,14 @@ import numpy as np
 from scipy import ndimage
 
 from psfr import labels
-from psfr.alignment import Frame, uncrop
+from psfr.alignment import Frame, uncrop, window
 
 # Regions that are laid back: the head, but not the cloth or the background, which the network never saw sharp enough to know.
 FACE = [labels.NAMES.index(name) for name in labels.NAMES if name not in ("background", "cloth", "necklace", "neck", "hat", "ear_ring")]
 # Widths in parts of the frame's side.
 EDGE = 1 / 40  # of the soft edge: standard deviation
 BORDER = 1 / 8  # over which a face fades towards the border of its frame
-SLOW = 1 / 12  # standard deviation of the blur that says what of a difference is light
+SLOW = 1 / 6  # standard deviation of the blur that says what of a difference is light
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 TONE_SIZE = 64  # pixels a side of the face in which its colours are counted: noise is averaged away
@@ -58,7 +58,7 @@ def mask(regions: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     Args:
         regions: uint8 (S, S), labels.
-        others: centres and sizes of the frames of other faces, complex (n, 2), in this frame whose side is 1: a pixel belongs to the nearest.
+        others: centre and size of the frame of each other face, complex (n, 2), in this frame, its side being 1; a pixel belongs to the nearest.
     """
     size = len(regions)
     row, column = np.mgrid[0:size, 0:size]
@@ -69,6 +69,8 @@ def mask(regions: np.ndarray, others: np.ndarray) -> np.ndarray:
     parts, count = ndimage.label(face)
     if count:
         face = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    else:
+        face = (place.real - 0.5) ** 2 / 0.25**2 + (place.imag - 0.58) ** 2 / 0.32**2 < 1
     face = ndimage.binary_fill_holes(face)
     soft = cv2.GaussianBlur(face.astype(np.float32), (0, 0), size * EDGE)
     soft = np.clip(2 * soft - 1, 0, 1)  # inside the region alone
@@ -91,17 +93,12 @@ def difference(aligned: np.ndarray, restored: np.ndarray, soft: np.ndarray) -> n
 
 def paste(picture: np.ndarray, change: np.ndarray, of: Frame, single: Tone | None) -> None:
     """Lay a difference, float32 (S, S, 3) in levels of 0 to 255, where its frame is in a picture, uint8 or uint16 (H, W, 3), in place."""
-    height, width = picture.shape[:2]
-    corners = of.places(np.array([0, 1, 1j, 1 + 1j]))
-    left, right = np.clip([np.floor(corners.real.min()), np.ceil(corners.real.max())], 0, width).astype(int)
-    top, bottom = np.clip([np.floor(corners.imag.min()), np.ceil(corners.imag.max())], 0, height).astype(int)
-    if left == right or top == bottom:
-        return
-    part = picture[top:bottom, left:right]
+    rows, columns = window(of, picture.shape[:2])
+    part, of = picture[rows, columns], of.moved(columns.start, rows.start)
     unit = 257.0 if picture.dtype == np.uint16 else 1.0
     before = part.astype(np.float32) / unit
     if single is None:
-        after = before + uncrop(change, of.moved(left, top), part.shape[:2])
+        after = before + uncrop(change, of, part.shape[:2])
     else:
-        after = single.changed(before, uncrop(change @ LUMINANCE, of.moved(left, top), part.shape[:2]))
+        after = single.changed(before, uncrop(change @ LUMINANCE, of, part.shape[:2]))
     part[:] = np.rint(np.clip(after, 0, 255) * unit)
