@@ -29,7 +29,7 @@ TIMES, LONGEST = (1, 2, 4), 4096
 TURNS, LONGEST_TURNED = range(30, 360, 30), 1600  # degrees
 # The second (a network), slow and sure, looks at what may be a face by these scores of the first, aligned.
 LEAST, LEAST_TURNED = -0.5, 0.0
-UNSURE = 16  # of those below 0, so many are looked at
+UNSURE = 8  # of those below 0, so many are looked at
 SAME = 0.3  # faces whose centres are nearer than this part of the larger one's frame are one face
 
 SIZE = 192  # pixels a side of the aligned face in which the landmarks are found again and the second detector looks
@@ -54,7 +54,8 @@ def find(picture: np.ndarray) -> list[Frame]:
     """
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     longer = max(gray.shape)
-    candidates = [candidate for scale in {min(times, LONGEST / longer) for times in TIMES} for candidate in _candidates(gray, 0, scale, LEAST)]
+    scales = [times for times in TIMES if times * longer <= LONGEST] or [LONGEST / longer]
+    candidates = [candidate for scale in scales for candidate in _candidates(gray, 0, scale, LEAST)]
     scale = min(TIMES[-1], LONGEST_TURNED / longer)
     candidates += [candidate for degrees in TURNS for candidate in _candidates(gray, degrees, scale, LEAST_TURNED)]
     found: list[Frame] = []
