@@ -96,7 +96,10 @@ def _refined(picture: np.ndarray, face: Frame) -> Frame:
 
 
 def _confirmed(picture: np.ndarray, face: Frame) -> bool:
-    """Whether the second detector sees a face where the frame has one."""
+    """Whether the second detector sees a face where the frame has one, in the photograph."""
+    height, width = picture.shape[:2]
+    if not (0 <= face.centre.real <= width and 0 <= face.centre.imag <= height):
+        return False
     seen = _model(dlib.cnn_face_detection_model_v1, CONFIRMING)(crop(picture, face, SIZE), 0)
     return any(_overlap(detection.rect, _box()) >= OVERLAP for detection in seen)
 
