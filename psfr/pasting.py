@@ -15,8 +15,9 @@ from psfr.alignment import Frame, uncrop, window
 
 # Regions that are laid back: the head, but not the cloth or the background, which the network never saw sharp enough to know.
 FACE = [labels.NAMES.index(name) for name in labels.NAMES if name not in ("background", "cloth", "necklace", "neck", "hat", "ear_ring")]
-# Widths in parts of the frame's side.
+# Widths are parts of the frame's side.
 EDGE = 1 / 40  # of the soft edge: standard deviation
+LEAST = 0.05  # of the frame: a map with less of a face has failed, and an oval takes its place
 BORDER = 1 / 8  # over which a face fades towards the border of its frame
 SLOW = 1 / 6  # standard deviation of the blur that says what of a difference is light
 
@@ -72,7 +73,7 @@ def mask(regions: np.ndarray, others: np.ndarray) -> np.ndarray:
     parts, count = ndimage.label(face)
     if count:
         face = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    else:
+    if face.mean() < LEAST:
         face = (place.real - 0.5) ** 2 / 0.25**2 + (place.imag - 0.58) ** 2 / 0.32**2 < 1
     face = ndimage.binary_fill_holes(face)
     soft = cv2.GaussianBlur(face.astype(np.float32), (0, 0), size * EDGE)
