@@ -19,7 +19,7 @@ FACE = [labels.NAMES.index(name) for name in labels.NAMES if name not in ("backg
 EDGE = 1 / 40  # of the soft edge: standard deviation
 LEAST = 0.05  # of the frame: a map with less of a face has failed, and an oval takes its place
 BORDER = 1 / 8  # over which a face fades towards the border of its frame
-SLOW = 1 / 6  # standard deviation of the blur that says what of a difference is light
+SLOW, SLOW_COLOUR = 1 / 6, 1 / 16  # standard deviations of the blurs that say what of a difference is light and what is colour
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 TONE_SIZE = 16  # pixels a side of the face in which its colours are looked at: noise is averaged away
@@ -91,9 +91,15 @@ def difference(aligned: np.ndarray, restored: np.ndarray, soft: np.ndarray) -> n
         soft: the mask, float32 (S, S).
     """
     change = restored.astype(np.float32) - aligned
-    width = len(aligned) * SLOW
-    slow = cv2.GaussianBlur(change * soft[:, :, None], (0, 0), width) / (cv2.GaussianBlur(soft, (0, 0), width)[:, :, None] + 1e-3)
+    light = np.repeat((change @ LUMINANCE)[:, :, None], 3, axis=2)
+    slow = _smooth(light, soft, SLOW) + _smooth(change - light, soft, SLOW_COLOUR)
     return (change - slow) * soft[:, :, None]
+
+
+def _smooth(change: np.ndarray, soft: np.ndarray, width: float) -> np.ndarray:
+    """The mean of a difference (S, S, 3) around each pixel, as the mask weighs it."""
+    sigma = width * len(soft)
+    return cv2.GaussianBlur(change * soft[:, :, None], (0, 0), sigma) / (cv2.GaussianBlur(soft, (0, 0), sigma)[:, :, None] + 1e-3)
 
 
 def paste(picture: np.ndarray, change: np.ndarray, of: Frame, single: Tone | None) -> None:

@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,25 +113,30 @@ def main() -> None:
     restorer = models.load(options.model, COMPUTE)
     faceless, failed = [], []
     for path, out in tqdm(outputs.items(), "restore", unit="photo", disable=len(outputs) == 1):
-        say = partial(tqdm.write, file=sys.stdout)
         try:
             found = restore_file(path, out, restorer, options)
         except (InputError, OSError, MemoryError) as error:
-            failed.append(f"{error}" if str(path) in str(error) else f"{path}: {error or 'not enough memory'}")
+            failed.append(str(error) if str(path) in str(error) else f"{path}: {error or 'not enough memory'}")
             continue
-        if found:
-            say(f"{out}: {len(found)} face{'s' * (len(found) > 1)}")
-        else:
+        if not found:
             faceless.append(path)
-            say(f"{path}: no face found, {f'copied to {out}' if options.copy_faceless else 'nothing written'}")
-        for number, face in enumerate(found, 1):
-            x, y = face.frame.centre.real, face.frame.centre.imag
-            say(f"  {number}: at {x:.0f}, {y:.0f}, frame of {face.frame.size:.0f} pixels, identity distance {face.distance:.3f}")
+        tqdm.write(_said(path, out, found, options.copy_faceless), file=sys.stdout)
     if len(outputs) > 1:
         print(f"{len(outputs) - len(faceless) - len(failed)} photographs restored, {len(faceless)} without a face, {len(failed)} failed")
     raise_together(failed)
     if faceless:
         sys.exit(NONE_FOUND)
+
+
+def _said(path: Path, out: Path, found: list[RestoredFace], copied: bool) -> str:
+    """What became of a photograph, a line for it and one for each face."""
+    if not found:
+        return f"{path}: no face found, {f'copied to {out}' if copied else 'nothing written'}"
+    lines = [f"{out}: {len(found)} face{'s' * (len(found) > 1)}"]
+    for number, face in enumerate(found, 1):
+        x, y = face.frame.centre.real, face.frame.centre.imag
+        lines.append(f"  {number}: at {x:.0f}, {y:.0f}, frame of {face.frame.size:.0f} pixels, identity distance {face.distance:.3f}")
+    return "\n".join(lines)
 
 
 def _arguments() -> argparse.ArgumentParser:

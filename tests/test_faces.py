@@ -40,6 +40,7 @@ def test_many_tiny_and_cut_faces_are_found_the_largest_first():
 
 def test_where_there_is_no_face_none_is_found():
     assert faces.find(np.ascontiguousarray(data.coffee()[::2, ::2])) == []
+    assert faces.find(np.repeat(data.grass()[:, :, None], 3, axis=2)) == []  # where the first detector alone sees some
     assert faces.find(np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)) == []
 
 

@@ -77,6 +77,17 @@ def test_a_photograph_of_one_tone_keeps_it(tone, kind):
         assert np.ptp(after, axis=2).max() <= (1 if kind == np.uint8 else 8)
 
 
+def test_brighter_sepia_is_sepia_of_brighter_grey():
+    gray = alignment.crop(images.gray(photos.astronaut()), photos.FRAME, SIZE)
+    inside = (gray[:, :, 0] > 30) & (gray[:, :, 0] < 150)  # sepia clips at 190
+    single = pasting.tone(photos.sepia(gray))
+    wanted = photos.sepia(np.clip(gray.astype(int) + 30, 0, 255)).astype(float)
+    step = (wanted - photos.sepia(gray)) @ pasting.LUMINANCE
+    found = single.changed(photos.sepia(gray).astype(np.float32), step.astype(np.float32))
+    assert np.abs(found - wanted)[inside].mean() < 1.5
+    assert np.abs((found - wanted)[inside].mean(0)).max() < 1
+
+
 @given(tint=st.tuples(*[st.floats(-30, 30)] * 3), noise=st.floats(0, 15), seed=st.integers(0, 99))
 def test_a_tinted_photograph_has_one_tone_however_noisy(tint, noise, seed):
     gray = alignment.crop(images.gray(photos.astronaut()), photos.FRAME, 256).astype(float)
@@ -113,6 +124,17 @@ def test_each_face_has_its_own_pixels():
     shift = round(0.6 * SIZE)
     assert left[:, : SIZE // 2].max() > 0.999 and right[:, SIZE // 2 :].max() > 0.999
     assert (left[:, shift:] * right[:, : SIZE - shift] == 0).all()
+    small, large = (pasting.mask(double, np.array([[1 + 0.5j, side]]))[SIZE // 2] for side in (0.25, 1))
+    assert (small > 0.5).sum() > (large > 0.5).sum() + SIZE // 10
+
+
+@pytest.mark.parametrize("regions", [photos.regions(), np.ones((SIZE, SIZE), np.uint8)])
+def test_the_mask_is_soft_and_ends_within_the_frame(regions):
+    soft = pasting.mask(regions, ALONE)
+    assert soft.max() > 0.999
+    assert max(np.abs(np.diff(soft, axis=axis)).max() for axis in (0, 1)) < 0.3
+    assert max(side.max() for side in (soft[0], soft[-1], soft[:, 0], soft[:, -1])) == 0
+    assert (soft[regions == 0] < 1e-3).all()
 
 
 def test_a_map_without_a_face_still_gives_the_middle():
