@@ -34,14 +34,13 @@ class Tone:
 
     tint: np.ndarray
 
-    def changed(self, picture: np.ndarray, difference: np.ndarray) -> np.ndarray:
-        """A picture, float32 (H, W, 3) in levels, whose luminance changes by a difference (H, W), and its tint with it."""
-        before = picture @ LUMINANCE
-        after = np.clip(before + difference, 0, 255)
-        change = (after - before)[:, :, None] + self._of(after) - self._of(before)
-        return picture + change
+    def of(self, aligned: np.ndarray, restored: np.ndarray) -> np.ndarray:
+        """A restored face in this tone: uint8 RGB (S, S, 3) of the face that has it and the grey face that a network made of it, both alike."""
+        before, after = aligned @ LUMINANCE, restored @ LUMINANCE
+        toned = aligned + (after - before)[:, :, None] + self._tint(after) - self._tint(before)
+        return np.rint(np.clip(toned, 0, 255)).astype(np.uint8)
 
-    def _of(self, luminance: np.ndarray) -> np.ndarray:
+    def _tint(self, luminance: np.ndarray) -> np.ndarray:
         return np.stack([np.interp(luminance, np.arange(256), channel) for channel in self.tint.T], 2).astype(np.float32)
 
 
@@ -102,14 +101,10 @@ def _smooth(change: np.ndarray, soft: np.ndarray, width: float) -> np.ndarray:
     return cv2.GaussianBlur(change * soft[:, :, None], (0, 0), sigma) / (cv2.GaussianBlur(soft, (0, 0), sigma)[:, :, None] + 1e-3)
 
 
-def paste(picture: np.ndarray, change: np.ndarray, of: Frame, single: Tone | None) -> None:
+def paste(picture: np.ndarray, change: np.ndarray, of: Frame) -> None:
     """Lay a difference, float32 (S, S, 3) in levels of 0 to 255, where its frame is in a picture, uint8 or uint16 (H, W, 3), in place."""
     rows, columns = window(of, picture.shape[:2])
     part, of = picture[rows, columns], of.moved(columns.start, rows.start)
-    unit = 257.0 if picture.dtype == np.uint16 else 1.0
-    before = part.astype(np.float32) / unit
-    if single is None:
-        after = before + uncrop(change, of, part.shape[:2])
-    else:
-        after = single.changed(before, uncrop(change @ LUMINANCE, of, part.shape[:2]))
-    part[:] = np.rint(np.clip(after, 0, 255) * unit)
+    unit = np.float32(257 if picture.dtype == np.uint16 else 1)
+    after = part + unit * uncrop(change, of, part.shape[:2])
+    part[:] = np.rint(np.clip(after, 0, 255 * unit))

@@ -29,9 +29,9 @@ class RestoredFace:
     """One face of a photograph, in its frame, and what became of it."""
 
     frame: Frame  # in the photograph
-    aligned: np.ndarray  # uint8 RGB (S, S, 3), as the network sees it: a photograph of one tone is grey
+    aligned: np.ndarray  # uint8 RGB (S, S, 3)
     regions: np.ndarray  # uint8 (S, S), labels
-    restored: np.ndarray  # uint8 RGB (S, S, 3), as the network draws it
+    restored: np.ndarray  # uint8 RGB (S, S, 3), as the network draws it; in a photograph of one tone, in that
     distance: float  # between the embeddings of the face in the photograph and in the result
 
 
@@ -56,12 +56,12 @@ def restore(photograph: Photograph, restorer: Restorer, size: int, scale: int, s
     for frame in frames:
         aligned = alignment.crop(seen, frame, size)
         tone = pasting.tone(aligned)
+        regions, restored = restorer(aligned if tone is None else images.gray(aligned))
         if tone is not None:
-            aligned = images.gray(aligned)
-        regions, restored = restorer(aligned)
+            restored = tone.of(aligned, restored)
         others = np.array([[frame.unit(other.centre), other.size / frame.size] for other in frames if other is not frame])
         change = strength * pasting.difference(aligned, restored, pasting.mask(regions, others))
-        pasting.paste(result.levels, change, frame.scaled(scale), tone)
+        pasting.paste(result.levels, change, frame.scaled(scale))
         done.append((frame, aligned, regions, restored))
     return result, [RestoredFace(*face, _distance(seen, result, face[0], scale)) for face in done]
 
