@@ -20,6 +20,7 @@ EDGE = 1 / 40  # of the soft edge: standard deviation
 LEAST = 0.05  # of the frame: a map with less of a face has failed, and an oval takes its place
 BORDER = 1 / 8  # over which a face fades towards the border of its frame
 SLOW, SLOW_COLOUR = 1 / 6, 1 / 16  # standard deviations of the blurs that say what of a difference is light and what is colour
+FINE_COLOUR = 1 / 64  # of the blur of its colours: eyes see colour half as fine as light, at most, and networks fringe edges with it
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 TONE_SIZE = 16  # pixels a side of the face in which its colours are looked at: noise is averaged away
@@ -91,8 +92,8 @@ def difference(aligned: np.ndarray, restored: np.ndarray, soft: np.ndarray) -> n
     """
     change = restored.astype(np.float32) - aligned
     light = np.repeat((change @ LUMINANCE)[:, :, None], 3, axis=2)
-    slow = _smooth(light, soft, SLOW) + _smooth(change - light, soft, SLOW_COLOUR)
-    return (change - slow) * soft[:, :, None]
+    colour = _smooth(change - light, soft, FINE_COLOUR)
+    return (light - _smooth(light, soft, SLOW) + colour - _smooth(colour, soft, SLOW_COLOUR)) * soft[:, :, None]
 
 
 def _smooth(change: np.ndarray, soft: np.ndarray, width: float) -> np.ndarray:
