@@ -23,8 +23,10 @@ def align(folder: Path, out: Path, size: int, least: int, workers: int | None) -
         How many faces each photograph gave.
 
     Raises:
-        InputError: photographs that cannot be read, all named once the others are done; two that would have one name; none at all.
+        InputError: photographs that cannot be read, all named once the others are done; two that would have one name; none at all; one folder for both.
     """
+    if out.resolve() == folder.resolve():
+        raise InputError(f"{out}: faces would lie among the photographs: name another folder after -o")
     paths = [path for path in photographs.listed(folder) if out.resolve() not in path.resolve().parents]
     names = {path: "_".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
     first: dict[str, Path] = {}

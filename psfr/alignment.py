@@ -83,9 +83,9 @@ def crop(picture: np.ndarray, of: Frame, size: int) -> np.ndarray:
     # Reduced, it is taken at a multiple of the size, whose pixels are then averaged.
     times = max(1, int(np.ceil(of.size / size - 0.01)))
     taken = size * times
-    wide = cv2.warpAffine(
-        picture, matrix(of.corner, of.side, taken), (taken, taken), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
-    )
+    # OpenCV mirrors step by step: of a strip too narrow for a face it would never end.
+    border = cv2.BORDER_REFLECT_101 if min(picture.shape[:2]) > max(2, of.size / 16) else cv2.BORDER_REPLICATE
+    wide = cv2.warpAffine(picture, matrix(of.corner, of.side, taken), (taken, taken), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=border)
     return wide if times == 1 else cv2.resize(wide, (size, size), interpolation=cv2.INTER_AREA)
 
 

@@ -125,7 +125,7 @@ def distances(true: np.ndarray, *others: np.ndarray) -> list[float]:
     0 is the same face; pictures of one person are usually within 0.6, of two persons beyond. The same piece is cut out of every version.
     """
     embed = _model(dlib.face_recognition_model_v1, EMBEDDING).compute_face_descriptor
-    versions = [np.ascontiguousarray(cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA if len(image) > SIZE else cv2.INTER_CUBIC)) for image in (true, *others)]
+    versions = [cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA if len(image) > SIZE else cv2.INTER_CUBIC) for image in (true, *others)]
     points = _shape()(versions[0], _box())
     person, *persons = [np.array(embed(dlib.get_face_chip(version, points, CHIP, PADDING))) for version in versions]
     return [float(np.linalg.norm(other - person)) for other in persons]

@@ -54,7 +54,8 @@ def test_a_crop_and_back_is_the_picture_again(angle, size):
     of = Frame(complex(420 + 310j - side * (0.5 + 0.5j)), complex(side))
     square = alignment.crop(picture, of, 128)
     rows, columns = alignment.window(of, picture.shape)
-    back = alignment.uncrop(np.dstack([square, np.full((128, 128), 255)]).astype(np.float32), of.moved(columns.start, rows.start), (rows.stop - rows.start, columns.stop - columns.start))
+    with_mask = np.dstack([square, np.full((128, 128), 255)]).astype(np.float32)
+    back = alignment.uncrop(with_mask, of.moved(columns.start, rows.start), picture[rows, columns].shape[:2])
     inside = cv2.erode((back[:, :, 3] > 250).astype(np.uint8), np.ones((5, 5))) > 0
     assert inside.sum() > 0.4 * size**2 * 0.5
     assert np.abs(back[:, :, :3] - picture[rows, columns])[inside].max() <= 6

@@ -227,6 +227,8 @@ def test_aligned_faces_are_a_folder_source(tmp_path, capsys):
     straight, level = (images.read(path).astype(int) for path in paths)
     assert straight.shape == (256, 256, 3)
     assert np.abs(straight - level)[60:200, 60:200].mean() < 8
+    with pytest.raises(InputError, match="among the photographs"):
+        align.align(folder, folder, 256, 0, 0)
     assert set(align.align(folder, tmp_path / "none", 256, 400, 0).values()) == {0}
     (folder / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"broken\.png: not a readable image"):
