@@ -1,0 +1,82 @@
+"""What restoring photographs does and costs: scikit-image's astronaut at four strengths of degradation, in colours, grey and sepia, and 12 megapixels.
+
+python -m benchmarks.restoring [--model models]
+"""
+
+import argparse
+import json
+import time
+
+import cv2
+import numpy as np
+from skimage import data
+
+from psfr import alignment, degradation, errors, faces, images, models, photographs, restore
+
+SIZE = 256  # of the face that figures are taken on
+INSIDE = slice(SIZE // 4, 3 * SIZE // 4)  # the face without hair and background
+SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+TONES = {"colours": lambda image: image, "grey": images.gray, "sepia": lambda image: np.clip(image @ SEPIA.T, 0, 255).astype(np.uint8)}
+_CLEAN = {"gray": False, "blur": None, "blur_size": None, "motion_angle": None, "motion_direction": None, "interpolation": "area"}
+_CLEAN |= {"noise_scale": None, "noise_per_channel": None, "noise_seed": None, "jpeg_compression": None}
+STRENGTHS = [
+    {"size": 256, "jpeg_compression": 30},
+    {"size": 192, "blur": "gaussian", "blur_size": 1.0, "noise_scale": 6.0, "noise_per_channel": True, "noise_seed": 1, "jpeg_compression": 40},
+    {"size": 128, "blur": "gaussian", "blur_size": 2.0, "jpeg_compression": 50},
+    {"size": 96, "blur": "average", "blur_size": 5.0, "noise_scale": 5.0, "noise_per_channel": True, "noise_seed": 1, "jpeg_compression": 40},
+]
+
+
+def degraded(image: np.ndarray, strength: int) -> np.ndarray:
+    """A square image, uint8 RGB (S, S, 3), degraded by the project's program, by 0 (little) to 3 (much)."""
+    return degradation.apply(degradation.Degradation(**{**_CLEAN, **STRENGTHS[strength]}), image)
+
+
+def twelve_megapixels(image: np.ndarray) -> np.ndarray:
+    """A photograph of 4000 x 3000 pixels with three faces."""
+    tile = cv2.resize(image, (1333, 1333), interpolation=cv2.INTER_CUBIC)
+    picture = np.full((3000, 4000, 3), 120, np.uint8)
+    for column in range(3):
+        picture[700 + 200 * column :][:1333, 1333 * column :][:, :1333] = tile
+    return picture
+
+
+def figures(true: np.ndarray, before: np.ndarray, restorer: models.Restorer, at: alignment.Frame) -> dict:
+    """What restoring a photograph at full strength changes, and how near it is to the true one."""
+    result, found = restore.restore(photographs.Photograph(before), restorer, restorer.size, 1, 1.0)
+    was, became = (alignment.crop(picture, at, SIZE) for picture in (before, result.levels))
+    shift = (became[INSIDE, INSIDE].astype(float) - was[INSIDE, INSIDE]).mean((0, 1))
+    reached = np.zeros(before.shape[:2], bool)
+    for face in found:
+        reached[alignment.window(face.frame, before.shape)] = True
+    distances = faces.distances(alignment.crop(true, at, SIZE), was, became)
+    return {
+        "faces": len(found),
+        "identity_degraded": round(distances[0], 3),
+        "identity_restored": round(distances[1], 3),
+        "mean_levels_shifted": round(float(np.abs(shift).max()), 2),
+        "mean_chroma_shifted": round(float(np.abs(shift - shift.mean()).max()), 2),
+        "most_change_outside": int(cv2.absdiff(before, result.levels)[~reached].max(initial=0)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.restoring", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="models", help="as psfr.restore takes it")
+    began = time.perf_counter()
+    restorer = models.load(parser.parse_args().model, restore.COMPUTE)
+    loaded = time.perf_counter() - began
+    image = data.astronaut()
+    at = faces.find(image)[0]
+    for tone, toned in TONES.items():
+        for strength in range(len(STRENGTHS)):
+            print(json.dumps({"tone": tone, "strength": strength + 1, **figures(toned(image), toned(degraded(image, strength)), restorer, at)}))
+    large = photographs.Photograph(twelve_megapixels(image))
+    began = time.perf_counter()
+    found = restore.restore(large, restorer, restorer.size, 1, 1.0)[1]
+    seconds = time.perf_counter() - began
+    print(json.dumps({"megapixels": 12, "faces": len(found), "model_size": restorer.size, "seconds_to_load": round(loaded, 2), "seconds": round(seconds, 2)}))
+
+
+if __name__ == "__main__":
+    errors.run(main)
