@@ -63,7 +63,6 @@ def _check_out(revision: str, folder: Path) -> None:
     """Put the models of a git revision, as DVC has them in its cache, into a folder."""
     from dvc.api import DVCFileSystem  # here: it takes a second to load, and most runs need none
     from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
 
     try:
         files = DVCFileSystem(rev=revision)
@@ -71,7 +70,7 @@ def _check_out(revision: str, folder: Path) -> None:
             target = folder / name
             target.parent.mkdir(exist_ok=True)
             files.get_file(f"models/{name}", str(target))
-    except (DvcException, SCMError, OSError) as error:
+    except (DvcException, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{revision}: no folder of models, no .pth file, and no git revision whose models DVC has ({reason}): name one, or fetch its models with `dvc fetch --rev`"
