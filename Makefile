@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: repro test
 
-repro: .venv/installed
+repro: .venv/installed .dvc/plots/offline.html
 	dvc repro
 
 test: .venv/installed
@@ -18,3 +18,7 @@ test: .venv/installed
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
+
+# DVC's pages of plots, drawn without the internet
+.dvc/plots/offline.html: .dvc/plots/page.html psfr/page.py .venv/installed
+	python -m psfr.page

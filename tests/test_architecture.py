@@ -18,7 +18,7 @@ UNTRACKED_KEYS = {"compute.workers", "compute.batch_size", "compute.devices", "c
 # Lower rooms know nothing of higher ones. A room may import of its own row's left side and of the rows above.
 ROWS = [
     ["psfr.errors", "psfr.seeds", "psfr.compat", "psfr.pickles", "psfr.strict_yaml", "psfr.alignment"],
-    ["psfr.files", "psfr.resume", "psfr.params", "psfr.parallel", "psfr.choice", "psfr.distributed", "psfr.faces"],
+    ["psfr.files", "psfr.resume", "psfr.params", "psfr.parallel", "psfr.choice", "psfr.distributed", "psfr.faces", "psfr.page"],
     ["psfr.images", "psfr.labels"],
     ["psfr.networks", "psfr.portraits", "psfr.resizing", "psfr.degradation", "psfr.weights", "psfr.devices", "psfr.photographs", "psfr.pasting"],
     ["psfr.losses", "psfr.checkpoints", "psfr.datasets", "psfr.sources"],

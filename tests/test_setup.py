@@ -1,6 +1,7 @@
 """What a fresh machine needs is named: every package pinned, every system library checked."""
 
 import ast
+import json
 import re
 import sys
 from importlib.metadata import packages_distributions
@@ -19,8 +20,11 @@ def test_every_requirement_is_pinned_exactly():
 
 def test_every_imported_package_is_required():
     imported = set()
-    for path in [*(ROOT / "psfr").rglob("*.py"), *(ROOT / "stages").glob("*.py"), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
+    programs = [path.read_text() for part in ("psfr", "stages", "benchmarks", "tests") for path in (ROOT / part).rglob("*.py")]
+    notebooks = [json.loads(path.read_text()) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    programs += ["".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for program in programs:
+        for node in ast.walk(ast.parse(program)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
             imported |= {name.split(".")[0] for name in names if name}
     local = {"psfr", "stages", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
