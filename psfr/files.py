@@ -35,6 +35,13 @@ def removing(path: Path) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+def take_place(folder: Path, path: Path) -> None:
+    """Rename a folder to `path`, in the place of what was there."""
+    if path.exists():
+        shutil.rmtree(path)
+    folder.replace(path)
+
+
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`; when the block ends well it takes the place of `path`, otherwise it is removed."""
@@ -44,8 +51,6 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        take_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from psfr.errors import InputError
-from psfr.files import partial
+from psfr.files import partial, take_place
 
 # parameters: name to value; files: path to hash; items: folder to its files' hashes.
 Origin = dict[str, dict[str, object]]
@@ -101,9 +101,7 @@ def resuming_folder(path: Path, stage: str, items: tuple[str, ...] = ()) -> Iter
         note.flush()
         try:
             yield folder
-            if path.exists():
-                shutil.rmtree(path)
-            folder.replace(path)
+            take_place(folder, path)
         finally:
             if not folder.exists() or not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
