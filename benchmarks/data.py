@@ -37,7 +37,7 @@ def main() -> None:
         result["resize"] = timed(lambda: resizing.resize_folder(raw, root / "hr", options.size, None), count)
         paths = images.listed(root / "hr")
         degrade = values.degrade.model_copy(update={"variants": 1})
-        result["degrade"] = timed(lambda: degradation.make_copies(paths, root / "lr", degrade, values.seed, None), count)
+        result["degrade"] = timed(lambda: list(degradation.make_copies(paths, root / "lr", degrade, options.size, values.seed, None)), count)
         for path in paths:
             # Any map will do: the cost of reading one is that of its size.
             mask = root / "raw/masks" / path.name

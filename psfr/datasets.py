@@ -89,7 +89,8 @@ class Quartets(Dataset):
         self.hr, self.lr, self.parse, self.gray = hr, lr, parse, gray
         self.names = [path.stem for path in images.listed(hr)]
         self.variants = len([folder for folder in lr.iterdir() if folder.name.isdigit()])
-        missing = [path for name in self.names for variant in range(self.variants) for path in self.paths(name, variant) if not path.is_file()]
+        folders = [hr, parse / "hr", *(folder / str(variant) for variant in range(self.variants) for folder in (lr, parse / "lr"))]
+        missing = [folder / f"{name}.png" for folder in folders for there in [images.there(folder)] for name in self.names if f"{name}.png" not in there]
         if missing or not self.variants:
             raise InputError(f"{missing[0] if missing else lr / '0'}: missing, and {max(len(missing) - 1, 0)} more: make them with `dvc repro parse`")
 

@@ -5,6 +5,8 @@ lets imgaug draw and apply at once; here drawing and applying are two steps, so 
 and can be done again. The drawn distributions are those of imgaug 0.4.0, which also does the work on the pixels.
 """
 
+import csv
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ import pandas as pd
 from psfr import compat, images, parallel
 from psfr.errors import InputError, shortened
 from psfr.files import replacing
+from psfr.parallel import Pool
 from psfr.params import Degrade
 from psfr.seeds import generator
 
@@ -140,35 +143,35 @@ def degraded_copy(image: np.ndarray, name: str, variant: int | str, seed: int, d
     return apply(degradation, image), target(degradation, image), degradation
 
 
-def make_copies(paths: list[Path], lr: Path, degrade: Degrade, seed: int, workers: int | None) -> list[dict]:
-    """Write `degrade.variants` degraded copies of each image, to lr/VARIANT/NAME.png; copies that are there are kept.
+def make_copies(paths: list[Path], lr: Path, degrade: Degrade, size: int, seed: int, pool: Pool) -> Iterator[dict]:
+    """Write `degrade.variants` degraded copies of each image of `size` pixels a side, to lr/VARIANT/NAME.png; copies that are there are kept.
 
     Returns:
-        A row of the table for each copy: name, variant, and the degradation.
+        A row of the table for each copy, as they are made: name, variant, and the degradation.
     """
-    rows = parallel.each(partial(_make_copies, lr, degrade, seed), paths, workers, "degrade")
-    return [row for rows_of_image in rows for row in rows_of_image]
+    for rows in parallel.results(partial(_make_copies, lr, degrade, size, seed), paths, pool, "degrade"):
+        yield from rows
 
 
-def _make_copies(lr: Path, degrade: Degrade, seed: int, path: Path) -> list[dict]:
-    image = images.read(path)
-    rows = []
+def _make_copies(lr: Path, degrade: Degrade, size: int, seed: int, path: Path) -> list[dict]:
+    rows, image = [], None
     for variant in range(degrade.variants):
         out = lr / str(variant) / f"{path.stem}.png"
-        degradation = drawn(len(image), path.stem, variant, seed, degrade)
+        degradation = drawn(size, path.stem, variant, seed, degrade)
         if not out.is_file():
+            image = images.read(path) if image is None else image
             images.write(out, apply(degradation, image))
         rows.append({"name": path.stem, "variant": variant, **asdict(degradation)})
     return rows
 
 
-def make_pairs(paths: list[Path], hr: Path, lr: Path, degrade: Degrade, seed: int, workers: int | None) -> list[dict]:
+def make_pairs(paths: list[Path], hr: Path, lr: Path, degrade: Degrade, seed: int, pool: Pool) -> Iterator[dict]:
     """Write one degraded copy of each image, to lr/NAME.png, and the image that restoration is to find, to hr/NAME.png.
 
     Returns:
-        A row of the table for each image: name, and the degradation.
+        A row of the table for each image, as they are made: name, and the degradation.
     """
-    return parallel.each(partial(_make_pair, hr, lr, degrade, seed), paths, workers, "degrade")
+    return parallel.results(partial(_make_pair, hr, lr, degrade, seed), paths, pool, "degrade")
 
 
 def _make_pair(hr: Path, lr: Path, degrade: Degrade, seed: int, path: Path) -> dict:
@@ -178,13 +181,15 @@ def _make_pair(hr: Path, lr: Path, degrade: Degrade, seed: int, path: Path) -> d
     return {"name": path.stem, **asdict(degradation)}
 
 
-def write_table(rows: list[dict], path: Path) -> None:
-    """Write what was done as CSV, in the order of the rows; an empty field is a step left out, yes and no are 1 and 0."""
-    table = pd.DataFrame(rows)
-    whole = ["gray", "noise_per_channel", "noise_seed", "jpeg_compression"]
-    table = table.astype({column: "Int64" for column in whole})
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+def write_table(rows: Iterable[dict], path: Path) -> None:
+    """Write what was done as CSV, a row as it comes; an empty field is a step left out, yes and no are 1 and 0."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = None
+        for row in rows:
+            if writer is None:
+                writer = csv.DictWriter(file, row, lineterminator="\n")
+                writer.writeheader()
+            writer.writerow({name: int(value) if isinstance(value, bool) else value for name, value in row.items()})
 
 
 def read_table(path: Path) -> pd.DataFrame:

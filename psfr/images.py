@@ -62,8 +62,21 @@ def name_fault(path: str) -> str | None:
 
 def visible(folder: Path) -> list[Path]:
     """The files in a folder and its sub-folders that are not hidden."""
-    paths = (path for path in folder.rglob("*") if not path.is_dir())
-    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    paths = []
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(place, name) for name in files if not name.startswith(".")]
+    return paths
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def there(folder: Path) -> set[str]:
+    """The names of the files of a folder, with suffixes; none if there is no such folder."""
+    return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
 
 
 @contextmanager

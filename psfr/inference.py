@@ -60,8 +60,9 @@ def parse(fpn: FaceParsingNetwork, paths: list[Path], out: Path, size: int, comp
     """Write the region map of every image as out/NAME.png; maps that are there are kept."""
     where = device(compute)
     fpn = fold(fpn.to(where), precision(compute, where))
+    made = images.there(out)
     with Writer() as writer:
-        for batch_paths, image in _batches(paths, lambda path: (out / f"{path.stem}.png").is_file(), size, compute, description):
+        for batch_paths, image in _batches(paths, lambda path: f"{path.stem}.png" in made, size, compute, description):
             with autocast(compute, where):
                 regions = fpn.regions(image).to(torch.uint8).cpu().numpy()
             for path, region in zip(batch_paths, regions, strict=True):
@@ -74,9 +75,9 @@ def restore(fpn: FaceParsingNetwork, generators: dict[str, nn.Module], paths: li
     where = device(compute)
     fpn = fold(fpn.to(where), precision(compute, where))
     generators = {name: fold(network.to(where), precision(compute, where)) for name, network in generators.items()}
-    folders = [maps, *(out / name for name in generators)]
+    made = set.intersection(*(images.there(folder) for folder in (maps, *(out / name for name in generators))))
     with Writer() as writer:
-        for batch_paths, image in _batches(paths, lambda path: all((folder / f"{path.stem}.png").is_file() for folder in folders), size, compute, "infer"):
+        for batch_paths, image in _batches(paths, lambda path: f"{path.stem}.png" in made, size, compute, "infer"):
             with autocast(compute, where):
                 regions = fpn.regions(image)
                 restored = {name: network(image, regions) for name, network in generators.items()}

@@ -182,6 +182,12 @@ class Compute(Group):
     workers: Annotated[int, Field(ge=0)] | None  # processes that prepare data, null for one a core
     devices: Count | None  # processes that share a stage's networks, one a GPU or a part of the cores; null for every GPU
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of training that a crash costs at most
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$", max_length=256)] | None  # of dask, whose workers share the work on images; null for this machine alone
+
+    @property
+    def pool(self) -> int | str | None:
+        """Who works on many images: the workers of the scheduler, or so many processes of this machine."""
+        return self.scheduler or self.workers
 
 
 class Testset(Group):

@@ -8,6 +8,7 @@ import numpy as np
 
 from psfr import images, labels, parallel
 from psfr.errors import InputError
+from psfr.parallel import Pool
 
 
 def square(array: np.ndarray) -> np.ndarray:
@@ -31,22 +32,22 @@ def resize_labels(regions: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(square(regions), (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def resize_folder(raw: Path, hr: Path, size: int, workers: int | None) -> None:
+def resize_folder(raw: Path, hr: Path, size: int, pool: Pool) -> None:
     """Write each image of `raw` to `hr/NAME.png`; what is there is kept.
 
     Raises:
         InputError: damaged images, all named.
     """
-    parallel.each(partial(_resize, hr, size), images.listed(raw), workers, f"resize {raw.parent.name}")
+    parallel.each(partial(_resize, hr, size), images.listed(raw), pool, f"resize {raw.parent.name}")
 
 
-def resize_labelled_folder(raw: Path, hr: Path, size: int, workers: int | None) -> None:
+def resize_labelled_folder(raw: Path, hr: Path, size: int, pool: Pool) -> None:
     """Write each image of `raw/images` to `hr/images/NAME.png`, and its label map of `raw/masks` to `hr/labels/NAME.png`; what is there is kept.
 
     Raises:
         InputError: damaged images or maps, or maps of other sizes than their images, all named.
     """
-    parallel.each(partial(_resize_labelled, raw / "masks", hr, size), images.listed(raw / "images"), workers, f"resize {raw.parent.name}")
+    parallel.each(partial(_resize_labelled, raw / "masks", hr, size), images.listed(raw / "images"), pool, f"resize {raw.parent.name}")
 
 
 def _resize(hr: Path, size: int, path: Path) -> None:

@@ -18,7 +18,7 @@ from psfr.errors import InputError, raise_together, run
 from psfr.params import Compute
 from psfr.photographs import Photograph
 
-COMPUTE = Compute(device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0)
+COMPUTE = Compute(device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None)
 NONE_FOUND = 2  # exit status
 
 Restorer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -1,7 +1,6 @@
 """Work that was cut off goes on where it stopped, as long as it is the same work.
 
-What a stage's result depends on stands in dvc.yaml, and DVC knows the hash of each of these files and folders. All of that together is
-the origin of a result; it is written beside what is unfinished, and nothing of another origin is ever taken over.
+The origin of a result (`psfr.origin`) is written beside what is unfinished, and nothing of another origin is ever taken over.
 """
 
 import fcntl
@@ -17,70 +16,23 @@ from typing import IO
 
 from psfr.errors import InputError
 from psfr.files import partial, take_place
-
-# parameters: name to value; files: path to hash; items: folder to its files' hashes.
-Origin = dict[str, dict[str, object]]
+from psfr.origin import Origin, changed, differences, lay_recorded, origin
 
 FINISHED = "finished"
 PNG_END = b"IEND\xaeB`\x82"
 
 
-def origin(stage: str, items: tuple[str, ...] = (), recorded: bool = False) -> Origin:
-    """What the result of a stage depends on, by the names of dvc.yaml.
+@contextmanager
+def resuming_folder(path: Path, stage: str, items: tuple[str, ...] = (), extent: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; when the block ends well it takes the place of `path`, otherwise it is kept for the next try.
+
+    The next try finds in it what the last one wrote, and a first one what DVC's cache holds of the stage's last result, except where the
+    origin has changed: then it is empty. Where only some files of the folders `items` have changed, just what has their names is missing.
 
     Args:
         stage: as DVC writes it, such as `resize@ffhq`.
-        items: those of its folders whose files are worked on one by one.
-        recorded: as dvc.lock has it of the stage's last run, instead of as it is.
-
-    Returns:
-        The origin; it is empty where DVC cannot tell it, outside of a repository for instance.
-    """
-    from dvc.exceptions import DvcException  # here: it is needed once a stage
-    from dvc.repo import Repo
-
-    found: Origin = {"parameters": {}, "files": {}, "items": {}}
-    try:
-        with Repo() as repo:
-            (wanted,) = repo.stage.collect(stage)
-            for dependency in wanted.deps:
-                if not recorded:
-                    dependency.save()
-                if dependency.def_path in items:
-                    found["items"][dependency.def_path] = {"/".join(name): file.value for name, _, file in dependency.get_obj()}
-                elif isinstance(dependency.hash_info.value, dict):
-                    found["parameters"] |= _flat(dependency.hash_info.value)
-                else:
-                    found["files"][dependency.def_path] = dependency.hash_info.value
-    except (DvcException, ValueError):
-        return {}
-    return found
-
-
-def _flat(values: dict, prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def differences(old: Origin, new: Origin) -> list[str]:
-    """What sets two origins apart, in words: `lambda_ss is 50, it was 100`; `psfr/losses.py has changed`."""
-    said = []
-    for kind in ("parameters", "files", "items"):
-        before, now = old.get(kind, {}), new.get(kind, {})
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
-                said.append(f"{name} is {now.get(name)}, it was {before.get(name)}" if kind == "parameters" else f"{name} has changed")
-    return said
-
-
-@contextmanager
-def resuming_folder(path: Path, stage: str, items: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; when the block ends well it takes the place of `path`, otherwise it is kept for the next try.
-
-    The next try finds in it what the last one wrote, except where its origin has changed: then it is empty. Where only some files of
-    the folders `items` have changed, just what has their names is removed.
+        items: folders whose files are worked on one by one.
+        extent: parameters that say which files there are, but not what is in them: what is too much is for the caller to remove.
 
     Raises:
         InputError: another process is at the same work.
@@ -90,11 +42,14 @@ def resuming_folder(path: Path, stage: str, items: tuple[str, ...] = ()) -> Iter
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder.with_name(f".{path.name}.origin.partial"), str(path)) as note:
         now, before = origin(stage, items), _read(note)
-        if now and before and folder.is_dir() and before | {"items": now["items"]} == now:
-            _take_over(folder, before["items"], now["items"])
+        if folder.is_dir() and _alike(before, now, extent):
+            _take_over(folder, changed(before, now))
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
+            last = origin(stage, items, recorded=True)
+            if last != now and _alike(last, now, extent) and (count := lay_recorded(stage, path, folder, changed(last, now))):
+                print(f"{path}: goes on with {count} files of the last run", file=sys.stderr)
         note.seek(0)
         note.truncate()
         json.dump(now, note)
@@ -133,15 +88,20 @@ def _read(note: IO[str]) -> Origin:
         return {}
 
 
-def _take_over(folder: Path, before: dict[str, dict], now: dict[str, dict]) -> None:
-    """Keep of a folder what is whole and belongs to files that have not changed since."""
-    changed = set()
-    for items in before.keys() | now.keys():
-        old, new = before.get(items, {}), now.get(items, {})
-        changed |= {Path(file).stem for file in old.keys() | new.keys() if old.get(file) != new.get(file)}
+def _alike(before: Origin, now: Origin, extent: tuple[str, ...]) -> bool:
+    """Whether two origins are known and differ in single files of the items, or in the extent, alone."""
+
+    def rest(origin: Origin) -> dict:
+        return {"parameters": {name: value for name, value in origin["parameters"].items() if name not in extent}, "files": origin["files"]}
+
+    return bool(before and now) and rest(before) == rest(now)
+
+
+def _take_over(folder: Path, without: set[str]) -> None:
+    """Keep of a folder what is whole and has none of these names."""
     count = 0
     for file in [file for file in folder.rglob("*") if file.is_file()]:
-        if file.stem in changed or not _whole(file):
+        if file.stem in without or not _whole(file):
             file.unlink()
         else:
             count += 1

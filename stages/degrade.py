@@ -10,7 +10,7 @@ def main() -> None:
     given = params.read()
     folder = Path("data/ffhq")
     with resuming_folder(folder / "lr", "degrade", items=("data/ffhq/hr",)) as lr:
-        rows = degradation.make_copies(images.listed(folder / "hr"), lr, given.degrade, given.seed, given.compute.workers)
+        rows = degradation.make_copies(images.listed(folder / "hr"), lr, given.degrade, given.image_size, given.seed, given.compute.pool)
         degradation.write_table(rows, folder / "degradations.csv")
 
 

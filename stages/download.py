@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("set", choices=params.SETS)
     name = parser.parse_args().set
     given = params.read()
-    with resuming_folder(Path("data", name, "raw"), f"download@{name}") as raw:
+    with resuming_folder(Path("data", name, "raw"), f"download@{name}", extent=(f"{name}.count", f"{name}.skip")) as raw:
         sources.fill(raw, name, given)
 
 

@@ -11,9 +11,8 @@ from psfr.weights import FOLDER
 def main() -> None:
     given = params.read()
     testset = FacesUnderTest(Path("data/testset"), list(given.models))
-    measured = report.measure(
-        testset, FOLDER / "metrics", given.compute.batch_size, devices.device(given.compute), devices.workers(given.compute)
-    )
+    pool = given.compute.scheduler or devices.workers(given.compute)
+    measured = report.measure(testset, FOLDER / "metrics", given.compute.batch_size, devices.device(given.compute), pool)
     if distributed.rank():
         return
     summary = report.summary(measured, given.seed, given.evaluate.resamples)

@@ -15,8 +15,8 @@ def main() -> None:
     degrade = given.degrade.model_copy(update={"gray": given.testset.gray})
     testset = Path("data/testset")
     with replacing_folder(testset / "hr") as hr, replacing_folder(testset / "lr") as lr:
-        rows = degradation.make_pairs(paths, hr, lr, degrade, given.seed, given.compute.workers)
-    degradation.write_table(rows, testset / "degradations.csv")
+        rows = degradation.make_pairs(paths, hr, lr, degrade, given.seed, given.compute.pool)
+        degradation.write_table(rows, testset / "degradations.csv")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main() -> None:
     resize = resizing.resize_labelled_folder if isinstance(getattr(given, name), params.LabelledSet) else resizing.resize_folder
     folder = Path("data", name)
     with resuming_folder(folder / "hr", f"resize@{name}", items=(f"data/{name}/raw",)) as hr:
-        resize(folder / "raw", hr, given.image_size, given.compute.workers)
+        resize(folder / "raw", hr, given.image_size, given.compute.pool)
 
 
 if __name__ == "__main__":

@@ -188,9 +188,9 @@ def test_neither_workers_nor_other_images_change_a_result(tmp_path, picture):
     paths = images.listed(tmp_path / "hr")
     for workers in (0, 2):
         out = tmp_path / f"out{workers}"
-        degradation.write_table(degradation.make_copies(paths, out / "lr", ARTICLE, 1, workers), out / "table.csv")
+        degradation.write_table(degradation.make_copies(paths, out / "lr", ARTICLE, len(picture), 1, workers), out / "table.csv")
     assert files(tmp_path / "out0") == files(tmp_path / "out2")
-    degradation.make_copies(paths[3:4], tmp_path / "alone", ARTICLE, 1, 0)
+    assert len(list(degradation.make_copies(paths[3:4], tmp_path / "alone", ARTICLE, len(picture), 1, 0))) == 2
     alone = files(tmp_path / "alone")
     assert set(alone) == {"0/03.png", "1/03.png"}
     assert all((tmp_path / "out0" / "lr" / name).read_bytes() == content for name, content in alone.items())
@@ -200,7 +200,7 @@ def test_the_table_says_exactly_what_was_done(tmp_path, picture):
     """Every row, read back and applied, gives the pixels on disk."""
     images.write(tmp_path / "hr" / "007.png", picture)
     many = ARTICLE.model_copy(update={"variants": 25})
-    degradation.write_table(degradation.make_copies([tmp_path / "hr" / "007.png"], tmp_path / "lr", many, 1, 0), tmp_path / "table.csv")
+    degradation.write_table(degradation.make_copies([tmp_path / "hr" / "007.png"], tmp_path / "lr", many, len(picture), 1, 0), tmp_path / "table.csv")
     table = degradation.read_table(tmp_path / "table.csv")
     assert list(table.columns[:3]) == ["name", "variant", "gray"] and set(table.name) == {"007"} and list(table.variant) == list(range(25))
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
@@ -212,8 +212,8 @@ def test_the_table_says_exactly_what_was_done(tmp_path, picture):
 def test_pairs_of_the_test_set(tmp_path, picture):
     images.write(tmp_path / "in" / "a.png", picture)
     grey = ARTICLE.model_copy(update={"gray": 1.0})
-    rows = degradation.make_pairs([tmp_path / "in" / "a.png"], tmp_path / "hr", tmp_path / "lr", grey, 1, 0)
-    assert rows[0]["name"] == "a" and rows[0]["gray"]
+    (row,) = degradation.make_pairs([tmp_path / "in" / "a.png"], tmp_path / "hr", tmp_path / "lr", grey, 1, 0)
+    assert row["name"] == "a" and row["gray"]
     assert (images.read(tmp_path / "hr" / "a.png") == images.gray(picture)).all()
     assert images.read(tmp_path / "lr" / "a.png").shape == picture.shape
 

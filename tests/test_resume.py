@@ -1,6 +1,8 @@
 """What was cut off is taken over where it is the same work, and nowhere else."""
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,8 @@ from running import ROOT, ran
 
 from psfr import images
 from psfr.errors import InputError
-from psfr.resume import differences, origin, resuming_folder, unfinished
+from psfr.origin import differences, origin
+from psfr.resume import resuming_folder, unfinished
 
 PIPELINE = """
 stages:
@@ -87,6 +90,67 @@ def test_nothing_of_other_parameters_or_code_is_taken_over(repository, file, tex
     tried(3)
     Path(file).write_text(text)
     assert tried(9) == list("abcd")
+
+
+def recorded() -> None:
+    """The outcome becomes the stage's last result, and the folder is removed, as DVC does before it runs a stage."""
+    ran(["dvc", "commit", "--force", "halve"], Path())
+    ran(["dvc", "add", "-q", "raw"], Path())  # its files are in the cache, as those of a stage are
+    shutil.rmtree("hr")
+
+
+def test_what_the_last_run_made_of_unchanged_files_is_not_made_again(repository, capsys):
+    assert tried(9) == list("abcd")
+    recorded()
+    picture(Path("raw/b.png"), 200)
+    picture(Path("raw/e.png"), 100)
+    Path("raw/a.png").unlink()
+    assert tried(9) == ["b", "e"]
+    assert "hr: goes on with 2 files of the last run" in capsys.readouterr().err
+    assert outcome() == {"b": 100, "c": WHOLE["c"], "d": WHOLE["d"], "e": 50}
+
+
+@pytest.mark.parametrize("change", ["nothing", "parameter", "code", "cache"])
+def test_a_last_run_of_another_origin_is_left_alone(repository, change):
+    """Where nothing has changed, the stage is forced: it is made anew."""
+    tried(9)
+    recorded()
+    if change != "nothing":
+        picture(Path("raw/b.png"), 200)
+    match change:
+        case "parameter":
+            Path("params.yaml").write_text("size: 9\nlosses: {pix: 10}\n")
+        case "code":
+            Path("code.py").write_text("2")
+        case "cache":
+            shutil.rmtree(".dvc/cache")
+    assert tried(9) == list("abcd")
+
+
+def test_what_the_cache_has_lost_is_made_again(repository):
+    tried(9)
+    lost = hashlib.md5(Path("hr/c.png").read_bytes()).hexdigest()
+    recorded()
+    Path(".dvc/cache/files/md5", lost[:2], lost[2:]).unlink()
+    picture(Path("raw/b.png"), 200)
+    assert tried(9) == ["b", "c"]
+    assert outcome() == WHOLE | {"b": 100}
+
+
+def test_more_of_the_same_goes_on_with_what_is_there(repository):
+    """A parameter that says how many there are, not what is in them."""
+
+    def drawn(count: int) -> list[str]:
+        Path("params.yaml").write_text(f"size: {count}\nlosses: {{pix: 10}}\n")
+        with resuming_folder(Path("hr"), "halve", extent=("size",)) as folder:
+            missing = [name for name in "abcd"[:count] if not (folder / f"{name}.png").is_file()]
+            for name in missing:
+                picture(folder / f"{name}.png", ord(name))
+        return missing
+
+    assert drawn(2) == ["a", "b"]
+    recorded()
+    assert drawn(4) == ["c", "d"]
 
 
 def test_what_is_cut_short_is_made_again(repository):

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from psfr import datasets, distributed, images, parallel, weights
 from psfr.metrics import bootstrap, fidelity, frechet, identity, st_lpips
 from psfr.metrics.testset import TRUE, FacesUnderTest
+from psfr.parallel import Pool
 
 # In the order of the report. The first group has a value for each image, the second only for a set of images.
 OF_IMAGES = ("psnr", "ssim", "lpips", "st_lpips", "identity")
@@ -50,7 +51,7 @@ class Measured:
         return pd.concat(frames, ignore_index=True).sort_values(["name", "model"], kind="stable", ignore_index=True)
 
 
-def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torch.device, workers: int | None) -> Measured:
+def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torch.device, pool: Pool) -> Measured:
     """Compute every metric whose weights are in `folder`, for every version of the test images; the first process gets them all.
 
     Raises:
@@ -88,7 +89,7 @@ def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torc
         return measured
     measured.features["frechet_vgg16"] = {version: joined[version, "frechet_vgg16"] for version in (TRUE, *testset.versions)}
     versions = [[testset.path(version, name) for version in (TRUE, *testset.versions)] for name in testset.names]
-    persons = np.array(parallel.each(partial(identity.distances, folder=folder), versions, workers, "identity"))
+    persons = np.array(parallel.each(partial(identity.distances, folder=folder), versions, pool, "identity"))
     for index, version in enumerate(testset.versions):
         joined[version, "identity"] = persons[:, index]
         measured.values[version] = {metric: joined[version, metric] for metric in OF_IMAGES if (version, metric) in joined}

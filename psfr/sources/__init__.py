@@ -18,8 +18,8 @@ def fill(raw: Path, name: str, params: Params) -> None:
     given = getattr(params, name)
     match given.source:
         case "sample":
-            sample.fill(raw, name, given, params.image_size, params.seed, params.compute.workers)
+            sample.fill(raw, name, given, params.image_size, params.seed, params.compute.pool)
         case "folder":
-            folder.fill(raw, name, given, params.seed, params.compute.workers)
+            folder.fill(raw, name, given, params.seed, params.compute.pool)
         case "rclone":
-            rclone.fill(raw, name, given, params.seed, params.compute.workers)
+            rclone.fill(raw, name, given, params.seed, params.compute.pool)
