@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from psfr.errors import InputError, raise_together, shortened
 
 if TYPE_CHECKING:
     from distributed import Client
+    from joblib.parallel import ParallelBackendBase
 
 SECONDS = 30  # that a scheduler, and then its first worker, may take to answer
 PIXELS = ("numpy", "opencv-python", "pillow", "imgaug")  # packages on which the bytes of an image depend
@@ -29,13 +31,14 @@ CODE = _code()  # when this process began: a worker goes on with what it has loa
 
 
 @contextmanager
-def connected(address: str) -> Iterator["Client"]:
-    """A client of the scheduler at `address`, such as tcp://10.0.0.1:8786, all of whose workers give the bytes that this process would.
+def connected(address: str) -> Iterator["ParallelBackendBase"]:
+    """joblib's backend on the scheduler at `address`, such as tcp://10.0.0.1:8786, all of whose workers make the bytes that this process would.
 
     Raises:
-        InputError: nothing answers there, it has no workers, or a worker has other packages or code, or does not see the project's folder.
+        InputError: nothing answers there, it has no workers, a worker has other packages or code, or does not see the project's folder;
+            or, from the block, the same work has ended several workers.
     """
-    from distributed import Client  # here: it takes a second, and few runs need it
+    from distributed import Client, KilledWorker  # here: it takes a second, and few runs need it
 
     try:
         client = Client(address, timeout=SECONDS, set_as_default=False)
@@ -47,14 +50,34 @@ def connected(address: str) -> Iterator["Client"]:
             seen = client.run(_worker, os.getcwd())
         except TimeoutError:
             raise InputError(f"compute.scheduler: {address} has no workers: start {START.replace('ADDRESS', address)}") from None
-        except ModuleNotFoundError as error:
-            raise InputError(f"compute.scheduler: a worker of {address} has no module {error.name}: start it as {START.replace('ADDRESS', address)}") from None
+        except Exception as error:  # dask hands on what a worker could not even load as text
+            missing = re.search(r"No module named '([^']+)'", str(error))
+            if not missing:
+                raise
+            raise InputError(f"compute.scheduler: a worker of {address} has no module {missing[1]}: start it as {START.replace('ADDRESS', address)}") from None
         own = _worker(os.getcwd())
         raise_together(
             (f"compute.scheduler: worker {name} has another {what} ({other[what]}, here {own[what]})" for name, other in seen.items() for what in own if other[what] != own[what]),
             f"start it again as {START.replace('ADDRESS', address)}, with this environment",
         )
-        yield client
+        try:
+            yield _backend(client)
+        except KilledWorker as error:
+            raise InputError(f"compute.scheduler: workers of {address} were ended by their work, most likely for want of memory ({shortened(error)}): start fewer on a machine") from None
+
+
+def _backend(client: "Client") -> "ParallelBackendBase":
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):
+        """joblib's own says nothing of an error that is dask's, such as of workers that died: whoever waits for the result would wait forever."""
+
+        def submit(self, func, callback=None):
+            future = super().submit(func, callback)
+            future.add_done_callback(lambda done: done.exception() and callback(done.exception()))
+            return future
+
+    return Backend(client=client)
 
 
 def _worker(folder: str) -> dict[str, str]:

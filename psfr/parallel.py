@@ -47,7 +47,7 @@ def results(function: Callable, items: Iterable, pool: Pool, description: str, u
 def _outcomes(function: Callable, items: Iterable, pool: Pool, total: int | None) -> Iterator[Iterator]:
     calls = (delayed(_in_worker)(os.getcwd(), function, item) for item in items)
     if isinstance(pool, str):
-        with cluster.connected(pool) as client, parallel_config("dask", client=client):
+        with cluster.connected(pool) as backend, parallel_config(backend):
             yield Parallel(return_as="generator")(calls)
         return
     processes = cpu_count() if pool is None else pool

@@ -2,13 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from running import ROOT, ending, wait_for
+from distributed import Client
+from running import ROOT, wait_for
 
 from psfr import cluster, degradation, images, params, resizing
 from psfr.errors import InputError
@@ -17,9 +21,29 @@ from psfr.parallel import each
 TINY = params.read(ROOT / "params/tiny.yaml")
 
 
-def dask(folder: Path, *arguments: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "dask", *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+@contextmanager
+def dask(folder: Path, *arguments: str, path: str = f"{ROOT}{os.pathsep}{ROOT / 'tests'}") -> Iterator[subprocess.Popen]:
+    """A program of dask, until the end of the block."""
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    process = subprocess.Popen([sys.executable, "-m", "dask", *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def empty_scheduler(folder: Path) -> Iterator[str]:
+    """The address of a scheduler without workers."""
+    where = folder / "scheduler.json"
+    with dask(folder, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)) as process:
+        wait_for(folder, where.name, process)
+        yield json.loads(where.read_text())["address"]
+
+
+def worker(folder: Path, address: str, threads: int, **more: str) -> AbstractContextManager:
+    return dask(folder, "worker", address, "--nthreads", str(threads), "--no-dashboard", **more)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +52,7 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "params.yaml").write_text((ROOT / "params/tiny.yaml").read_text())
     rng = np.random.default_rng(0)
-    for number in range(40):
+    for number in range(24):
         images.write(folder / f"raw/{number:02}.png", rng.integers(0, 256, (72, 80, 3), np.uint8))
     return folder
 
@@ -36,17 +60,10 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scheduler(project):
     """The address of a scheduler with two worker processes that see the project's folder; one of them works in two threads."""
-    where = project / "scheduler.json"
-    start = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where)]
-    with ending(dask(project, "scheduler", *start)) as process:
-        wait_for(project, where.name, process)
-        address = json.loads(where.read_text())["address"]
-        with ending(dask(project, "worker", address, "--nthreads", "1", "--no-dashboard")), ending(dask(project, "worker", address, "--nthreads", "2", "--no-dashboard")):
-            from distributed import Client
-
-            with Client(address, set_as_default=False) as client:
-                client.wait_for_workers(2, timeout=60)
-            yield address
+    with empty_scheduler(project) as address, worker(project, address, 1), worker(project, address, 2):
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield address
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -63,6 +80,10 @@ def fails_at_three(number: int) -> int:
     return number
 
 
+def dies(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def make(folder: Path, pool: int | str | None) -> dict[str, bytes]:
     resizing.resize_folder(Path("raw"), folder / "hr", 64, pool)
     paths = images.listed(folder / "hr")
@@ -74,7 +95,7 @@ def test_two_workers_over_tcp_make_the_same_files(project, scheduler, monkeypatc
     monkeypatch.chdir(project)
     assert len(set(each(process_of, range(200), scheduler, "processes"))) == 2, "both take part"
     assert make(Path("alone"), 0) == make(Path("shared"), scheduler)
-    assert len(files(Path("shared/lr"))) == 80
+    assert len(files(Path("shared/lr"))) == 48
 
 
 def test_faults_of_items_are_named_together(project, scheduler, monkeypatch):
@@ -83,15 +104,19 @@ def test_faults_of_items_are_named_together(project, scheduler, monkeypatch):
         each(fails_at_three, range(10), scheduler, "numbers")
 
 
-def test_a_worker_that_would_make_other_files_is_refused(project, scheduler, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"compute.scheduler: worker tcp://127.0.0.1:\d+ has another folder .*start it again") as caught:
+def test_work_that_ends_its_workers_is_one_line(project, monkeypatch):
+    monkeypatch.chdir(project)
+    with empty_scheduler(project) as address, worker(project, address, 1), pytest.raises(InputError, match="workers of .* were ended by their work"):
+        each(dies, range(1), address, "processes")
+
+
+@pytest.mark.parametrize(("what", "change"), [("code", ("CODE", "changed since")), ("numpy", ("version", lambda package: "another"))])
+def test_a_worker_that_would_make_other_files_is_refused(project, scheduler, monkeypatch, what, change):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(cluster, *change)
+    with pytest.raises(InputError, match=rf"compute.scheduler: worker tcp://127.0.0.1:\d+ has another {what} .*start it again") as caught:
         each(process_of, range(3), scheduler, "processes")
     assert "\n" not in str(caught.value)
-    monkeypatch.chdir(project)
-    monkeypatch.setattr(cluster, "CODE", "changed since")
-    with pytest.raises(InputError, match="has another code"):
-        each(process_of, range(3), scheduler, "processes")
 
 
 def test_no_scheduler_and_no_workers_are_one_line(project, tmp_path, monkeypatch):
@@ -99,20 +124,9 @@ def test_no_scheduler_and_no_workers_are_one_line(project, tmp_path, monkeypatch
     monkeypatch.setattr(cluster, "SECONDS", 2)
     with pytest.raises(InputError, match="compute.scheduler: no dask scheduler answers at tcp://127.0.0.1:9"):
         each(process_of, range(3), "tcp://127.0.0.1:9", "processes")
-    where = tmp_path / "scheduler.json"
-    with ending(dask(tmp_path, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where))) as process:
-        wait_for(tmp_path, where.name, process)
+    with empty_scheduler(tmp_path) as address:
         with pytest.raises(InputError, match="has no workers: start `python -m dask worker tcp"):
-            each(process_of, range(3), json.loads(where.read_text())["address"], "processes")
-
-
-def test_a_worker_without_the_project_is_one_line(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(project)
-    where = tmp_path / "scheduler.json"
-    with ending(dask(tmp_path, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(where))) as process:
-        wait_for(tmp_path, where.name, process)
-        address = json.loads(where.read_text())["address"]
-        bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        worker = subprocess.Popen([sys.executable, "-m", "dask", "worker", address, "--no-dashboard"], cwd=tmp_path, env=bare, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with ending(worker), pytest.raises(InputError, match="has no module psfr: start it as"):
+            each(process_of, range(3), address, "processes")
+        monkeypatch.setattr(cluster, "SECONDS", 60)
+        with worker(tmp_path, address, 1, path=""), pytest.raises(InputError, match="has no module psfr: start it as"):
             each(process_of, range(3), address, "processes")
