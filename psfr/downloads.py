@@ -42,32 +42,33 @@ class Web:
                 arrived stays for the next run, if it can be gone on with.
         """
         host, retry = urlsplit(address).netloc, RETRY
-        while host not in self.out_of_reach:
+        if host in self.out_of_reach:
+            raise Unavailable(self.out_of_reach[host])
+        while True:
             before = _size(path)
             try:
                 self._go_on(address, path)
                 _note(path).unlink(missing_ok=True)
                 return
             except (ConnectionError, Timeout, ChunkedEncodingError, HTTPError) as error:
-                status = error.response is not None and error.response.status_code
-                if status and status not in PASSING:
+                answer = error.response
+                if answer is not None and answer.status_code not in PASSING:
                     raise Unavailable(_reason(error)) from None
                 try:
                     retry = (RETRY if _size(path) > before else retry).increment(error=error)
                 except MaxRetryError:
-                    kept = f"; its first {_size(path)} bytes are kept, run again to go on" if _left(address, path)[0] else ""
-                    reason = f"{_reason(error)}, {RETRY.total + 1} times{kept}"
-                    if not (status or kept):
+                    reason = f"{_reason(error)}, {RETRY.total + 1} times"
+                    if answer is None and not isinstance(error, ChunkedEncodingError):
                         self.out_of_reach[host] = reason
-                    raise Unavailable(reason) from None
+                    left, _ = _left(address, path)
+                    raise Unavailable(f"{reason}; its first {left} bytes are kept, run again to go on" if left else reason) from None
                 print(f"{_title(path)}: {_reason(error)}: trying again", file=sys.stderr)
-                retry.sleep(error.response.raw if status else None)
+                retry.sleep(None if answer is None else answer.raw)
             except RequestException as error:  # no address, or redirected without end
                 raise Unavailable(_reason(error)) from None
             except OSError as error:
                 error.filename = error.filename or str(path)  # a full disk does not say where
                 raise
-        raise Unavailable(self.out_of_reach[host])
 
     def _go_on(self, address: str, path: Path) -> None:
         """One try.
