@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,12 +28,36 @@ class Unavailable(Exception):
     """A file cannot be had; the message says why in a few words."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What an unfinished file is a part of: an address, what tells whether the file there is still the same, and its length, where known."""
+
+    address: str
+    validator: str
+    length: str
+
+    @staticmethod
+    def of(address: str, answer: requests.Response) -> "Origin":
+        etag = answer.headers.get("ETag", "W/")  # a weak one says nothing of the bytes
+        validator = answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
+        length = answer.headers.get("Content-Length", "")
+        packed = answer.headers.get("Content-Encoding", "identity") != "identity"
+        return Origin(address, "", "") if packed else Origin(address, validator, length if length.isdecimal() else "")
+
+    def goes_on(self, offset: int, answer: requests.Response) -> bool:
+        """Whether an answer is the rest of the same file."""
+        place = re.fullmatch(rf"bytes {offset}-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        same = Origin.of(self.address, answer).validator in ("", self.validator)
+        return answer.status_code == 206 and same and place is not None and (not self.length or place[1] in ("*", self.length))
+
+
 class Web:
     """A run's downloads: proxies and certificates as the environment says; a host out of reach is not tried again for the next file."""
 
     def __init__(self):
         self.session = requests.Session()
         self.out_of_reach: dict[str, str] = {}
+        self.begun: set[Path] = set()
 
     def fetch(self, address: str, path: Path) -> None:
         """Download to `path`; what an earlier try has left there is taken, if the server says that its file is still the same.
@@ -60,8 +85,9 @@ class Web:
                     reason = f"{_reason(error)}, {RETRY.total + 1} times"
                     if answer is None and not isinstance(error, ChunkedEncodingError):
                         self.out_of_reach[host] = reason
-                    left, _ = _left(address, path)
-                    raise Unavailable(f"{reason}; its first {left} bytes are kept, run again to go on" if left else reason) from None
+                    origin = _noted(path)
+                    kept = f"; its first {_size(path)} bytes are kept, run again to go on" if origin and origin.validator else ""
+                    raise Unavailable(reason + kept) from None
                 print(f"{_title(path)}: {_reason(error)}: trying again", file=sys.stderr)
                 retry.sleep(None if answer is None else answer.raw)
             except RequestException as error:  # no address, or redirected without end
@@ -77,24 +103,24 @@ class Web:
             RequestException: it broke off, or the server has answered with an error.
             Unavailable: it is too large.
         """
-        offset, validator = _left(address, path)
+        offset, origin = self._left(address, path)
         headers = {"Accept-Encoding": "identity"}  # places in the file are meant, not in a packed form of it
-        if offset:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
+        if origin:
+            headers["Range"] = f"bytes={offset}-"
+            if origin.validator:
+                headers["If-Range"] = origin.validator
         with self.session.get(address, headers=headers, stream=True, timeout=SECONDS) as answer:
-            place = answer.headers.get("Content-Range", "")
-            if answer.status_code == 416 and place == f"bytes */{offset}":
+            if origin and answer.status_code == 416 and answer.headers.get("Content-Range") == f"bytes */{offset}":
                 return  # nothing is missing
-            if offset and (answer.status_code == 416 or (answer.status_code == 206 and not place.startswith(f"bytes {offset}-"))):
+            if origin and answer.status_code in (206, 416) and not origin.goes_on(offset, answer):
                 discard(path)
-                raise ConnectionError("it sent another part than asked for")
+                raise ConnectionError("it sent no part of the same file")
             if answer.status_code == 200:
-                offset = 0
-                _begin(address, path, answer)
-            elif not (offset and answer.status_code == 206):
+                offset, origin = 0, Origin.of(address, answer)
+                self._begin(path, origin)
+            elif not (origin and answer.status_code == 206):
                 raise HTTPError(f"{answer.status_code} {shortened(answer.reason, 40)}", response=answer)
-            length = answer.headers.get("Content-Length", "")
-            total = offset + int(length) if length.isdecimal() else None
+            total = int(origin.length) if origin.length else None
             with path.open("ab") as file, tqdm(initial=offset, total=total, unit="B", unit_scale=True, desc=_title(path)) as bar:
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
@@ -102,6 +128,19 @@ class Web:
                     if bar.n > MOST_BYTES:
                         discard(path)
                         raise Unavailable(f"more than {MOST_BYTES} bytes")
+
+    def _left(self, address: str, path: Path) -> tuple[int, Origin | None]:
+        """How many bytes of an address's file are there to go on with; what a server can't tell from another file, in the same run alone."""
+        origin, size = _noted(path), _size(path)
+        usable = origin is not None and origin.address == address and size > 0 and (origin.validator or path in self.begun)
+        return (size, origin) if usable else (0, None)
+
+    def _begin(self, path: Path, origin: Origin) -> None:
+        """An empty file, then its note."""
+        discard(path)
+        path.touch()
+        _note(path).write_text(json.dumps(astuple(origin)), encoding="utf-8")
+        self.begun.add(path)
 
 
 def parts(path: Path) -> tuple[Path, Path]:
@@ -116,27 +155,15 @@ def discard(path: Path) -> None:
 
 
 def _note(path: Path) -> Path:
-    """Beside an unfinished file: the address it is of, and what says whether the file there is still the same."""
+    """Beside an unfinished file: its origin."""
     return path.with_name(f"{path.name}.json")
 
 
-def _begin(address: str, path: Path, answer: requests.Response) -> None:
-    """An empty file and its note; without a word of the server that would tell another file apart there is none."""
-    discard(path)
-    path.touch()
-    etag = answer.headers.get("ETag", "W/")
-    validator = answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
-    if validator and answer.headers.get("Content-Encoding", "identity") == "identity":
-        _note(path).write_text(json.dumps([address, validator]), encoding="utf-8")
-
-
-def _left(address: str, path: Path) -> tuple[int, str]:
-    """How many bytes of an address's file are there to go on with, and what If-Range takes; 0 where there are none."""
+def _noted(path: Path) -> Origin | None:
     try:
-        noted, validator = json.loads(_note(path).read_text(encoding="utf-8"))
+        return Origin(*map(str, json.loads(_note(path).read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError):
-        return 0, ""
-    return (_size(path), str(validator)) if noted == address else (0, "")
+        return None
 
 
 def _size(path: Path) -> int:

@@ -122,13 +122,34 @@ def test_a_server_that_gives_another_part_is_begun_anew(server, path, pauses):
     assert whole(path) == CONTENT and [asked is None for _, asked, _ in server.asked] == [True, False, True]
 
 
-@pytest.mark.parametrize(("headers", "same"), [({}, None), ({"ETag": 'W/"a"'}, None), ({"ETag": 'W/"a"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, "Thu, 01 Jan 2026 00:00:00 GMT")])
-def test_what_tells_a_file_from_a_changed_one(server, path, pauses, headers, same):
-    server.etag, server.headers, server.cuts = False, headers, [300_000]
-    server.modified = headers.pop("Last-Modified", "")
+def test_parts_of_a_file_that_has_changed_are_refused(server, path, pauses):
+    """By a server that does not know If-Range: its ETag is another."""
+    server.if_range, server.cuts, server.after = False, [300_000], {"/net.pth": CONTENT[::-1]}
+    Web().fetch(f"{server.address}/net.pth", path)
+    assert whole(path) == CONTENT[::-1] and [asked is None for _, asked, _ in server.asked] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("headers", "same"),
+    [({"ETag": 'W/"a"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, "Thu, 01 Jan 2026 00:00:00 GMT"), ({"ETag": 'W/"a"'}, None), ({}, None)],
+)
+def test_what_tells_a_file_from_a_changed_one(server, path, pauses, one_try, headers, same):
+    """Where nothing does, a later run begins anew, and the same run goes on with a file of the same length."""
+    server.etag, server.modified = False, headers.pop("Last-Modified", "")
+    server.headers, server.cuts = headers, [300_000]
+    with pytest.raises(Unavailable) as error:
+        Web().fetch(f"{server.address}/net.pth", path)
+    assert ("bytes are kept" in str(error.value)) == (same is not None)
     Web().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and server.asked[1][2] == same
     assert (server.asked[1][1] is None) == (same is None)
+
+
+@pytest.mark.parametrize("changed", [CONTENT, OTHER])
+def test_the_same_run_goes_on_by_the_length(server, path, pauses, changed):
+    server.etag, server.cuts, server.after = False, [300_000], {"/net.pth": changed}
+    Web().fetch(f"{server.address}/net.pth", path)
+    assert whole(path) == changed and [asked is None for _, asked, _ in server.asked] == ([True, False] if changed is CONTENT else [True, False, True])
 
 
 def test_a_file_that_was_whole_is_not_fetched_again(server, path, one_try):

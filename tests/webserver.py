@@ -16,9 +16,11 @@ class WebServer:
     files: dict[str, bytes]
     statuses: list[int] = field(default_factory=list)  # to answer with, instead of a file
     cuts: list[int] = field(default_factory=list)  # so many bytes are sent, then the connection breaks
+    after: dict[str, bytes] = field(default_factory=dict)  # the files once an answer has been cut
     headers: dict[str, str] = field(default_factory=dict)  # more of every answer
     moved: dict[str, str] = field(default_factory=dict)  # path to the one that is to be asked for
     ranges: bool = True
+    if_range: bool = True
     hold: bool = False  # the first connection that is cut does not break: nothing more comes
     shift: int = 0  # of what is sent, from what was asked for
     etag: bool = True
@@ -64,14 +66,17 @@ class _Handler(BaseHTTPRequestHandler):
         if web.modified:
             about["Last-Modified"] = web.modified
         same = self.headers["If-Range"] in (None, *about.values())
-        if web.ranges and same and (asked := re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")):
+        if web.ranges and (same or not web.if_range) and (asked := re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")):
             start = int(asked[1]) + web.shift
             if start >= len(content):
                 self._head(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
                 return
             status, about["Content-Range"] = 206, f"bytes {start}-{len(content) - 1}/{len(content)}"
         self._head(status, about | {"Content-Length": str(len(content) - start)})
-        self.wfile.write(content[start : start + web.cuts.pop(0)] if web.cuts else content[start:])
+        self.wfile.write(content[start : start + web.cuts[0]] if web.cuts else content[start:])
+        if web.cuts:
+            web.cuts.pop(0)
+            web.files |= web.after
         if web.hold:
             web.hold = False
             web.released.wait(10)
