@@ -8,15 +8,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, ProxyError, RequestException, Timeout
 from tqdm import tqdm
-from urllib3 import Retry
-from urllib3.exceptions import MaxRetryError
 
 from psfr.errors import shortened
 
 # Further tries of what may pass, each after a longer pause: 0, 2, 4, 8 and 16 s, or what the server asks for.
-RETRY = Retry(total=5, backoff_factor=1, retry_after_max=120)
+RETRY = urllib3.Retry(total=5, backoff_factor=1, retry_after_max=120)
 PASSING = {408, 429, 500, 502, 503, 504}  # answers of a server that another time may have the file
 
 SECONDS = (10, 30)  # without a connection, and without a further byte
@@ -66,35 +65,38 @@ class Web:
             Unavailable: the server has no such file, or does not give it after all tries, or sends more than MOST_BYTES. What has
                 arrived stays for the next run, if it can be gone on with.
         """
+        try:
+            self._fetch(address, path)
+        except (RequestException, urllib3.exceptions.HTTPError, ValueError) as error:  # what a server sends may be anything
+            raise Unavailable(_reason(error)) from None
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a full disk does not say where
+            raise
+        _note(path).unlink(missing_ok=True)
+
+    def _fetch(self, address: str, path: Path) -> None:
+        """Try until the file is there, or five tries after the last byte have brought nothing."""
         host, retry = urlsplit(address).netloc, RETRY
         if host in self.out_of_reach:
             raise Unavailable(self.out_of_reach[host])
         while True:
             before = _size(path)
             try:
-                self._go_on(address, path)
-                _note(path).unlink(missing_ok=True)
-                return
+                return self._go_on(address, path)
             except (ConnectionError, Timeout, ChunkedEncodingError, HTTPError) as error:
                 answer = error.response
                 if answer is not None and answer.status_code not in PASSING:
-                    raise Unavailable(_reason(error)) from None
+                    raise
                 try:
                     retry = (RETRY if _size(path) > before else retry).increment(error=error)
-                except MaxRetryError:
+                except urllib3.exceptions.MaxRetryError:
                     reason = f"{_reason(error)}, {RETRY.total + 1} times"
                     if answer is None and not isinstance(error, ChunkedEncodingError):
                         self.out_of_reach[host] = reason
-                    origin = _noted(path)
-                    kept = f"; its first {_size(path)} bytes are kept, run again to go on" if origin and origin.validator else ""
-                    raise Unavailable(reason + kept) from None
+                    size, origin = self._left(address, path)
+                    raise Unavailable(f"{reason}; its first {size} bytes are kept, run again to go on" if origin and origin.validator else reason) from None
                 print(f"{_title(path)}: {_reason(error)}: trying again", file=sys.stderr)
                 retry.sleep(None if answer is None else answer.raw)
-            except RequestException as error:  # no address, or redirected without end
-                raise Unavailable(_reason(error)) from None
-            except OSError as error:
-                error.filename = error.filename or str(path)  # a full disk does not say where
-                raise
 
     def _go_on(self, address: str, path: Path) -> None:
         """One try.

@@ -174,6 +174,19 @@ def test_redirected_and_gone_on_with(server, path, pauses):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("to", "words"), [("http://[::1", "Invalid IPv6 URL"), ("/round.pth", "Exceeded 30 redirects"), ("ftp://host/net.pth", "No connection adapters")])
+def test_redirected_astray(server, path, to, words):
+    server.moved = {"/round.pth": to}
+    with pytest.raises(Unavailable, match=words):
+        Web().fetch(f"{server.address}/round.pth", path)
+
+
+def test_an_odd_word_of_when_to_come_again(server, path, pauses):
+    server.statuses, server.headers = [503], {"Retry-After": "soon"}
+    with pytest.raises(Unavailable, match="Invalid Retry-After header: soon"):
+        Web().fetch(f"{server.address}/net.pth", path)
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
 def test_pauses_grow(server, path, pauses, status):
     server.statuses = [status] * 5
