@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import pickle
+import time
 import zipfile
 from collections import OrderedDict
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from running import changed, clone, kill, ran, started, wait_for
 from safetensors.torch import save_file
 from webserver import WebServer
 
@@ -139,6 +141,29 @@ def test_what_broke_off_is_gone_on_with_by_the_next_run(tmp_path, served):
     parts = [asked for _, asked, _ in served.asked]
     assert parts == [f"bytes={kept['perceptual']}-", None, f"bytes={kept['published']}-"]
     assert len(files(tmp_path / "out")) == 3
+
+
+def test_dvc_killed_in_the_middle_of_a_file_goes_on(tmp_path):
+    """The two published files whose SHA-256 nobody knows, from a mirror that has not the others."""
+    content = saved({"layer.weight": torch.rand(300, 300)})
+    project = clone(tmp_path / "project")
+    fpn, others = weights.PUBLISHED_FPN, [weights.VGG19, weights.VGG16, weights.INCEPTION]
+    with WebServer({f"/{name}": content for name in (fpn, weights.PUBLISHED_GENERATOR)}).serving() as web:
+        changed(project, mirror=web.address)
+        (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("source: packages", "source: download"))
+        web.cuts, web.hold = [200_000], True
+        run = started(["dvc", "repro", "fetch_weights"], project, tmp_path / "log")
+        part = project / f"data/weights/published/.{fpn}.partial"
+        wait_for(part.parent, part.name, run)
+        while not part.stat().st_size:
+            assert run.poll() is None
+            time.sleep(0.01)
+        kill(run)
+        output = ran(["dvc", "repro", "fetch_weights"], project, status=255)
+    assert [asked is None for place, asked, _ in web.asked if place == f"/{fpn}"] == [True, False]
+    assert (project / "data/weights/published" / fpn).read_bytes() == content
+    error = next(line for line in output.splitlines() if line.startswith("error: "))
+    assert all(f"{name} (404 Not Found)" in error for name in others) and error.count(".pth:") == 3
 
 
 def test_a_part_of_what_is_no_longer_wanted_is_removed(tmp_path, served):
