@@ -31,10 +31,14 @@ def listed(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     Raises:
         InputError: the folder is missing or holds no image, a name cannot be used, or several images have one name without suffix.
     """
-    folder = Path(folder)
+    return among(visible(folder), Path(folder), suffixes)
+
+
+def among(files: list[Path], folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """`listed` of the files of a folder that were found already."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: name a folder of images")
-    paths = sorted(path for path in visible(folder) if path.suffix.lower() in suffixes)
+    paths = sorted(path for path in files if path.suffix.lower() in suffixes)
     if not paths:
         raise InputError(f"{folder}: no images in it: put {', '.join(suffixes)} files there")
     unusable = (name_fault(str(path.relative_to(folder))) for path in paths)

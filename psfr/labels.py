@@ -51,3 +51,12 @@ def read(path: Path) -> np.ndarray:
     if labels.max(initial=0) >= COUNT:
         raise InputError(f"{path}: label {labels.max()} is over {COUNT - 1}: use CelebAMask-HQ's numbers, 0 to {COUNT - 1}")
     return labels
+
+
+def fits(shape: tuple[int, int], image_shape: tuple[int, int]) -> bool:
+    """Whether a label map lies on an image pixel by pixel: it has the image's (H, W), or either is contained in the other a whole number of times.
+
+    CelebAMask-HQ's maps have 512 pixels a side, its images 1024.
+    """
+    small, large = sorted([tuple(shape), tuple(image_shape)])
+    return small[0] > 0 and large[0] % small[0] == 0 and all(one == other * (large[0] // small[0]) for one, other in zip(large, small, strict=True))

