@@ -60,7 +60,10 @@ class _Proxy(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
-        self.connection = self.request = self.context.wrap_socket(self.connection, server_side=True)
+        try:
+            self.connection = self.request = self.context.wrap_socket(self.connection, server_side=True)
+        except OSError:  # who asked has gone
+            return
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
         self.close_connection = False
 
