@@ -63,6 +63,7 @@ class _Proxy(BaseHTTPRequestHandler):
         try:
             self.connection = self.request = self.context.wrap_socket(self.connection, server_side=True)
         except OSError:  # who asked has gone
+            self.close_connection = True
             return
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
         self.close_connection = False
