@@ -39,9 +39,11 @@ class Internet:
             self.proxy = f"http://127.0.0.1:{server.server_port}"
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
             thread.start()
-            yield
-            server.shutdown()
-            thread.join()
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
 
 
 class _Proxy(BaseHTTPRequestHandler):
@@ -60,7 +62,11 @@ class _Proxy(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
-        self.connection = self.request = self.context.wrap_socket(self.connection, server_side=True)
+        try:
+            self.connection = self.request = self.context.wrap_socket(self.connection, server_side=True)
+        except OSError:  # who asked has gone
+            self.close_connection = True
+            return
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
         self.close_connection = False
 

@@ -35,10 +35,12 @@ class WebServer:
             self.address = f"http://127.0.0.1:{server.server_port}"
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
             thread.start()
-            yield self
-            self.released.set()
-            server.shutdown()
-            thread.join()
+            try:
+                yield self
+            finally:
+                self.released.set()
+                server.shutdown()
+                thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
