@@ -163,6 +163,8 @@ def test_what_is_no_file_is_refused(tmp_path):
         ("images", "drive,token='{SECRET}':faces"),
         ("images", ':sftp,ssh="touch SECRET/x":'),
         ("masks", ":http,url='https://me:SECRET@host.invalid':"),
+        ("images", ":archive::s3,secret_access_key=SECRET:faces.zip"),
+        ("images", ":archive::archive::s3,secret_access_key=SECRET:faces.zip"),
         ("images", "drive,root_folder_id=abc,token=SECRET:"),
         ("images", "drive,root_folder_id='a',pass=SECRET:"),
         ("images", "https://me:SECRET@host.invalid/faces"),
@@ -184,7 +186,7 @@ def test_secrets_in_the_mirror_are_refused_and_not_repeated(tmp_path, value):
     assert "SECRET" not in refusal(tmp_path, changed("weights.mirror", [value.replace("SECRET", "token=SECRET")]) | {"seed": "https://me:SECRET@host"})
 
 
-@pytest.mark.parametrize("place", ["drive:", "drive,root_folder_id=1tZ_-x,shared_with_me:faces", "my drive:a,b:c", "/data/a,b:c", "faces, all", ":memory:x", "C:/faces"])
+@pytest.mark.parametrize("place", ["drive:", "drive,root_folder_id=1tZ_-x,shared_with_me:faces", "my drive:a,b:c", "/data/a,b:c", "faces, all", ":memory:x", "C:/faces", ":archive:drive,root_folder_id=1x:a.zip", ":archive:drive:a.zip"])
 def test_other_remotes_are_taken(tmp_path, place):
     values = changed("ffhq", DEFAULT["ffhq"] | {"source": "rclone", "images": place})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"weights": {"source": "packages", "mirror": "https://host.invalid:8080/a/b/"}}))

@@ -55,7 +55,7 @@ def read(path: Path) -> np.ndarray:
         InputError: as `images.opened`.
     """
     with opened(path) as image:
-        return np.asarray(image.convert("RGB")).any(axis=2)
+        return np.asarray(image.convert("L")) > 0
 
 
 def put_together(parts: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
