@@ -79,7 +79,12 @@ class _Proxy(BaseHTTPRequestHandler):
             return
         headers, content = answer
         content = content.read_bytes() if isinstance(content, Path) else content
-        self.send_response(200)
+        part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if part:
+            first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
+            headers = headers | {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+            content = content[first : last + 1]
+        self.send_response(206 if part else 200)
         for name, value in (headers | {"Content-Length": str(len(content))}).items():
             self.send_header(name, value)
         self.end_headers()

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from stat import S_IRWXU
 
@@ -51,6 +52,10 @@ def draw_images(place: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(portraits.draw(5, index, 256)[0]).resize((1024, 1024), Image.Resampling.BICUBIC).save(path)
     (place / "ffhq" / "LICENSE.txt").write_text("none of an image")
+    with zipfile.ZipFile(place / "celebahq" / "data1024x1024.zip", "w") as archive:  # the images of this set lie in one
+        for name in CELEBAHQ:
+            archive.write(place / "celebahq" / name, f"data1024x1024/{name}")
+            (place / "celebahq" / name).unlink()
 
 
 def make_weights(place: Path) -> dict[str, str]:

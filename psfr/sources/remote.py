@@ -84,7 +84,7 @@ def named(remote: str, files: Iterable[str], suffixes: tuple[str, ...]) -> dict[
     paths = sorted(str(file) for file in every if file.suffix.lower() in suffixes and not any(part.startswith(".") and part != ".." for part in file.parts))
     if not paths:
         archive = next((str(file) for file in every if file.suffix == ".zip"), None)
-        mend = f"what is in {archive} is had by the name `:archive:{rclone.joined(remote, archive)}`" if archive else f"put {', '.join(suffixes)} files there"
+        mend = f"what is in {archive} is had by the name `:archive:{remote.rstrip('/')}/{archive}`" if archive else f"put {', '.join(suffixes)} files there"
         raise InputError(f"{remote}: no images in it: {mend}")
     raise_together((f"{remote}: {fault}" for fault in map(_fault, paths) if fault), "rename it")
     first: dict[str, str] = {}
