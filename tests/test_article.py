@@ -151,3 +151,8 @@ def test_the_articles_parameters_on_a_miniature_of_its_data(tmp_path, internet):
         assert len(files) == count, name
         assert all(Image.open(file).size == (512, 512) for file in files), name
     assert stages_run(ran(["dvc", "repro"], project)) == []
+
+    shutil.rmtree(project / "data/weights")
+    output = ran(["env", path, "dvc", "exp", "run", f"-Sweights.mirror={tmp_path / 'published'}"], project)
+    assert stages_run(output) == ["fetch_weights"], "a mirror's files are the publishers'"
+    assert len(internet.asked) == len(asked)
