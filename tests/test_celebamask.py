@@ -115,6 +115,9 @@ def test_names_that_do_not_belong_together(tmp_path, change, words):
         filled(tmp_path / "set", values)
 
 
-@pytest.mark.parametrize(("size", "fits"), [((30, 40), True), ((15, 20), True), ((60, 80), True), ((10, 20), False), ((31, 40), False), ((40, 30), False), ((20, 27), False), ((1, 1), False)])
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [((30, 40), True), ((15, 20), True), ((60, 80), True), ((10, 20), False), ((31, 40), False), ((40, 30), False), ((20, 27), False), ((1, 1), False)],
+)
 def test_a_map_is_of_its_images_size_or_contained_in_it(size, fits):
     assert labels.fits(size, (30, 40)) == labels.fits((30, 40), size) == fits

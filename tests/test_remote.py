@@ -100,6 +100,31 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, s3, monkeypat
     assert "B/s" in capsys.readouterr().err
 
 
+def test_what_cannot_be_had_is_named_and_holds_nothing_up(tmp_path, monkeypatch):
+    """Twice as many files that cannot be read as end a try, first in the order."""
+    forbidden = [f"a{number}.png" for number in range(2 * rclone.GONE)]
+    others = [f"b{number}.png" for number in range(5)]
+    monkeypatch.setattr(rclone, "PAUSES", (0, 0, 0))
+
+    def run(*arguments, **_):
+        failed = {}
+        for path in sorted(Path(arguments[arguments.index("--files-from-raw") + 1]).read_text().split()):
+            if path in forbidden:
+                failed[path] = "403 forbidden"
+            else:
+                put(tmp_path / "to", {path: b"x"})
+            if len(failed) == rclone.GONE:
+                break
+        return rclone._Outcome(1 if failed else 0, "403 forbidden", failed, len(failed) == rclone.GONE)
+
+    monkeypatch.setattr(rclone, "_run", run)
+    with pytest.raises(InputError, match=r"403 forbidden \(16 of 21 files are missing\)"):
+        rclone.copy("s3:faces", dict.fromkeys(forbidden + others, 1), tmp_path / "to", "fetch")
+    assert sorted(tree(tmp_path / "to")) == others
+    with pytest.raises(InputError, match="s3:faces/a0.png: 403 forbidden; s3:faces/a1.png: 403 forbidden: look"):
+        rclone.copy("s3:faces", dict.fromkeys(forbidden[:2] + others, 1), tmp_path / "to", "fetch")
+
+
 def test_rclone_ends_with_the_process_that_runs_it(tmp_path, s3, monkeypatch):
     put(s3.root / "faces", {"a.png": bytes(2**20)})
     monkeypatch.setenv("RCLONE_BWLIMIT", "20k")
@@ -211,9 +236,12 @@ def test_checksums_of_ffhq_are_not_those_of_copies_in_another_size(tmp_path, s3,
     assert "has the checksums of 0 of 4 images" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"0": 3}', b'{"0": {"image": {"file_path": "00000.png", "file_md5": 5}}}', b'{"0": {"image": {"file_path": "00000.png", "file_md5": "xyz"}}}', b"[" * 100_000])
+_ENTRY = '{"0": {"image": {"file_path": "00000.png", "file_md5": %s}}}'
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"0": 3}', _ENTRY % 5, _ENTRY % '"xyz"', "[" * 100_000])
 def test_a_damaged_list_of_checksums_is_one_line(tmp_path, text):
-    (tmp_path / sums.FFHQ).write_bytes(text)
+    (tmp_path / sums.FFHQ).write_text(text)
     with pytest.raises(InputError, match=r"ffhq-dataset-v2\.json: damaged"):
         sums.of_ffhq(tmp_path / sums.FFHQ, {"00000.png": Path("x")})
 
@@ -326,7 +354,7 @@ def test_names_of_a_listing_that_lead_astray_are_refused(tmp_path, own, rclone_s
 
 def test_a_listing_without_utf_8_or_with_hidden_files(tmp_path, own, rclone_saying):
     rclone_saying(".hidden.png", ".cache/a.png", "\ufffd.png")
-    with pytest.raises(InputError, match="\ufffd.png did not arrive"):
+    with pytest.raises(InputError, match="\ufffd.png: did not arrive"):
         sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
 
 

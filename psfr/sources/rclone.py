@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from psfr.errors import InputError, raise_together, shortened
+from psfr.errors import InputError, shortened
 from psfr.sources.sums import HASHES, Sum
 
 PAUSES = (1, 2, 4, 8, 16, 32)  # seconds before rclone is asked again; from the start again once something has arrived
@@ -95,27 +95,36 @@ def copy(remote: str, paths: dict[str, int], to: Path, description: str) -> None
     missing = [path for path in paths if not (to / path).is_file()]
     if not missing:
         return
-    pauses = iter(PAUSES)
+    failed, pauses = {}, iter(PAUSES)
     with tqdm(desc=description, unit="B", unit_scale=True, total=sum(paths.values())) as bar:
         while missing:
+            wanted = [path for path in missing if path not in failed]  # what fails comes last: it holds nothing up
+            if not wanted:
+                wanted, failed = missing, {}
             arrived = sum(paths.values()) - sum(paths[path] for path in missing)
-            outcome = _copied(remote, missing, to, lambda stats: _advance(bar, arrived + stats.get("bytes", 0)))
+            outcome = _copied(remote, wanted, to, lambda stats: _advance(bar, arrived + stats.get("bytes", 0)))
             before, missing = len(missing), [path for path in missing if not (to / path).is_file()]
-            if outcome.status == 0:
-                break
+            failed |= outcome.failed if outcome.status else dict.fromkeys(wanted, "did not arrive")
             if len(missing) < before:
                 pauses = iter(PAUSES)
-            pause = next(pauses, None)
-            if not missing or outcome.status in FINAL or pause is None:
+            if not missing or (outcome.status == 0 and len(wanted) == before) or outcome.status in FINAL:
                 break
-            _wait(remote, outcome.reason, pause)
+            if outcome.status:
+                pause = next(pauses, None)
+                if pause is None:
+                    break
+                _wait(remote, outcome.reason, pause)
         _advance(bar, sum(paths.values()) - sum(paths[path] for path in missing))
-    if not outcome.away:
-        named = (f"{joined(remote, path)}: {outcome.failed[path]}" for path in missing if path in outcome.failed)
-        raise_together(named, "look whether they can be read there, and run again to go on")
-    if missing and outcome.status:
-        raise _failed(outcome, remote)
-    raise_together((f"{joined(remote, path)} did not arrive" for path in missing), "look whether the remote still has them, and run again")
+    if missing:
+        raise _incomplete(remote, outcome, {path: failed[path] for path in missing if path in failed}, len(missing), len(paths))
+
+
+def _incomplete(remote: str, outcome: _Outcome, failed: dict[str, str], missing: int, wanted: int) -> InputError:
+    """All files that failed, each with its reason; where the server is away, the one reason of them all."""
+    if failed and not outcome.away:
+        named = "; ".join(f"{joined(remote, path)}: {reason}" for path, reason in failed.items())
+        return InputError(f"{named}: look whether they are there and can be read, and run again to go on")
+    return _failed(outcome._replace(reason=f"{shortened(outcome.reason, LONG)} ({missing} of {wanted} files are missing)"), remote)
 
 
 def _copied(remote: str, paths: list[str], to: Path, show: Callable[[dict], None]) -> _Outcome:
@@ -159,7 +168,7 @@ def _insist(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None
 
 
 def _failed(outcome: _Outcome, remote: str) -> InputError:
-    return InputError(f"rclone: {remote}: {shortened(outcome.reason, LONG)}: see `rclone config`, and run again to go on")
+    return InputError(f"rclone: {remote}: {shortened(outcome.reason, LONG + 80)}: see `rclone config`, and run again to go on")
 
 
 def _wait(remote: str, reason: str, pause: int) -> None:
@@ -184,7 +193,7 @@ def _run(*arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Calla
             for line in process.stderr:
                 entry = _entry(line)
                 if isinstance(stats := entry.get("stats"), dict):
-                    errors, transfers = 0 if stats["transfers"] > transfers else errors, stats["transfers"]
+                    errors, transfers = 0 if stats.get("transfers", 0) > transfers else errors, stats.get("transfers", 0)
                     if show:
                         show(stats)
                 elif (message := str(entry.get("msg", "")).strip()) and errors < GONE:
