@@ -131,3 +131,19 @@ def test_without_access_one_line_says_why_and_nothing_changes(team, fault):
         assert "secret" not in output and "another" not in output
     assert files(team.bob) == before
     assert ran(["git", "status", "--porcelain"], team.bob) == ""
+
+
+@pytest.mark.slow
+def test_the_queue_gives_what_the_workspace_gives(finished, project, tmp_path):
+    ran(["dvc", "exp", "run", "--queue", "-n", "ss", "-S", "lambda_ss=0,50"], project)
+    assert started(["dvc", "queue", "start", "-j", "2"], project, tmp_path / "log").wait() == 0
+    while re.search("Queued|Running", status := ran(["dvc", "queue", "status"], project)):
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+    assert ran(["git", "status", "--porcelain"], project) == ""
+    queued = {ref.rsplit("/")[-1]: ref for ref in ran(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).split() if "/ss-" in ref}
+
+    other = shutil.copytree(finished, tmp_path / "other", symlinks=True)
+    for name, value in [("ss-1", 0), ("ss-2", 50)]:
+        assert stages_run(ran(["dvc", "exp", "run", "-S", f"lambda_ss={value}"], other)) == ["train", "infer", "evaluate"]
+        assert ran(["git", "show", f"{queued[name]}:dvc.lock"], project) == (other / "dvc.lock").read_text()
