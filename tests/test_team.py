@@ -124,7 +124,7 @@ def fault(request, team) -> Iterator[str]:
 
 def test_without_access_one_line_says_why_and_nothing_changes(team, fault):
     before = files(team.bob)
-    for command in (["pull"], ["pull", "--run-cache"], ["push"], ["repro", "--pull"]):
+    for command in (["pull"], ["push"], ["repro", "--pull"]):
         output = ran(["dvc", *command], team.bob, status=1 if command == ["pull"] else 255)
         assert len([line for line in output.splitlines() if fault in line]) == 1, output
         assert "Traceback" not in output
