@@ -3,9 +3,12 @@
 from pathlib import Path
 
 from psfr import devices, distributed, params
+from psfr.files import cached
 from psfr.metrics import report, table, written
 from psfr.metrics.testset import FacesUnderTest
 from psfr.weights import FOLDER
+
+METRICS = Path("metrics")
 
 
 def main() -> None:
@@ -16,7 +19,8 @@ def main() -> None:
     if distributed.rank():
         return
     summary = report.summary(measured, given.seed, given.evaluate.resamples)
-    written.write(Path("metrics"), testset, measured, summary, given.evaluate.shown)
+    written.write(METRICS, testset, measured, summary, given.evaluate.shown)
+    cached("evaluate", METRICS / "evaluation.json", METRICS / "per_image.csv")
     print(table.markdown(summary))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from psfr import checkpoints, devices, distributed, params, weights
 from psfr.distributed import by_first, run
-from psfr.files import replacing
+from psfr.files import cached, replacing
 from psfr.metrics.segmentation import summary
 from psfr.resume import unfinished
 from psfr.training import fpn
@@ -14,6 +14,7 @@ from psfr.training.snapshots import Snapshots
 
 LABELLED = Path("data/celebamask/hr")
 MODEL = Path("models/fpn.safetensors")
+METRICS = Path("metrics/fpn")
 PUBLISHED = weights.FOLDER / "published" / weights.PUBLISHED_FPN
 
 
@@ -32,7 +33,8 @@ def main() -> None:
     if distributed.rank():
         return
     checkpoints.save(MODEL, network, **sizes)
-    _write_metrics(Path("metrics/fpn"), scores, history)
+    _write_metrics(METRICS, scores, history)
+    cached("fpn", *(METRICS / name for name in ("metrics.json", "iou.csv", "history.csv")))
 
 
 def _write_metrics(folder: Path, scores: dict[str, dict], history: list[dict]) -> None:

@@ -12,12 +12,14 @@ from psfr.datasets import Quartets, to_image
 from psfr.devices import autocast, device
 from psfr.distributed import by_first, rank, run
 from psfr.errors import InputError
+from psfr.files import cached
 from psfr.networks.vgg import VggFeatures
 from psfr.resume import unfinished
 from psfr.training import gan
 from psfr.training.snapshots import Snapshots
 
 MODELS = Path("models/psfrgan")
+METRICS = Path("metrics/train")
 FFHQ = Path("data/ffhq")
 TRUNKS = {"vgg16": weights.STLPIPS_VGG16, "vgg19": weights.VGG19}
 SHOWN = 4
@@ -30,7 +32,7 @@ def main() -> None:
     quartets = Quartets(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
     state = gan.build(values, _vgg(values))
 
-    metrics = Live("metrics/train", save_dvc_exp=False, report=None, dvcyaml=None) if rank() == 0 else nullcontext()
+    metrics = Live(str(METRICS), save_dvc_exp=False, report=None, dvcyaml=None) if rank() == 0 else nullcontext()
 
     with by_first(unfinished(MODELS.parent, "train")) as folder, metrics as live:
 
@@ -46,6 +48,8 @@ def main() -> None:
             live.next_step()
 
         gan.train(values, state, quartets, Snapshots(folder, values.compute.checkpoint_seconds), after_epoch)
+    if rank() == 0:
+        cached("train", METRICS / "metrics.json")
 
 
 def _vgg(values: params.Params) -> VggFeatures:

@@ -108,3 +108,11 @@ def test_every_parameter_reaches_a_stage():
     every = keys(yaml.safe_load((ROOT / "params.yaml").read_text()))
     unnamed = {key for key in every if not any(key == name or key.startswith(name + ".") for name in named)}
     assert unnamed == UNTRACKED_KEYS
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_git_keeps_of_a_stage_is_in_the_cache_too(stage):
+    """DVC pushes only what it caches: without the copies a colleague's run cache would not be whole."""
+    kept = [out for kind in ("outs", "metrics", "plots") for out in definition(stage).get(kind, []) if isinstance(out, dict)]
+    if any(options.get("cache") is False for out in kept for options in out.values()):
+        assert f"metrics/cached/{stage}" in definition(stage)["outs"]
