@@ -1,7 +1,7 @@
 """Images of any remote that rclone knows: cloud drives, object stores, servers, archives on them."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -73,16 +73,15 @@ def _pairs(places: list[Place]) -> dict[str, Pair]:
     return {stem: Pair(places[0].folder / pair.image, tuple(places[-1].folder / mask for mask in pair.masks)) for stem, pair in pairs.items()}
 
 
-def named(remote: str, files: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
+def named(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The images among the files of a remote: path by name without suffix, in the order of the paths.
 
     Raises:
         InputError: there is none, a name leads astray, or several images have one name without suffix.
     """
-    every = [PurePosixPath(file) for file in files]
-    paths = sorted(str(file) for file in every if file.suffix.lower() in suffixes and not any(part.startswith(".") and part != ".." for part in file.parts))
+    paths = sorted(path for path in files if PurePosixPath(path).suffix.lower() in suffixes and not _hidden(path))
     if not paths:
-        archive = next((str(file) for file in every if file.suffix == ".zip"), None)
+        archive = next((path for path in files if path.endswith(".zip")), None)
         mend = f"what is in {archive} is had by the name `:archive:{fetching.joined(remote, archive)}`" if archive else f"put {', '.join(suffixes)} files there"
         raise InputError(f"{remote}: no images in it: {mend}")
     raise_together((f"{remote}: {fault}" for fault in map(_fault, paths) if fault), "rename it")
@@ -93,10 +92,16 @@ def named(remote: str, files: Iterable[str], suffixes: tuple[str, ...]) -> dict[
     return {stem: Path(path) for stem, path in first.items()}
 
 
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") and part != ".." for part in PurePosixPath(path).parts)
+
+
 def _fault(path: str) -> str | None:
     """Why a name of a listing is not taken: the server that sent it may be anyone's."""
     if path.startswith("/") or ".." in PurePosixPath(path).parts:
         return f"{path!a} leads out of the folder"
+    if path != str(PurePosixPath(path)):
+        return f"{path!a} is no plain path"
     return name_fault(path)
 
 
