@@ -16,7 +16,7 @@ from psfr import checkpoints, degradation, images, labels, params, resizing, wei
 from psfr.errors import CONTROL, InputError
 from psfr.metrics import identity
 from psfr.networks.generator import Generator
-from psfr.sources import folder, rclone, remote, sums
+from psfr.sources import fetching, folder, rclone, remote, sums
 
 SECONDS = 30  # for one file
 MEMORY = 4 * 2**30  # bytes of address space
@@ -35,10 +35,10 @@ def readers(out: Path) -> dict[str, Callable[[Path], object]]:
             out.truncate()
             out.write(content)
             out.seek(0)
-            return rclone._Outcome(0, "", {}, False)
+            return rclone.Outcome(0, "", {}, False)
 
-        rclone._run = run
-        listed = rclone.listing("drive:", "list")
+        rclone.run = run
+        listed = fetching.listing("drive:", "list")
         for name in remote.named("drive:", listed.files, images.SUFFIXES).values():
             assert (out / name).resolve().is_relative_to(out.resolve()), name
             assert all(each.kind in ("bytes", "md5") for each in listed.sums(str(name)))

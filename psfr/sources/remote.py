@@ -1,7 +1,7 @@
 """Images of any remote that rclone knows: cloud drives, object stores, servers, archives on them."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from psfr.files import removing
 from psfr.images import SUFFIXES, name_fault
 from psfr.parallel import Pool
 from psfr.params import ImageSet, LabelledSet
-from psfr.sources import rclone, sums
+from psfr.sources import fetching, sums
 from psfr.sources.folder import remove_others
 from psfr.sources.pairs import Pair, examine, paired
 
@@ -25,18 +25,18 @@ class Place(NamedTuple):
     """A remote, what it holds, and the folder in which its files arrive."""
 
     remote: str
-    listed: rclone.Listing
+    listed: fetching.Listing
     folder: Path
 
     def path(self, file: Path) -> str:
         return str(file.relative_to(self.folder))
 
     def address(self, file: Path) -> str:
-        return rclone.joined(self.remote, self.path(file))
+        return fetching.joined(self.remote, self.path(file))
 
     def fetch(self, files: Iterable[Path], description: str) -> None:
         paths = sorted(self.path(file) for file in files if file.is_relative_to(self.folder))
-        rclone.copy(self.remote, {path: max(self.listed.files[path][0], 0) for path in paths}, self.folder, description)
+        fetching.copy(self.remote, {path: max(self.listed.files[path][0], 0) for path in paths}, self.folder, description)
 
 
 def fill(raw: Path, name: str, given: ImageSet, seed: int, pool: Pool) -> None:
@@ -47,9 +47,9 @@ def fill(raw: Path, name: str, given: ImageSet, seed: int, pool: Pool) -> None:
     """
     # It lies beside `raw`, and is kept when it is cut off: no change of the parameters throws away what has arrived.
     with removing(raw.with_name(f".{name}-rclone.partial")) as arrived:
-        places = [Place(given.images, rclone.listing(given.images, f"list {name}"), arrived / "images")]
+        places = [Place(given.images, fetching.listing(given.images, f"list {name}"), arrived / "images")]
         if isinstance(given, LabelledSet):
-            places.append(Place(given.masks, rclone.listing(given.masks, f"list {name}'s masks"), arrived / "masks"))
+            places.append(Place(given.masks, fetching.listing(given.masks, f"list {name}'s masks"), arrived / "masks"))
         pairs = _pairs(places)
         taken = [pairs[stem] for stem in chosen(pairs, given.count, given.skip, seed, name, given.images)]
         remove_others(raw, taken)
@@ -74,16 +74,15 @@ def _pairs(places: list[Place]) -> dict[str, Pair]:
     return {stem: Pair(places[0].folder / pair.image, tuple(places[-1].folder / mask for mask in pair.masks)) for stem, pair in pairs.items()}
 
 
-def named(remote: str, files: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
+def named(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The images among the files of a remote: path by name without suffix, in the order of the paths.
 
     Raises:
         InputError: there is none, a name leads astray, or several images have one name without suffix.
     """
-    every = [PurePosixPath(file) for file in files]
-    paths = sorted(str(file) for file in every if file.suffix.lower() in suffixes and not any(part.startswith(".") and part != ".." for part in file.parts))
+    paths = sorted(path for path in files if PurePosixPath(path).suffix.lower() in suffixes and not _hidden(path))
     if not paths:
-        archive = next((str(file) for file in every if file.suffix == ".zip"), None)
+        archive = next((path for path in files if path.endswith(".zip")), None)
         mend = f"what is in {archive} is had by the name `:archive:{remote.rstrip('/')}/{archive}`" if archive else f"put {', '.join(suffixes)} files there"
         raise InputError(f"{remote}: no images in it: {mend}")
     raise_together((f"{remote}: {fault}" for fault in map(_fault, paths) if fault), "rename it")
@@ -94,10 +93,16 @@ def named(remote: str, files: Iterable[str], suffixes: tuple[str, ...]) -> dict[
     return {stem: Path(path) for stem, path in first.items()}
 
 
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") and part != ".." for part in PurePosixPath(path).parts)
+
+
 def _fault(path: str) -> str | None:
     """Why a name of a listing is not taken: the server that sent it may be anyone's."""
     if path.startswith("/") or ".." in PurePosixPath(path).parts:
         return f"{path!a} leads out of the folder"
+    if path != str(PurePosixPath(path)):
+        return f"{path!a} is no plain path"
     return name_fault(path)
 
 
@@ -106,16 +111,16 @@ def _of_ffhq(place: Place, files: list[Path], arrived: Path) -> dict[Path, sums.
     inside = min((path for path in place.listed.files if PurePosixPath(path).name == sums.FFHQ and _fault(path) is None), key=len, default=None)
     remote, path, prefix, to = place.remote, inside, "", place.folder
     if inside is None:
-        above = rclone.above(place.remote)
+        above = fetching.above(place.remote)
         if above is None or not all(sums.is_ffhq_name(file.name) for file in files):
             return {}
         remote, path, prefix, to = above[0], sums.FFHQ, f"{above[1]}/", arrived
-    size = place.listed.files[path][0] if inside else rclone.size(remote, path)
+    size = place.listed.files[path][0] if inside else fetching.size(remote, path)
     if size is None:
         return {}
-    rclone.copy(remote, {path: size}, to, "fetch checksums")
+    fetching.copy(remote, {path: size}, to, "fetch checksums")
     found = sums.of_ffhq(to / path, {prefix + place.path(file): file for file in files})
-    print(f"{rclone.joined(remote, path)}: has the checksums of {len(found)} of {len(files)} images", file=sys.stderr)
+    print(f"{fetching.joined(remote, path)}: has the checksums of {len(found)} of {len(files)} images", file=sys.stderr)
     return found
 
 
