@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.machine import Operations, arguments, faces, full_size, peak_memory_gb, report, timed
 from psfr.devices import autocast, device, precision
-from psfr.networks.blocks import fold
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.training import fpn, gan

@@ -14,7 +14,7 @@ from psfr import distributed, images, labels
 from psfr.datasets import loader, to_image, to_tensor, to_unit
 from psfr.devices import autocast, device, precision, workers
 from psfr.errors import InputError
-from psfr.networks.blocks import fold
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import Compute
 

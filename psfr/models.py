@@ -10,7 +10,7 @@ from psfr import checkpoints, weights
 from psfr.datasets import to_image, to_tensor, to_unit
 from psfr.devices import autocast, device, precision
 from psfr.errors import InputError
-from psfr.networks.blocks import fold
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.params import Compute

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from psfr import losses
 from psfr.checkpoints import from_published
 from psfr.networks.blocks import (
-    DoublingConv2d, PoolingConv2d, SpectralConv2d, SpectralKernel, doubled_kernel, fold, instance_norm, kernels, one_hot, pooling_taps, power_iteration,
+    DoublingConv2d, PoolingConv2d, SpectralConv2d, SpectralKernel, doubled_kernel, instance_norm, kernels, one_hot, pooling_taps, power_iteration,
 )  # fmt: skip
 from psfr.networks.discriminator import Discriminator
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.networks.vgg import VggFeatures
