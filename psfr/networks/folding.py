@@ -71,6 +71,23 @@ def composed(first: tuple[Tensor, Tensor | None], second: tuple[Tensor, Tensor |
     return kernel.to(first[0].dtype), bias.to(first[0].dtype)
 
 
+def four_pixels(kernel: Tensor) -> Tensor:
+    """The kernel (4 * out, in, h + 1, w + 1), of stride 2, that computes 2x2 pixels of a convolution (out, in, h, w) as channels, row by row.
+
+    A convolution of few channels leaves most of a processor's vectors empty.
+    """
+    return torch.cat([F.pad(kernel, (column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)])
+
+
+def doubled_pixels(kernel: Tensor) -> Tensor:
+    """The kernel (4 * out, in, 3, 3), for the small map, that equals nearest doubling, then a 5x5 convolution: 2x2 pixels as channels, row by row."""
+    shifts = torch.zeros(2, 3, 5, dtype=kernel.dtype, device=kernel.device)
+    for parity in (0, 1):
+        for tap in range(5):
+            shifts[parity, (parity + tap) // 2, tap] = 1
+    return torch.cat([shifts[row] @ kernel @ shifts[column].t() for row in (0, 1) for column in (0, 1)])
+
+
 def fold(network: nn.Module, precision: torch.dtype) -> nn.Module:
     """The network with fixed weights, for inference: a `FaceParsingNetwork` or `Generator`, brought to evaluation mode, where it lies.
 
