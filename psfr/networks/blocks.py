@@ -24,8 +24,12 @@ def one_hot(labels: Tensor) -> Tensor:
 
 
 def with_regions(image: Tensor, labels: Tensor) -> Tensor:
-    """An image (B, 3, H, W) and its one-hot region map together, (B, 22, H, W)."""
-    return torch.cat([image, one_hot(labels).to(image.dtype)], 1).contiguous(memory_format=torch.channels_last)
+    """An image (B, 3, H, W) and its one-hot region map together, (B, 22, H, W), channels-last."""
+    batch, _, height, width = image.shape
+    planes = torch.zeros(batch, height, width, 3 + REGIONS, dtype=image.dtype, device=image.device)
+    planes.scatter_(3, labels.unsqueeze(3) + 3, 1.0)
+    planes[..., :3] = image.permute(0, 2, 3, 1)
+    return planes.permute(0, 3, 1, 2)
 
 
 def resized(condition: Tensor, size: int) -> Tensor:

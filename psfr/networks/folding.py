@@ -28,8 +28,8 @@ class Convolution(nn.Module):
     def __init__(self, kernel: Tensor, bias: Tensor | None, precision: torch.dtype, stride: int = 1, padding: int = 0, transposed: bool = False, activation: bool = False):
         super().__init__()
         # In the layout of the maps: otherwise every call would bring it there.
-        self.kernel = kernel.detach().to(precision).contiguous(memory_format=torch.channels_last)
-        self.bias = None if bias is None else bias.detach().to(precision)
+        self.kernel = kernel.detach().to(precision, copy=True, memory_format=torch.channels_last)
+        self.bias = None if bias is None else bias.detach().to(precision, copy=True)
         self.stride, self.padding, self.transposed, self.activation = [stride] * 2, [padding] * 2, transposed, activation
         self.packs = onednn(self.kernel)
         self.packed: Tensor | None = None
