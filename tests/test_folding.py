@@ -72,12 +72,21 @@ def test_label_head_is_the_block_and_the_layer_up_to_the_edge():
     assert torch.equal(head(x), wanted)
 
 
-def test_regions_are_the_largest_logits():
+@pytest.mark.parametrize("joined", [True, False])
+def test_regions_are_the_largest_logits(monkeypatch, joined):
+    monkeypatch.setattr(LabelHead, "saves", lambda *_: joined)
     network, image = parser(64), doubles(2, 3, 64, 64)
     with plain.layers():
         wanted = network(image)[0].argmax(1)
     assert len(wanted.unique()) > 5
     assert torch.equal(fold(network, torch.float64).regions(image), wanted)
+
+
+def test_the_label_head_is_joined_where_that_saves_products():
+    for channels, saves in ((64, True), (16, False)):
+        with torch.device("meta"):
+            network = FaceParsingNetwork(base_channels=channels, min_channels=min(32, channels))
+        assert LabelHead.saves(network.decoder[-1], network.to_labels) == saves
 
 
 def test_a_network_without_halvings_is_folded_too():

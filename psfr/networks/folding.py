@@ -25,7 +25,9 @@ class Convolution(nn.Module):
         precision: of the computation.
     """
 
-    def __init__(self, kernel: Tensor, bias: Tensor | None, precision: torch.dtype, stride: int = 1, padding: int = 0, transposed: bool = False, activation: bool = False):
+    def __init__(
+        self, kernel: Tensor, bias: Tensor | None, precision: torch.dtype, stride: int = 1, padding: int = 0, transposed: bool = False, activation: bool = False
+    ):
         super().__init__()
         # In the layout of the maps: otherwise every call would bring it there.
         self.kernel = kernel.detach().to(precision, copy=True, memory_format=torch.channels_last)

@@ -91,6 +91,12 @@ class LabelHead(nn.Module):
         kernel, bias = composed(shortcut, (labels[0], None))
         self.coarse = Convolution(doubled_pixels(kernel), bias.repeat(4), precision)
 
+    @staticmethod
+    def saves(block: nn.Module, to_labels: nn.Module) -> bool:
+        """Whether it takes fewer products: not where the block is about as narrow as the labels."""
+        (labels, channels), wide = to_labels.conv.weight.shape[:2], block.conv1.conv.in_channels
+        return 4 * labels * (36 * channels + 9 * wide) < 36 * channels * (channels + labels) + 16 * channels * wide
+
     def forward(self, x: Tensor) -> Tensor:
         """What the block reads, (B, C, H, W), to the labels, int64 (B, 2H, 2W)."""
         hidden = self.block.conv1(x)
@@ -116,10 +122,12 @@ class FoldedParsingNetwork(nn.Module):
         super().__init__()
         self.precision = precision
         stem, *encoder = network.encoder
-        self.encoder = nn.Sequential(*(Residual(block, precision, None if i else stem) for i, block in enumerate(encoder))) if encoder else Layer(stem, precision)
+        blocks = [Residual(block, precision, None if i else stem) for i, block in enumerate(encoder)]
+        self.encoder = nn.Sequential(*blocks) if blocks else Layer(stem, precision)
         self.body, self.decoder = (nn.Sequential(*(Residual(block, precision) for block in part)) for part in (network.body, network.decoder))
         self.to_labels, self.to_image = Layer(network.to_labels, precision), Layer(network.to_image, precision)
-        self.label_head = LabelHead(network.decoder[-1], network.to_labels, self.decoder[-1], self.to_labels, precision) if encoder else None
+        saves = encoder and LabelHead.saves(network.decoder[-1], network.to_labels)
+        self.label_head = LabelHead(network.decoder[-1], network.to_labels, self.decoder[-1], self.to_labels, precision) if saves else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As `FaceParsingNetwork.forward`."""
@@ -129,7 +137,7 @@ class FoldedParsingNetwork(nn.Module):
     def regions(self, image: Tensor) -> Tensor:
         """As `FaceParsingNetwork.regions`."""
         coarse = self._coarse(image)
-        return self.label_head(self.decoder[:-1](coarse)) if self.label_head else self.to_labels(coarse).argmax(1)
+        return self.label_head(self.decoder[:-1](coarse)) if self.label_head else self.to_labels(self.decoder(coarse)).argmax(1)
 
     def _coarse(self, image: Tensor) -> Tensor:
         encoded = self.encoder(image.to(self.precision, memory_format=torch.channels_last))
