@@ -76,8 +76,9 @@ def _count_packed_convolutions() -> None:
         return lambda x_shape, kernel_shape, *_, out_shape=None, **__: conv_flop_count(x_shape, kernel_shape, out_shape, transposed=transposed)
 
     for name, transposed in (("_convolution_pointwise", False), ("_convolution_transpose_pointwise", True)):
-        if hasattr(torch.ops.mkldnn, name):
-            register_flop_formula(getattr(torch.ops.mkldnn, name))(count(transposed))
+        operator = getattr(torch.ops.mkldnn, name, None)
+        if operator is not None and operator not in flop_registry:
+            register_flop_formula(operator)(count(transposed))
 
 
 _count_packed_convolutions()
