@@ -6,8 +6,8 @@ python -m benchmarks.inference --image-size 512 --batch-size 1 --precision bf16 
 import torch
 
 from benchmarks.machine import Operations, arguments, faces, full_size, peak_memory_gb, report, timed
-from psfr.devices import autocast, device, precision
-from psfr.networks.blocks import fold
+from psfr.devices import device, precision
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.training import fpn, gan
@@ -30,8 +30,7 @@ def main() -> None:
         image = image.contiguous(memory_format=torch.channels_last)
 
         def restore() -> None:
-            with autocast(values.compute, where):
-                generator(image, parser.regions(image))
+            generator(image, parser.regions(image))
 
     with torch.inference_mode():
         seconds = timed(restore, -(-options.images // values.batch_size), "inference", where)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry, register_flop_formula
 from tqdm import tqdm
 
 from psfr import params
@@ -67,6 +67,21 @@ def timed(call: Callable[[], object], count: int, description: str, where: torch
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     return seconds[2:]
+
+
+def _count_packed_convolutions() -> None:
+    """Teach torch's counter the convolutions of `psfr.networks.folding`."""
+
+    def count(transposed: bool) -> Callable[..., int]:
+        return lambda x_shape, kernel_shape, *_, out_shape=None, **__: conv_flop_count(x_shape, kernel_shape, out_shape, transposed=transposed)
+
+    for name, transposed in (("_convolution_pointwise", False), ("_convolution_transpose_pointwise", True)):
+        operator = getattr(torch.ops.mkldnn, name, None)
+        if operator is not None and operator not in flop_registry:
+            register_flop_formula(operator)(count(transposed))
+
+
+_count_packed_convolutions()
 
 
 class Operations(TorchDispatchMode):

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from psfr import distributed, images, labels
 from psfr.datasets import loader, to_image, to_tensor, to_unit
-from psfr.devices import autocast, device, precision, workers
+from psfr.devices import device, precision, workers
 from psfr.errors import InputError
-from psfr.networks.blocks import fold
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import Compute
 
@@ -63,8 +63,7 @@ def parse(fpn: FaceParsingNetwork, paths: list[Path], out: Path, size: int, comp
     made = images.there(out)
     with Writer() as writer:
         for batch_paths, image in _batches(paths, lambda path: f"{path.stem}.png" in made, size, compute, description):
-            with autocast(compute, where):
-                regions = fpn.regions(image).to(torch.uint8).cpu().numpy()
+            regions = fpn.regions(image).to(torch.uint8).cpu().numpy()
             for path, region in zip(batch_paths, regions, strict=True):
                 writer.submit(labels.write, out / f"{path.stem}.png", region)
 
@@ -78,9 +77,8 @@ def restore(fpn: FaceParsingNetwork, generators: dict[str, nn.Module], paths: li
     made = set.intersection(*(images.there(folder) for folder in (maps, *(out / name for name in generators))))
     with Writer() as writer:
         for batch_paths, image in _batches(paths, lambda path: f"{path.stem}.png" in made, size, compute, "infer"):
-            with autocast(compute, where):
-                regions = fpn.regions(image)
-                restored = {name: network(image, regions) for name, network in generators.items()}
+            regions = fpn.regions(image)
+            restored = {name: network(image, regions) for name, network in generators.items()}
             for i, path in enumerate(batch_paths):
                 file = f"{path.stem}.png"
                 writer.submit(labels.write, maps / file, regions[i].to(torch.uint8).cpu().numpy())

@@ -8,9 +8,9 @@ import torch
 
 from psfr import checkpoints, weights
 from psfr.datasets import to_image, to_tensor, to_unit
-from psfr.devices import autocast, device, precision
+from psfr.devices import device, precision
 from psfr.errors import InputError
-from psfr.networks.blocks import fold
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.params import Compute
@@ -22,7 +22,7 @@ class Restorer:
     """A face parsing network and a generator, loaded once, ready for any number of faces."""
 
     def __init__(self, fpn: FaceParsingNetwork, generator: Generator, compute: Compute):
-        self.compute, self.device = compute, device(compute)
+        self.device = device(compute)
         self.size = generator.constant.shape[-1] * 2 ** (len(generator.stages) - 1)
         self.fpn, self.generator = (fold(network.to(self.device), precision(compute, self.device)) for network in (fpn, generator))
 
@@ -30,9 +30,8 @@ class Restorer:
     def __call__(self, aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """An aligned face, uint8 RGB (size, size, 3), to its region map, uint8 (size, size), and the restored face, uint8 RGB (size, size, 3)."""
         image = to_unit(to_tensor(aligned)[None].to(self.device))
-        with autocast(self.compute, self.device):
-            regions = self.fpn.regions(image)
-            restored = self.generator(image, regions)
+        regions = self.fpn.regions(image)
+        restored = self.generator(image, regions)
         return regions[0].to(torch.uint8).cpu().numpy(), to_image(restored[0])
 
 

@@ -1,6 +1,7 @@
 """The networks compute what the published ones do, and the joined layers what the plain ones do."""
 
 from pathlib import Path
+from unittest import mock
 
 import plain
 import pytest
@@ -11,10 +12,12 @@ from torch.nn import functional as F
 
 from psfr import losses
 from psfr.checkpoints import from_published
+from psfr.networks import folding
 from psfr.networks.blocks import (
-    DoublingConv2d, PoolingConv2d, SpectralConv2d, SpectralKernel, doubled_kernel, fold, instance_norm, kernels, one_hot, pooling_taps, power_iteration,
+    DoublingConv2d, PoolingConv2d, SpectralConv2d, SpectralKernel, doubled_kernel, instance_norm, kernels, one_hot, pooling_taps, power_iteration,
 )  # fmt: skip
 from psfr.networks.discriminator import Discriminator
+from psfr.networks.folding import fold
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.networks.vgg import VggFeatures
@@ -49,8 +52,18 @@ def channels_last(network: torch.nn.Module) -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-# The ways in which stages run the networks: as they are, with folded kernels, with kernels shared by several passes.
-WAYS = [lambda network: network, channels_last, lambda network: fold(network, torch.float32)]
+def folded(network: torch.nn.Module) -> torch.nn.Module:
+    return fold(network, torch.float32)
+
+
+def folded_without_onednn(network: torch.nn.Module) -> torch.nn.Module:
+    """As on a GPU."""
+    with mock.patch.object(folding, "onednn", lambda kernel: False):
+        return folded(network)
+
+
+# The ways in which stages run the networks: as they are, with fixed weights, with kernels shared by several passes.
+WAYS = [lambda network: network, channels_last, folded, folded_without_onednn]
 
 
 @pytest.mark.parametrize("way", WAYS)

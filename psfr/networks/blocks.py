@@ -24,14 +24,25 @@ def one_hot(labels: Tensor) -> Tensor:
 
 
 def with_regions(image: Tensor, labels: Tensor) -> Tensor:
-    """An image (B, 3, H, W) and its one-hot region map together, (B, 22, H, W)."""
-    return torch.cat([image, one_hot(labels).to(image.dtype)], 1).contiguous(memory_format=torch.channels_last)
+    """An image (B, 3, H, W) and its one-hot region map together, (B, 22, H, W), channels-last."""
+    batch, _, height, width = image.shape
+    planes = torch.zeros(batch, height, width, 3 + REGIONS, dtype=image.dtype, device=image.device)
+    planes.scatter_(3, labels.unsqueeze(3) + 3, 1.0)
+    planes[..., :3] = image.permute(0, 2, 3, 1)
+    return planes.permute(0, 3, 1, 2)
 
 
-def padded(x: Tensor, mode: str) -> Tensor:
-    """A map with one more pixel on each side, by "reflect" or "replicate", in its own precision: autocast would take it to float32 and back."""
+def resized(condition: Tensor, size: int) -> Tensor:
+    """The condition at a feature map's size, bicubic as the published model has it."""
+    if condition.shape[-1] == size:
+        return condition
+    return F.interpolate(condition, (size, size), mode="bicubic", align_corners=False)
+
+
+def padded(x: Tensor, mode: str, width: int = 1) -> Tensor:
+    """A map with `width` more pixels on each side, by "reflect" or "replicate", in its own precision: autocast would take it to float32 and back."""
     with torch.autocast(x.device.type, enabled=False):
-        return F.pad(x, (1, 1, 1, 1), mode)
+        return F.pad(x, (width,) * 4, mode)
 
 
 class InstanceNorm(torch.autograd.Function):
@@ -135,7 +146,7 @@ class Derived(nn.Module):
         """The kernel and the bias that `forward` computes with, in the weights' precision."""
 
     def operands(self) -> tuple[Tensor, Tensor | None]:
-        """`derived`, or what `kernels` or `fold` keeps of it."""
+        """`derived`, or what `kernels` keeps of it."""
         if self._kernels is not None:
             return self._kernels.of(self)
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
@@ -145,8 +156,8 @@ class Derived(nn.Module):
 class Kernels:
     """The kernels and biases of a network's layers, each derived when it is first used, in the precision of the convolutions."""
 
-    def __init__(self, network: nn.Module, precision: torch.dtype, layout: torch.memory_format = torch.contiguous_format):
-        self.precision, self.layout = precision, layout
+    def __init__(self, network: nn.Module, precision: torch.dtype):
+        self.precision = precision
         self.layers = [module for module in network.modules() if isinstance(module, Derived)]
         self.kept: dict[Derived, tuple[Tensor, Tensor | None]] = {}
         self.sources: list[Tensor] = []
@@ -160,7 +171,7 @@ class Kernels:
         return self.kept[layer]
 
     def _leaf(self, source: Tensor) -> Tensor:
-        leaf = source.detach().to(self.precision, memory_format=self.layout if source.dim() == 4 else torch.contiguous_format)
+        leaf = source.detach().to(self.precision, memory_format=torch.contiguous_format)
         if torch.is_grad_enabled() and source.requires_grad:
             leaf.requires_grad_()
             self.sources.append(source)
@@ -186,18 +197,6 @@ def kernels(network: nn.Module, precision: torch.dtype) -> Iterator[Kernels]:
     finally:
         for layer in kept.layers:
             layer._kernels = None
-
-
-def fold(network: nn.Module, precision: torch.dtype) -> nn.Module:
-    """Let every layer of a network keep its derived kernel and bias for good: for inference. Returns the network, in evaluation mode.
-
-    Its results stay what they were; a change of its weights would no longer be seen.
-    """
-    # In the layout of the maps: otherwise every call would bring them there.
-    kept = Kernels(network.eval().requires_grad_(False), precision, torch.channels_last)
-    for layer in kept.layers:
-        layer._kernels = kept
-    return network
 
 
 class SpectralConv2d(Derived, nn.Conv2d):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from psfr.networks.blocks import REGIONS, SLOPE, Derived, doubled_kernel, padded
+from psfr.networks.fpn_folded import FoldedParsingNetwork
 
 Scale = Literal["keep", "halve", "double"]
 
@@ -141,3 +142,7 @@ class FaceParsingNetwork(nn.Module):
     def regions(self, image: Tensor) -> Tensor:
         """The label of the largest logit at each pixel, without the restored image: image (B, 3, H, W) to int64 (B, H, W)."""
         return self.to_labels(self.features(image)).argmax(1)
+
+    def folded(self, precision: torch.dtype) -> FoldedParsingNetwork:
+        """For `folding.fold`."""
+        return FoldedParsingNetwork(self, precision)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import REGIONS, SLOPE, Derived, DoublingConv2d, SpectralConv2d, instance_norm, with_regions
+from psfr.networks.blocks import REGIONS, SLOPE, Derived, DoublingConv2d, SpectralConv2d, instance_norm, resized, with_regions
+from psfr.networks.generator_folded import FoldedGenerator
 
 CONDITION = 3 + REGIONS  # channels of the image with its one-hot region map
 HIDDEN = 64
@@ -61,13 +62,6 @@ class GeneratorStage(nn.Module):
         return self.style(x, resized(condition, x.shape[-1]))
 
 
-def resized(condition: Tensor, size: int) -> Tensor:
-    """The condition at a feature map's size, bicubic as the published model has it."""
-    if condition.shape[-1] == size:
-        return condition
-    return F.interpolate(condition, (size, size), mode="bicubic", align_corners=False)
-
-
 class Generator(nn.Module):
     """From a learned constant to the restored image, styled at every scale by the degraded image and its region map.
 
@@ -96,3 +90,7 @@ class Generator(nn.Module):
         for stage in self.stages:
             x = stage(x, condition)
         return self.to_image(x)
+
+    def folded(self, precision: torch.dtype) -> FoldedGenerator:
+        """For `folding.fold`."""
+        return FoldedGenerator(self, precision)
