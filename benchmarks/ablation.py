@@ -1,9 +1,10 @@
-"""What lambda_ss and lambda_gen do, from the experiments that DVC has on this commit: a table, curves, and faces that each model restored.
+"""What lambda_ss and lambda_gen do, from the experiments that DVC has on this commit: tables, curves, and faces that each model restored.
 
-python -m benchmarks.ablation -o docs, in the clone where the experiments were run; prints the table.
+python -m benchmarks.ablation -o docs, in the clone where the experiments were run; prints the tables.
 """
 
 import argparse
+import io
 import json
 from pathlib import Path
 
@@ -16,22 +17,30 @@ from skimage import data
 
 from benchmarks.restoring import degraded
 from psfr import alignment, errors, faces, labels, models, portraits, restore
+from psfr.metrics import bootstrap
 
 METRICS = {
     "psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑", "st_lpips": "ST-LPIPS ↓", "identity": "identity distance ↓", "frechet_vgg16": "Fréchet, VGG16 ↓",
 }  # fmt: skip
+OF_IMAGES = ("ssim", "st_lpips", "identity")  # metrics that are means over images: runs can be compared image by image
+RESAMPLES = 10_000
 FACES = [("astronaut", 1), ("astronaut", 2), (3, 1), (8, 2)]  # the astronaut, or the number of a portrait, and the strength of its degradation
 SEED = 11  # of the portraits: no training draws with it
 GAP, HEAD = 4, 24
 
 
 def experiments() -> pd.DataFrame:
-    """Runs with metrics, a row each: (lambda_gen, lambda_ss), revision, and the content of evaluation.json."""
+    """Runs with metrics, a row each: (lambda_gen, lambda_ss), revision, the content of evaluation.json, and each image's metrics."""
     found = pd.DataFrame(dvc.api.exp_show(num=1))
     found = found[found["ours.psnr"].notna() & found.Experiment.notna()].sort_values(["lambda_gen", "lambda_ss"])
     runs = found[["lambda_gen", "lambda_ss", "rev"]].drop_duplicates(["lambda_gen", "lambda_ss"]).set_index(["lambda_gen", "lambda_ss"])
     runs["evaluation"] = [json.loads(dvc.api.read("metrics/evaluation.json", rev=revision)) for revision in runs.rev]
+    runs["images"] = [_restored(dvc.api.read("metrics/per_image.csv", rev=revision)) for revision in runs.rev]
     return runs
+
+
+def _restored(table: str) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(table), dtype={"name": str}).query("model == 'ours'").set_index("name")[list(OF_IMAGES)].sort_index()
 
 
 def table(runs: pd.DataFrame) -> str:
@@ -48,6 +57,24 @@ def table(runs: pd.DataFrame) -> str:
     head = [f"| `lambda_gen`, `lambda_ss` | {' | '.join(METRICS.values())} |", "| --- " * (1 + len(METRICS)) + "|"]
     rows = [row(f"{gen:g}, {ss:g}", run.evaluation, "ours") for (gen, ss), run in runs.iterrows()]
     return "\n".join([*head, row("degraded", runs.evaluation.iloc[0], "degraded"), *rows])
+
+
+def differences(runs: pd.DataFrame) -> str:
+    """What each weight changes, image by image: the mean difference with its interval, as Markdown; bold where that has no zero in it."""
+    pairs = [((gen, 0), (gen, ss)) for gen, ss in runs.index if ss and (gen, 0) in runs.index]
+    pairs += [((0, ss), (1, ss)) for gen, ss in runs.index if gen == 1 and (0, ss) in runs.index]
+    rows = [f"| from | to | {' | '.join(METRICS[metric] for metric in OF_IMAGES)} |", "| --- " * (2 + len(OF_IMAGES)) + "|"]
+    draws = bootstrap.resamples(SEED, len(runs.images.iloc[0]), RESAMPLES)
+    for first, second in pairs:
+        change = runs.images[second] - runs.images[first]
+        cells = []
+        for metric in OF_IMAGES:
+            values = change[metric].to_numpy()
+            low, high = bootstrap.interval(draws, lambda indices, values=values: values[indices].mean())
+            said = f"{values.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+            cells.append(f"**{said}**" if low * high > 0 else said)
+        rows.append("| " + " | ".join([*(f"{gen:g}, {ss:g}" for gen, ss in (first, second)), *cells]) + " |")
+    return "\n".join(rows)
 
 
 def draw_curves(runs: pd.DataFrame, path: Path) -> None:
@@ -108,7 +135,7 @@ def main() -> None:
     runs = experiments()
     if runs.empty:
         raise errors.InputError("no experiment with metrics on this commit: `dvc exp run -S lambda_ss=10 -S lambda_gen=0`, for instance")
-    print(table(runs))
+    print(table(runs), differences(runs), sep="\n\n")
     draw_curves(runs, out / "ablation.png")
     draw_faces(runs, out / "ablation-faces.jpg")
 
