@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from psfr import alignment, degradation, errors, faces, images, models, photographs, restore
+from psfr import alignment, degradation, errors, faces, images, models, pasting, photographs, restore
 
 SIZE = 256  # of the face that figures are taken on
 INSIDE = slice(SIZE // 4, 3 * SIZE // 4)  # the face without hair and background
@@ -19,6 +19,7 @@ SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0
 TONES = {"colours": lambda image: image, "grey": images.gray, "sepia": lambda image: np.clip(image @ SEPIA.T, 0, 255).astype(np.uint8)}
 _CLEAN = {"gray": False, "blur": None, "blur_size": None, "motion_angle": None, "motion_direction": None, "interpolation": "area"}
 _CLEAN |= {"noise_scale": None, "noise_per_channel": None, "noise_seed": None, "jpeg_compression": None}
+SHARES = (0.25, 0.5, 0.75)  # of the restored face: `--strength`
 STRENGTHS = [
     {"size": 256, "jpeg_compression": 30},
     {"size": 192, "blur": "gaussian", "blur_size": 1.0, "noise_scale": 6.0, "noise_per_channel": True, "noise_seed": 1, "jpeg_compression": 40},
@@ -41,19 +42,30 @@ def twelve_megapixels(image: np.ndarray) -> np.ndarray:
     return picture
 
 
+def blended(before: np.ndarray, found: list[restore.RestoredFace], share: float) -> np.ndarray:
+    """The photograph of one face restored with `--strength` SHARE, without looking for the face again."""
+    picture = before.copy()
+    for face in found:
+        change = pasting.difference(face.aligned, face.restored, pasting.mask(face.regions, np.zeros((0, 2))))
+        pasting.paste(picture, share * change, face.frame)
+    return picture
+
+
 def figures(true: np.ndarray, before: np.ndarray, restorer: models.Restorer, at: alignment.Frame) -> dict:
-    """What restoring a photograph at full strength changes, and how near it is to the true one."""
+    """What restoring a photograph at full strength changes, and how near it is to the true one, at other strengths too."""
     result, found = restore.restore(photographs.Photograph(before), restorer, restorer.size, 1, 1.0)
     was, became = (alignment.crop(picture, at, SIZE) for picture in (before, result.levels))
     shift = (became[INSIDE, INSIDE].astype(float) - was[INSIDE, INSIDE]).mean((0, 1))
     reached = np.zeros(before.shape[:2], bool)
     for face in found:
         reached[alignment.window(face.frame, before.shape)] = True
-    distances = faces.distances(alignment.crop(true, at, SIZE), was, became)
+    blends = [alignment.crop(blended(before, found, share), at, SIZE) for share in SHARES]
+    distances = [round(distance, 3) for distance in faces.distances(alignment.crop(true, at, SIZE), was, became, *blends)]
     return {
         "faces": len(found),
-        "identity_degraded": round(distances[0], 3),
-        "identity_restored": round(distances[1], 3),
+        "identity_degraded": distances[0],
+        "identity_restored": distances[1],
+        "identity_by_strength": dict(zip(SHARES, distances[2:], strict=True)),
         "mean_levels_shifted": round(float(np.abs(shift).max()), 2),
         "mean_chroma_shifted": round(float(np.abs(shift - shift.mean()).max()), 2),
         "most_change_outside": int(cv2.absdiff(before, result.levels)[~reached].max(initial=0)),

@@ -198,7 +198,7 @@ class Testset(Group):
 
 class Evaluate(Group):
     resamples: Annotated[int, Field(ge=100)]  # of the bootstrap
-    shown: Count  # faces in the picture of results
+    shown: Count  # faces in the picture of results, from the best to the worst; of an odd number, the median in the middle
 
 
 class Params(Group):

@@ -91,15 +91,6 @@ def test_table_of_images_gives_the_figures_of_the_set(workplace):
             assert rows[metric].mean() == pytest.approx(found[version][metric], rel=1e-4)
 
 
-def test_plots(workplace):
-    plots = workplace / "metrics/plots"
-    curves = [f"sorted_{metric}.csv" for metric in ("identity", "psnr", "ssim", "st_lpips")]
-    assert sorted(path.name for path in plots.iterdir()) == ["results.png", *curves, "table.md"]
-    curve = pd.read_csv(plots / "sorted_psnr.csv")
-    assert list(curve.columns) == ["share", "degraded", "ours", "other"] and curve["share"].iloc[-1] == 1
-    assert (curve.diff().dropna() >= 0).all().all()
-
-
 def test_the_articles_table(workplace):
     found = json.loads((workplace / "metrics/evaluation.json").read_text())
     lines = (workplace / "metrics/plots/table.md").read_text().splitlines()
@@ -146,6 +137,15 @@ def test_spread_goes_from_best_to_worst():
     assert picture.spread(distances, 3) == [1, 4, 0]
     assert picture.spread(distances, 9) == [1, 3, 4, 2, 0]
     assert picture.spread(distances, 1) == [1]
+
+
+@pytest.mark.parametrize("images", [5, 11, 47, 48, 2800])
+@pytest.mark.parametrize("count", [3, 5])
+def test_spread_has_the_median_in_the_middle(images, count):
+    distances = np.random.default_rng(images).permutation(images).astype(float)
+    shown = distances[picture.spread(distances, count)]
+    assert len(set(shown)) == count and (np.diff(shown) > 0).all()
+    assert shown[0] == 0 and abs(shown[count // 2] - np.median(distances)) <= 0.5 and shown[-1] == images - 1
 
 
 def measured(psnr: list[float]) -> report.Measured:

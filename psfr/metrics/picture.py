@@ -16,7 +16,7 @@ INK, PAPER, FAINT = (20, 20, 20), (255, 255, 255), (110, 110, 110)
 
 
 def spread(distances: np.ndarray, count: int) -> list[int]:
-    """Indices of `count` images from the best (smallest distance) to the worst, evenly spread over their ranking."""
+    """Indices of `count` images from the best (smallest distance) to the worst, evenly spread over their ranking: of an odd number, the median in the middle."""
     ranking = np.argsort(distances, kind="stable")
     places = np.linspace(0, len(ranking) - 1, min(count, len(ranking)))
     return [int(ranking[round(place)]) for place in places]

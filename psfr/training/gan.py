@@ -63,58 +63,77 @@ def train_step(gan: Gan, batch: Batch, precision: torch.dtype) -> dict[str, Tens
     Where processes share the batch, each calls this with its part, and the gradients are the mean over the processes: that of the whole batch.
 
     The losses see the restored image as a leaf: each group hands over its gradient of the image and lets its graph go before the next one
-    builds its own. One pass of the discriminator over the restored image serves both updates: the generator's takes from it the gradient
-    of the image, the discriminator's that of the weights.
+    builds its own. A group whose losses all weigh 0 is passed over: VGG without style loss, the discriminator, which then learns nothing,
+    without both of its losses.
 
     Args:
         batch: high-quality and degraded images, float (B, 3, H, W) in [-1, 1], and their labels, int64 (B, H, W).
         precision: of the networks' convolutions, bfloat16 or float32.
 
     Returns:
-        The losses before their weights (ss, pix, fm, gen, disc) and the mean scores (score_real, score_fake), detached.
+        The losses before their weights (ss, pix, fm, gen, disc) and the mean scores (score_real, score_fake), detached, but those passed over.
     """
     high, low, high_labels, low_labels = batch
     mixed = torch.autocast(high.device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
-    for network, optimizer in ((gan.generator, gan.optimizer_g), (gan.discriminator, gan.optimizer_d)):
-        power_iteration(network)
-        optimizer.zero_grad(set_to_none=True)
+    power_iteration(gan.generator)
+    gan.optimizer_g.zero_grad(set_to_none=True)
 
     with kernels(gan.generator, precision):
         with mixed:
             restored = gan.generator(low, low_labels)
         image = restored.detach().to(high.dtype).requires_grad_()
-
-        with mixed:
-            with torch.no_grad():
-                high_features = gan.vgg(high)
-            restored_features = gan.vgg(image)
-        terms = {"ss": losses.semantic_style_loss(restored_features, high_features, high_labels), "pix": losses.pixel_loss(image, high)}
-        (gradient,) = torch.autograd.grad(gan.weights["ss"] * terms["ss"] + gan.weights["pix"] * terms["pix"], image)
-        del high_features, restored_features
-
-        with kernels(gan.discriminator, precision) as shared:
-            with mixed:
-                real = gan.discriminator(high, high_labels)
-            terms["disc"] = losses.hinge_real_loss(real)
-            terms["disc"].backward(inputs=shared.leaves)
-            real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
-
-            with mixed:
-                fake = gan.discriminator(image, high_labels)
-            terms |= {"fm": losses.feature_matching_loss(fake, real), "gen": losses.hinge_generator_loss(fake)}
-            gradient += torch.autograd.grad(gan.weights["fm"] * terms["fm"] + gan.weights["gen"] * terms["gen"], image, retain_graph=True)[0]
-            disc_fake = losses.hinge_fake_loss(fake)
-            disc_fake.backward(inputs=shared.leaves)
-            terms |= {"disc": terms["disc"] + disc_fake, "score_real": losses.mean_score(real), "score_fake": losses.mean_score(fake)}
-            terms = {name: term.detach() for name, term in terms.items()}
-            del real, fake, disc_fake
-        distributed.mean_(parameter.grad for parameter in gan.discriminator.parameters())
-        gan.optimizer_d.step()
-
+        terms, gradient = _compare(gan, image, high, high_labels, mixed)
+        if gan.weights["fm"] or gan.weights["gen"]:
+            judged, its_gradient = _judge(gan, image, high, high_labels, mixed, precision)
+            terms |= judged
+            gradient += its_gradient
         restored.backward(gradient.to(restored.dtype))
     distributed.mean_(parameter.grad for parameter in gan.generator.parameters())
     gan.optimizer_g.step()
     return terms
+
+
+def _compare(gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast) -> tuple[dict[str, Tensor], Tensor]:
+    """The losses that compare with the true image, and the gradient of their weighted sum by the restored one."""
+    terms = {}
+    if gan.weights["ss"]:
+        with mixed:
+            with torch.no_grad():
+                high_features = gan.vgg(high)
+            restored_features = gan.vgg(image)
+        terms["ss"] = losses.semantic_style_loss(restored_features, high_features, labels)
+    terms["pix"] = losses.pixel_loss(image, high)
+    (gradient,) = torch.autograd.grad(sum(gan.weights[name] * term for name, term in terms.items()), image)
+    return {name: term.detach() for name, term in terms.items()}, gradient
+
+
+def _judge(gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast, precision: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
+    """Update the discriminator; its losses and scores, and the gradient of the generator's weighted losses by the restored image.
+
+    One pass over the restored image serves both updates: the generator's takes from it the gradient of the image, the discriminator's that
+    of the weights.
+    """
+    power_iteration(gan.discriminator)
+    gan.optimizer_d.zero_grad(set_to_none=True)
+    with kernels(gan.discriminator, precision) as shared:
+        with mixed:
+            real = gan.discriminator(high, labels)
+        disc_real = losses.hinge_real_loss(real)
+        disc_real.backward(inputs=shared.leaves)
+        real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
+
+        with mixed:
+            fake = gan.discriminator(image, labels)
+        terms = {"fm": losses.feature_matching_loss(fake, real), "gen": losses.hinge_generator_loss(fake)}
+        (gradient,) = torch.autograd.grad(gan.weights["fm"] * terms["fm"] + gan.weights["gen"] * terms["gen"], image, retain_graph=True)
+        disc_fake = losses.hinge_fake_loss(fake)
+        disc_fake.backward(inputs=shared.leaves)
+        terms |= {"disc": disc_real + disc_fake, "score_real": losses.mean_score(real), "score_fake": losses.mean_score(fake)}
+        terms = {name: term.detach() for name, term in terms.items()}
+        del real, fake, disc_fake
+    distributed.mean_(parameter.grad for parameter in gan.discriminator.parameters())
+    gan.optimizer_d.step()
+    return terms, gradient
 
 
 def on_device(batch: Batch, where: torch.device) -> Batch:
