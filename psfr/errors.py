@@ -96,6 +96,6 @@ def _line(error: Exception) -> str | None:
         return f"cannot write a checkpoint: {last.partition('I/O error: ')[2]}"
     if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
         return "too little memory: lower batch_size, compute.batch_size, compute.workers or image_size"
-    if any(words in text for words in _WORKER_KILLED):
+    if isinstance(error, EOFError) or any(words in text for words in _WORKER_KILLED):  # the end of a pipe to one that died while it was read
         return "a process that prepares images was killed, most likely for want of memory: lower compute.workers or batch_size, and run again to go on"
     return None
