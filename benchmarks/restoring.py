@@ -1,6 +1,6 @@
 """What restoring photographs does and costs: scikit-image's astronaut at four strengths of degradation, in colours, grey and sepia, and 12 megapixels.
 
-python -m benchmarks.restoring [--model models]
+python -m benchmarks.restoring [--model models] [--picture FILE]
 """
 
 import argparse
@@ -9,6 +9,7 @@ import time
 
 import cv2
 import numpy as np
+from PIL import Image
 from skimage import data
 
 from psfr import alignment, degradation, errors, faces, images, models, pasting, photographs, restore
@@ -51,8 +52,8 @@ def blended(before: np.ndarray, found: list[restore.RestoredFace], share: float)
     return picture
 
 
-def figures(true: np.ndarray, before: np.ndarray, restorer: models.Restorer, at: alignment.Frame) -> dict:
-    """What restoring a photograph at full strength changes, and how near it is to the true one, at other strengths too."""
+def figures(true: np.ndarray, before: np.ndarray, restorer: models.Restorer, at: alignment.Frame) -> tuple[dict, np.ndarray]:
+    """What restoring a photograph at full strength changes, and how near it is to the true one, at other strengths too; and the result."""
     result, found = restore.restore(photographs.Photograph(before), restorer, restorer.size, 1, 1.0)
     was, became = (alignment.crop(picture, at, SIZE) for picture in (before, result.levels))
     shift = (became[INSIDE, INSIDE].astype(float) - was[INSIDE, INSIDE]).mean((0, 1))
@@ -61,7 +62,7 @@ def figures(true: np.ndarray, before: np.ndarray, restorer: models.Restorer, at:
         reached[alignment.window(face.frame, before.shape)] = True
     blends = [alignment.crop(blended(before, found, share), at, SIZE) for share in SHARES]
     distances = [round(distance, 3) for distance in faces.distances(alignment.crop(true, at, SIZE), was, became, *blends)]
-    return {
+    measured = {
         "faces": len(found),
         "identity_degraded": distances[0],
         "identity_restored": distances[1],
@@ -70,19 +71,35 @@ def figures(true: np.ndarray, before: np.ndarray, restorer: models.Restorer, at:
         "mean_chroma_shifted": round(float(np.abs(shift - shift.mean()).max()), 2),
         "most_change_outside": int(cv2.absdiff(before, result.levels)[~reached].max(initial=0)),
     }
+    return measured, result.levels
+
+
+def draw(path: str, columns: list[list[np.ndarray]], at: alignment.Frame) -> None:
+    """The head in each photograph of some columns, twice as large."""
+    row, column, reach = int(at.centre.imag), int(at.centre.real), int(0.65 * at.size)
+    part = slice(max(0, row - reach), row + reach), slice(max(0, column - reach), column + reach)
+    Image.fromarray(np.hstack([np.vstack([picture[part].repeat(2, 0).repeat(2, 1) for picture in each]) for each in columns])).save(path, quality=93)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restoring", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="models", help="as psfr.restore takes it")
+    parser.add_argument("--picture", help="a JPEG to draw: a column for each strength, degraded, restored and true")
+    options = parser.parse_args()
     began = time.perf_counter()
-    restorer = models.load(parser.parse_args().model, restore.COMPUTE)
+    restorer = models.load(options.model, restore.COMPUTE)
     loaded = time.perf_counter() - began
     image = data.astronaut()
     at = faces.find(image)[0]
+    columns = []
     for tone, toned in TONES.items():
         for strength in range(len(STRENGTHS)):
-            print(json.dumps({"tone": tone, "strength": strength + 1, **figures(toned(image), toned(degraded(image, strength)), restorer, at)}))
+            true, before = toned(image), toned(degraded(image, strength))
+            measured, after = figures(true, before, restorer, at)
+            print(json.dumps({"tone": tone, "strength": strength + 1, **measured}), flush=True)
+            columns.append([before, after, true])
+    if options.picture:
+        draw(options.picture, columns[: len(STRENGTHS)], at)
     large = photographs.Photograph(twelve_megapixels(image))
     began = time.perf_counter()
     found = restore.restore(large, restorer, restorer.size, 1, 1.0)[1]
