@@ -47,7 +47,8 @@ def _batches(paths: list[Path], done: Callable[[Path], bool], size: int, compute
     """
     where = device(compute)
     whole = [range(start, min(start + compute.batch_size, len(paths))) for start in range(0, len(paths), compute.batch_size)]
-    open_ones = distributed.share([list(places) for places in whole if not all(done(paths[place]) for place in places)])
+    # As the first process sees it: another one may come when files have been written since, and would cut other shares.
+    open_ones = distributed.share(distributed.of_first([list(places) for places in whole if not all(done(paths[place]) for place in places)]))
     first = distributed.rank() == 0
     with tqdm(total=sum(map(len, open_ones)), desc=description, unit="image", disable=not first) as progress:
         for places, batch in loader(ImageFiles(paths, size), open_ones, workers(compute)):

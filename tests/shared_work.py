@@ -1,14 +1,16 @@
 """What tests/test_distributed.py lets several processes do: each function is a stage's `main`, and the first process writes result.pt."""
 
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from psfr import distributed, labels, params
+from psfr import distributed, images, inference, labels, params
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.vgg import VggFeatures
-from psfr.training import gan
+from psfr.training import fpn, gan
 
 STEPS = 20
 BATCH = 4
@@ -47,8 +49,6 @@ def gan_steps() -> None:
 
 
 def fpn_gradients() -> None:
-    from psfr.training import fpn
-
     values = params.read()
     torch.manual_seed(0)
     network = FaceParsingNetwork(**fpn.sizes(values))
@@ -66,5 +66,21 @@ def collecting() -> None:
     write([distributed.unshared([item**2 for item in distributed.share(items)]), distributed.gathered(distributed.rank()), distributed.of_first(distributed.rank())])
 
 
+def parsing() -> None:
+    """The region maps of 24 images, by processes that come late, each later than the one before."""
+    values = params.read()
+    torch.manual_seed(0)
+    network = FaceParsingNetwork(**fpn.sizes(values))
+    pictures = [Path(f"pictures/{number:02}.png") for number in range(24)]
+    if distributed.rank() == 0:
+        for number, path in enumerate(pictures):
+            images.write(path, np.random.default_rng(number).integers(0, 256, (values.image_size, values.image_size, 3), np.uint8))
+    distributed.gathered(None)
+    time.sleep(distributed.rank())
+    inference.parse(network, pictures, Path("maps"), values.image_size, values.compute.model_copy(update={"batch_size": 2}), "parse")
+    distributed.gathered(None)
+    write({path.name: torch.from_numpy(labels.read(path)) for path in images.listed(Path("maps"))})
+
+
 if __name__ == "__main__":
-    distributed.run({"gan_steps": gan_steps, "fpn_gradients": fpn_gradients, "collecting": collecting}[sys.argv[1]])
+    distributed.run({"gan_steps": gan_steps, "fpn_gradients": fpn_gradients, "collecting": collecting, "parsing": parsing}[sys.argv[1]])

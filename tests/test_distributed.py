@@ -69,6 +69,12 @@ def test_what_is_shared_comes_together_in_order(results):
     assert ranks == [0, 1, 2] and first == 0
 
 
+def test_processes_that_come_late_leave_no_image_out(results):
+    one, two = results("parsing", 1), results("parsing", 2)
+    assert len(one) == 24 and one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def losses(project: Path) -> dict[str, list[float]]:
     files = sorted((project / "metrics/train/plots/metrics").rglob("*.tsv"))
     return {file.stem: pd.read_csv(file, sep="\t")[file.stem].tolist() for file in files}
