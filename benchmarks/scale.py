@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="an empty one: pictures and clone take about 100 kB an image")
     parser.add_argument("--count", type=int, default=70_000)
     parser.add_argument("--add", type=int, default=100, help="images that come later")
-    parser.add_argument("--part", type=int, default=6_000, help="images on which one and two processes are compared")
+    parser.add_argument("--part", type=int, default=24_000, help="images on which one and two processes are compared")
     options = parser.parse_args()
     folder, pictures, project = options.folder.resolve(), options.folder.resolve() / "pictures", options.folder.resolve() / "project"
     draw(pictures, range(options.count))
@@ -102,6 +102,7 @@ def compare(project: Path, part: Path, count: int) -> dict[str, float]:
     raw.mkdir(parents=True)
     for path in images.listed(project / "data/ffhq/raw")[:count]:
         os.link(path, raw / path.name)
+        path.read_bytes()  # neither run waits for the disk
 
     def seconds(processes: int) -> dict[str, float]:
         work = part / str(processes)
