@@ -214,6 +214,7 @@ class Params(Group):
     lambda_gen: Weight
     lr_generator: Rate
     lr_discriminator: Rate
+    lr_decay: Probability  # share of the training, at its end, over which both rates fall to 0
     ffhq: ImageSet
     celebahq: ImageSet
     celebamask: LabelledSet

@@ -65,7 +65,7 @@ def test_numbers_with_an_exponent_are_numbers():
     [
         ("seed", -1), ("seed", 1.5), ("seed", "one"), ("seed", True), ("image_size", 100), ("image_size", 16), ("image_size", 0),
         ("epochs", 0), ("batch_size", 2.5), ("lambda_ss", -1), ("lambda_pix", float("inf")), ("lambda_fm", float("nan")), ("lambda_gen", None),
-        ("lr_generator", 0), ("lr_discriminator", 2), ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3),
+        ("lr_generator", 0), ("lr_discriminator", 2), ("lr_decay", 1.1), ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3),
         ("degrade.gray", 1.1), ("degrade.blur", -0.1), ("degrade.blur_kernel", [15, 3]), ("degrade.blur_kernel", [3]), ("degrade.blur_kernel", 3),
         ("degrade.downsample", [0, 256]), ("degrade.noise_scale", [0, 300]), ("degrade.jpeg_compression", [10, 101]), ("degrade.variants", 0),
         ("fpn.source", "trained"), ("fpn.held_out", 1), ("fpn.held_out", 0), ("fpn.batch_size", 1), ("compute.workers", -1),

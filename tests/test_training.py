@@ -90,6 +90,27 @@ def test_bf16_follows_float32():
         assert rounded[name].mean().item() == pytest.approx(exact[name].mean().item(), rel=0.1), name
 
 
+def test_rates_fall_at_the_end():
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 4e-4)
+    schedule = gan.falling(optimizer, 10, 0.4)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([4e-4] * 7 + [3e-4, 2e-4, 1e-4])
+    assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_rates_stay_without_decay():
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 4e-4)
+    schedule = gan.falling(optimizer, 3, 0)
+    for _ in range(3):
+        assert optimizer.param_groups[0]["lr"] == 4e-4
+        optimizer.step()
+        schedule.step()
+
+
 @pytest.mark.parametrize("absent", [{"ss", "fm"}, {"fm", "gen"}])
 def test_losses_without_weight_are_passed_over(absent):
     """The generator's gradient is that of a step that reckons with every loss; a discriminator without use stays as it is."""

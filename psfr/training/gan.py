@@ -35,6 +35,11 @@ class Gan:
     optimizer_d: torch.optim.Optimizer
     weights: dict[str, float]  # of the generator's losses: ss, pix, fm, gen
 
+    @property
+    def judged(self) -> bool:
+        """Whether a loss needs the discriminator; it learns nothing otherwise."""
+        return bool(self.weights["fm"] or self.weights["gen"])
+
 
 def generator_sizes(params: Params) -> dict[str, int]:
     return {"image_size": params.image_size, **params.generator.model_dump(exclude={"constant_scale"})}
@@ -83,7 +88,7 @@ def train_step(gan: Gan, batch: Batch, precision: torch.dtype) -> dict[str, Tens
             restored = gan.generator(low, low_labels)
         image = restored.detach().to(high.dtype).requires_grad_()
         terms, gradient = _compare(gan, image, high, high_labels, mixed)
-        if gan.weights["fm"] or gan.weights["gen"]:
+        if gan.judged:
             judged, its_gradient = _judge(gan, image, high, high_labels, mixed, precision)
             terms |= judged
             gradient += its_gradient
@@ -136,6 +141,11 @@ def _judge(gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.a
     return terms, gradient
 
 
+def falling(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """The optimiser's rate as it is, but over the last `share` of so many steps, where it falls to 0 in a straight line."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (steps - step) / max(share * steps, 1)))
+
+
 def on_device(batch: Batch, where: torch.device) -> Batch:
     """A batch of bytes, as the loader gives it, on the device as `train_step` takes it."""
     high, low, high_labels, low_labels = (tensor.to(where, non_blocking=True) for tensor in batch)
@@ -150,9 +160,15 @@ def train(params: Params, gan: Gan, dataset: Quartets, kept: Snapshots, after_ep
     """
     where = device(params.compute)
     mixed = precision(params.compute, where)
+    steps = params.epochs * (len(dataset) // min(params.batch_size, len(dataset)))
+    schedules = [falling(optimizer, steps, params.lr_decay) for optimizer in ([gan.optimizer_g, gan.optimizer_d] if gan.judged else [gan.optimizer_g])]
     state = {"generator": gan.generator, "discriminator": gan.discriminator, "optimizer_g": gan.optimizer_g, "optimizer_d": gan.optimizer_d}
+    state |= {f"schedule_{place}": schedule for place, schedule in enumerate(schedules)}
 
     def step(batch: Batch) -> dict[str, Tensor]:
-        return train_step(gan, on_device(batch, where), mixed)
+        terms = train_step(gan, on_device(batch, where), mixed)
+        for schedule in schedules:
+            schedule.step()
+        return terms
 
     course.run(Course("train", dataset, dataset.names, params.batch_size, params.epochs, state, step, after_epoch), params, kept)
