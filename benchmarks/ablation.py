@@ -67,14 +67,16 @@ def differences(runs: pd.DataFrame) -> str:
     draws = bootstrap.resamples(SEED, len(runs.images.iloc[0]), RESAMPLES)
     for first, second in pairs:
         change = runs.images[second] - runs.images[first]
-        cells = []
-        for metric in OF_IMAGES:
-            values = change[metric].to_numpy()
-            low, high = bootstrap.interval(draws, lambda indices, values=values: values[indices].mean())
-            said = f"{values.mean():+.3f} ({low:+.3f} to {high:+.3f})"
-            cells.append(f"**{said}**" if low * high > 0 else said)
+        cells = [said(change[metric].to_numpy(), draws) for metric in OF_IMAGES]
         rows.append("| " + " | ".join([*(f"{gen:g}, {ss:g}" for gen, ss in (first, second)), *cells]) + " |")
     return "\n".join(rows)
+
+
+def said(changes: np.ndarray, draws: np.ndarray) -> str:
+    """The mean of what changes in each image with its interval, bold where that has no zero in it."""
+    low, high = bootstrap.interval(draws, lambda indices: changes[indices].mean())
+    text = f"{changes.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"**{text}**" if low * high > 0 else text
 
 
 def draw_curves(runs: pd.DataFrame, path: Path) -> None:

@@ -97,6 +97,25 @@ def test_no_strength_no_change(found):
     assert done[0].distance == 0
 
 
+def test_twice_gives_back_what_the_network_loses(found):
+    """Of a network that does nothing but blur, and so loses the same again of what it made."""
+
+    def blurring(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return photos.regions(len(aligned)), cv2.GaussianBlur(aligned, (0, 0), 1.5)
+
+    picture = photos.astronaut()
+    once, twice = (restore.restore(Photograph(picture), blurring, photos.SIZE, 1, 1.0, twice) for twice in (False, True))
+    away = [np.abs(result.levels.astype(int) - picture).sum() for result, _ in (once, twice)]
+    assert 0 < away[1] < 0.8 * away[0]
+    assert twice[1][0].distance < once[1][0].distance
+
+
+def test_levels_do_not_wrap_when_twiced():
+    black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
+    assert (restore.twiced(lambda face: (face[:, :, 0], 255 - face), black) == 0).all()
+    assert (restore.twiced(lambda face: (face[:, :, 0], 255 - face), white) == 255).all()
+
+
 def test_every_kind_of_photograph_comes_back_as_its_kind(found, program, tmp_path):
     """Grey, alpha, 16 bits, turned by EXIF, with a space in its name, in a sub-folder: one run for all, and its faces on request."""
     folder = tmp_path / "in"
