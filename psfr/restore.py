@@ -161,7 +161,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="models", help="the folder of a run, a published .pth file, or a git revision of this project; models if left out")
     parser.add_argument("--scale", type=int, choices=(1, 2, 4), default=1, help="times the photograph's size")
     parser.add_argument("--strength", type=_share, default=1.0, help="0 leaves faces as they are, 1 (if left out) restores them fully")
-    parser.add_argument("--twice", action="store_true", help="restore the restored face too, and give back what that loses: nearer to the person, twice the work")
+    parser.add_argument("--twice", action="store_true", help="restore the restored face too, and give back what that loses: often nearer to the person, twice the work")
     parser.add_argument("--keep-faces", action="store_true", help="write aligned, parsed and restored faces too, into faces/ beside the result")
     parser.add_argument("--copy-faceless", action="store_true", help="write photographs without a face as they are")
     return parser
