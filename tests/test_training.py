@@ -1,6 +1,7 @@
 """A training step changes the weights as two plain updates would, and is the same each time."""
 
 import copy
+import warnings
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from psfr.datasets import ShuffledVariants
 from psfr.errors import InputError
 from psfr.networks.vgg import VggFeatures
 from psfr.training import gan
+from psfr.training.snapshots import Snapshots
 
 TINY = Path(__file__).parent.parent / "params/tiny.yaml"
 
@@ -109,6 +111,32 @@ def test_rates_stay_without_decay():
         assert optimizer.param_groups[0]["lr"] == 4e-4
         optimizer.step()
         schedule.step()
+
+
+class Noise(torch.utils.data.Dataset):
+    """Four samples as `Quartets` gives them."""
+
+    names = ["a", "b", "c", "d"]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: tuple[int, int]) -> gan.Batch:
+        image = torch.full((64, 64, 3), 60 * key[0], dtype=torch.uint8)
+        return image, image, image[:, :, 0] * 0, image[:, :, 0] * 0
+
+
+@pytest.mark.parametrize("weights", [{}, {"lambda_fm": 0.0, "lambda_gen": 0.0}])
+def test_a_training_ends_with_the_rates_that_were_asked_for(tmp_path, weights):
+    """Those of a discriminator that learns nothing stay, and torch does not warn of it."""
+    values = params.read(TINY)
+    values = values.model_copy(update={"lr_decay": 1.0, "epochs": 1, "batch_size": 2, "image_size": 64, **weights})
+    state = tiny_gan(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gan.train(values, state, Noise(), Snapshots(tmp_path, 1e9), lambda epoch, means: None)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in (state.optimizer_g, state.optimizer_d)]
+    assert rates == [0, values.lr_discriminator if weights else 0]
 
 
 @pytest.mark.parametrize("absent", [{"ss", "fm"}, {"fm", "gen"}])
