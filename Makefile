@@ -14,11 +14,11 @@ test: .venv/installed
 
 .venv/installed: requirements.txt
 	@command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON): install Python 3.11, or name it, as in 'make PYTHON=python3'" >&2; exit 1; }
-	@$(PYTHON) -m psfr.system
+	@$(PYTHON) -m psfr.utils.system
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
 # DVC's pages of plots, drawn without the internet
-.dvc/plots/offline.html: .dvc/plots/page.html psfr/page.py .venv/installed
-	python -m psfr.page
+.dvc/plots/offline.html: .dvc/plots/page.html psfr/utils/plots_page.py .venv/installed
+	python -m psfr.utils.plots_page

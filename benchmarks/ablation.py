@@ -16,15 +16,24 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from benchmarks.restoring import degraded
-from psfr import alignment, errors, faces, labels, models, portraits, restore
+from psfr import portraits, restore
+from psfr.data import labels
 from psfr.metrics import bootstrap
+from psfr.photos import alignment, detection
+from psfr.photos.restorer import load_restorer
+from psfr.utils import errors
 
 METRICS = {
     "psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑", "st_lpips": "ST-LPIPS ↓", "identity": "identity distance ↓", "frechet_vgg16": "Fréchet, VGG16 ↓",
 }  # fmt: skip
 OF_IMAGES = ("ssim", "st_lpips", "identity")  # metrics that are means over images: runs can be compared image by image
 RESAMPLES = 10_000
-FACES = [("astronaut", 1), ("astronaut", 2), (3, 1), (8, 2)]  # the astronaut, or the number of a portrait, and the strength of its degradation
+FACES = [
+    ("astronaut", 1),
+    ("astronaut", 2),
+    (3, 1),
+    (8, 2),
+]  # the astronaut, or the number of a portrait, and the strength of its degradation
 SEED = 11  # of the portraits: no training draws with it
 GAP, HEAD = 4, 24
 
@@ -33,14 +42,23 @@ def experiments() -> pd.DataFrame:
     """Runs with metrics, a row each: (lambda_gen, lambda_ss), revision, the content of evaluation.json, and each image's metrics."""
     found = pd.DataFrame(dvc.api.exp_show(num=1))
     found = found[found["ours.psnr"].notna() & found.Experiment.notna()].sort_values(["lambda_gen", "lambda_ss"])
-    runs = found[["lambda_gen", "lambda_ss", "rev"]].drop_duplicates(["lambda_gen", "lambda_ss"]).set_index(["lambda_gen", "lambda_ss"])
+    runs = (
+        found[["lambda_gen", "lambda_ss", "rev"]]
+        .drop_duplicates(["lambda_gen", "lambda_ss"])
+        .set_index(["lambda_gen", "lambda_ss"])
+    )
     runs["evaluation"] = [json.loads(dvc.api.read("metrics/evaluation.json", rev=revision)) for revision in runs.rev]
     runs["images"] = [_restored(dvc.api.read("metrics/per_image.csv", rev=revision)) for revision in runs.rev]
     return runs
 
 
 def _restored(table: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(table), dtype={"name": str}).query("model == 'ours'").set_index("name")[list(OF_IMAGES)].sort_index()
+    return (
+        pd.read_csv(io.StringIO(table), dtype={"name": str})
+        .query("model == 'ours'")
+        .set_index("name")[list(OF_IMAGES)]
+        .sort_index()
+    )
 
 
 def table(runs: pd.DataFrame) -> str:
@@ -63,7 +81,10 @@ def differences(runs: pd.DataFrame) -> str:
     """What each weight changes, image by image: the mean difference with its interval, as Markdown; bold where that has no zero in it."""
     pairs = [((gen, 0), (gen, ss)) for gen, ss in runs.index if ss and (gen, 0) in runs.index]
     pairs += [((0, ss), (1, ss)) for gen, ss in runs.index if gen == 1 and (0, ss) in runs.index]
-    rows = [f"| from | to | {' | '.join(METRICS[metric] for metric in OF_IMAGES)} |", "| --- " * (2 + len(OF_IMAGES)) + "|"]
+    rows = [
+        f"| from | to | {' | '.join(METRICS[metric] for metric in OF_IMAGES)} |",
+        "| --- " * (2 + len(OF_IMAGES)) + "|",
+    ]
     draws = bootstrap.resamples(SEED, len(runs.images.iloc[0]), RESAMPLES)
     for first, second in pairs:
         change = runs.images[second] - runs.images[first]
@@ -92,7 +113,9 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
             places = group.index.get_level_values(1) + 1.5 * number  # beside each other
             axis.errorbar(places, values, np.abs(bounds.T - values), fmt="o-", capsize=3, label=f"lambda_gen {gen:g}")
         if metric != "frechet_vgg16":  # there the degraded images are far off the scale
-            axis.axhline(runs.evaluation.iloc[0]["degraded"][metric], color="grey", linestyle="--", linewidth=1, label="degraded")
+            axis.axhline(
+                runs.evaluation.iloc[0]["degraded"][metric], color="grey", linestyle="--", linewidth=1, label="degraded"
+            )
         axis.set(xlabel="lambda_ss", ylabel=name)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names))
@@ -101,14 +124,16 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_faces(runs: pd.DataFrame, path: Path) -> None:
     """The astronaut and portraits: degraded, restored by each model, true."""
-    restorers = {pair: models.load(run.rev, restore.COMPUTE) for pair, run in runs.iterrows()}
+    restorers = {pair: load_restorer(run.rev, restore.COMPUTE) for pair, run in runs.iterrows()}
     size = next(iter(restorers.values())).size
     photograph = data.astronaut()
-    frame = faces.find(photograph)[0]
+    frame = detection.find(photograph)[0]
     rows = []
     for which, strength in FACES:
         if which == "astronaut":
-            true, given = (alignment.crop(picture, frame, size) for picture in (photograph, degraded(photograph, strength)))
+            true, given = (
+                alignment.crop(picture, frame, size) for picture in (photograph, degraded(photograph, strength))
+            )
         else:
             true, _ = portraits.draw(SEED, which, size)
             given = in_photograph(true, strength)
@@ -118,7 +143,9 @@ def draw_faces(runs: pd.DataFrame, path: Path) -> None:
     sheet = Image.new("RGB", (len(titles) * (size + GAP) - GAP, HEAD + len(rows) * (size + GAP) - GAP), "white")
     pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
-        pen.text((column * (size + GAP) + size // 2, HEAD // 2), title, "black", ImageFont.load_default(15), anchor="mm")
+        pen.text(
+            (column * (size + GAP) + size // 2, HEAD // 2), title, "black", ImageFont.load_default(15), anchor="mm"
+        )
         for row, cells in enumerate(rows):
             sheet.paste(Image.fromarray(cells[column]), (column * (size + GAP), HEAD + row * (size + GAP)))
     sheet.save(path, quality=93, subsampling=0)
@@ -127,7 +154,9 @@ def draw_faces(runs: pd.DataFrame, path: Path) -> None:
 def in_photograph(face: np.ndarray, strength: int) -> np.ndarray:
     """A square face as a degraded photograph shows it in which it takes as much room as the astronaut's does."""
     size, margin = len(face), round(0.92 * len(face))
-    return degraded(np.pad(face, ((margin, margin), (margin, margin), (0, 0)), "reflect"), strength)[margin:][:size, margin:][:, :size]
+    return degraded(np.pad(face, ((margin, margin), (margin, margin), (0, 0)), "reflect"), strength)[margin:][
+        :size, margin:
+    ][:, :size]
 
 
 def main() -> None:
@@ -136,7 +165,9 @@ def main() -> None:
     out = parser.parse_args().out
     runs = experiments()
     if runs.empty:
-        raise errors.InputError("no experiment with metrics on this commit: `dvc exp run -S lambda_ss=10 -S lambda_gen=0`, for instance")
+        raise errors.InputError(
+            "no experiment with metrics on this commit: `dvc exp run -S lambda_ss=10 -S lambda_gen=0`, for instance"
+        )
     print(table(runs), differences(runs), sep="\n\n")
     draw_curves(runs, out / "ablation.png")
     draw_faces(runs, out / "ablation-faces.jpg")

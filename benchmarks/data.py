@@ -10,9 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.machine import FULL
-from psfr import degradation, images, labels, params, resizing
-from psfr.datasets import Quartets, ShuffledVariants, loader
-from psfr.devices import workers
+from psfr import params
+from psfr.compute.devices import workers
+from psfr.data import degradation, images, labels, resize
+from psfr.data.datasets import Quartets, ShuffledVariants, loader
 from psfr.sources import sample
 
 
@@ -32,23 +33,36 @@ def main() -> None:
             raw = options.images
         else:
             raw = root / "raw/images"
-            result["draw"] = timed(lambda: sample.fill(root / "raw", "benchmark", given, 2 * options.size, values.seed, None), options.count)
+            result["draw"] = timed(
+                lambda: sample.fill(root / "raw", "benchmark", given, 2 * options.size, values.seed, None),
+                options.count,
+            )
         count = len(images.listed(raw))
-        result["resize"] = timed(lambda: resizing.resize_folder(raw, root / "hr", options.size, None), count)
+        result["resize"] = timed(lambda: resize.resize_folder(raw, root / "hr", options.size, None), count)
         paths = images.listed(root / "hr")
         degrade = values.degrade.model_copy(update={"variants": 1})
-        result["degrade"] = timed(lambda: list(degradation.make_copies(paths, root / "lr", degrade, options.size, values.seed, None)), count)
+        result["degrade"] = timed(
+            lambda: list(degradation.make_copies(paths, root / "lr", degrade, options.size, values.seed, None)), count
+        )
         for path in paths:
             # Any map will do: the cost of reading one is that of its size.
             mask = root / "raw/masks" / path.name
-            regions = resizing.resize_labels(labels.read(mask), options.size) if mask.is_file() else resizing.resize_image(images.read(path), options.size)[:, :, 0] // 32
+            regions = (
+                resize.resize_labels(labels.read(mask), options.size)
+                if mask.is_file()
+                else resize.resize_image(images.read(path), options.size)[:, :, 0] // 32
+            )
             labels.write(root / "parse/hr" / path.name, regions)
             labels.write(root / "parse/lr/0" / path.name, regions)
         quartets = Quartets(root / "hr", root / "lr", root / "parse", set())
-        result["training_sample"] = min(timed(lambda: [quartets[index, 0] for index in range(count)], count) for _ in range(3))
+        result["training_sample"] = min(
+            timed(lambda: [quartets[index, 0] for index in range(count)], count) for _ in range(3)
+        )
         batches = loader(quartets, ShuffledVariants(count, 4, values.seed), processes)
         result["training_sample_from_loader"] = min(timed(lambda: sum(1 for _ in batches), count) for _ in range(3))
-        result["megabytes_a_sample"] = round(sum(path.stat().st_size for path in quartets.paths(quartets.names[0], 0)) / 2**20, 2)
+        result["megabytes_a_sample"] = round(
+            sum(path.stat().st_size for path in quartets.paths(quartets.names[0], 0)) / 2**20, 2
+        )
     print(json.dumps(result))
 
 

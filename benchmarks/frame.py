@@ -1,4 +1,4 @@
-"""Where faces that are aligned already have their landmarks, and how far alignment moves them: the constants of psfr.alignment and psfr.faces.
+"""Where faces that are aligned already have their landmarks, and how far alignment moves them: the constants of psfr.photos.alignment and psfr.photos.detection.
 
 python -m benchmarks.frame FOLDER
 """
@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from psfr import alignment, errors, faces, images
+from psfr.data import images
+from psfr.photos import alignment, detection
+from psfr.utils import errors
 
 SIZE = 512
 GRID = np.array([x + 1j * y for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)])
@@ -23,10 +25,10 @@ def main() -> None:
     boxes, points = [], []
     for path in tqdm(images.listed(parser.parse_args().folder), desc="frame", unit="image"):
         picture = cv2.resize(images.read(path), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        found = faces.detector()(picture, 0)
+        found = detection.detector()(picture, 0)
         if len(found) == 1:
             boxes.append([found[0].left(), found[0].top(), found[0].right() + 1, found[0].bottom() + 1])
-            points.append(faces.landmarks(picture, found[0]) / SIZE)
+            points.append(detection.landmarks(picture, found[0]) / SIZE)
     points = np.array(points)
     eyes, mouth = points[:, :2].mean(1), points[:, 2:].mean(1)
     frames = [alignment.frame(face) for face in points]
@@ -43,8 +45,13 @@ def main() -> None:
                 "CENTRE": round(alignment.CENTRE - (centre.imag - 0.5) / (mouth - eyes).imag.mean(), 4),
                 "MEAN": [[round(place.real, 4), round(place.imag, 4)] for place in points.mean(0)],
                 "BOX": [round(side / SIZE, 3) for side in np.mean(boxes, 0)],
-                "pixels_between_means": [round(float(pixels), 2) for pixels in SIZE * np.abs(again.mean(0) - points.mean(0))],
-                "pixels_moved": {"mean": round(float(moved.mean()), 2), "median": round(float(np.median(moved.mean(1))), 2)},
+                "pixels_between_means": [
+                    round(float(pixels), 2) for pixels in SIZE * np.abs(again.mean(0) - points.mean(0))
+                ],
+                "pixels_moved": {
+                    "mean": round(float(moved.mean()), 2),
+                    "median": round(float(np.median(moved.mean(1))), 2),
+                },
             }
         )
     )

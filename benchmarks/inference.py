@@ -6,10 +6,10 @@ python -m benchmarks.inference --image-size 512 --batch-size 1 --precision bf16 
 import torch
 
 from benchmarks.machine import Operations, arguments, faces, full_size, peak_memory_gb, report, timed
-from psfr.devices import device, precision
-from psfr.networks.folding import fold
+from psfr.compute.devices import device, precision
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
+from psfr.networks.inference.fusion import fold
 from psfr.training import fpn, gan
 
 
@@ -22,9 +22,9 @@ def main() -> None:
     generator = Generator(**gan.generator_sizes(values)).to(where).eval()
     image = faces(values.batch_size, values.image_size, where)[1]
     if options.plain:
-        from tests import plain
+        from psfr.training import reference
 
-        restore = plain.restoration(parser, generator, image)
+        restore = reference.restoration(parser, generator, image)
     else:
         parser, generator = (fold(network, precision(values.compute, where)) for network in (parser, generator))
         image = image.contiguous(memory_format=torch.channels_last)

@@ -28,7 +28,11 @@ def arguments(description: str, count: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument(f"--{count}", type=int, default=5)
-    parser.add_argument("--plain", action="store_true", help="the networks as the article writes them, without any of the identities, float32")
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="the networks as the article writes them, without any of the identities, float32",
+    )
     parser.add_argument("--threads", type=int, default=None, help="of the processor; all if left out")
     return parser
 
@@ -38,7 +42,9 @@ def full_size(options: argparse.Namespace) -> params.Params:
     if options.threads:
         torch.set_num_threads(options.threads)
     values = params.read(FULL)
-    scales = next(n for n in (3, 2, 1) if n == 1 or options.image_size >= 3 * 2 ** (n - 1 + values.discriminator.layers))
+    scales = next(
+        n for n in (3, 2, 1) if n == 1 or options.image_size >= 3 * 2 ** (n - 1 + values.discriminator.layers)
+    )
     return values.model_copy(
         update={
             "image_size": options.image_size,
@@ -70,10 +76,12 @@ def timed(call: Callable[[], object], count: int, description: str, where: torch
 
 
 def _count_packed_convolutions() -> None:
-    """Teach torch's counter the convolutions of `psfr.networks.folding`."""
+    """Teach torch's counter the convolutions of `psfr.networks.inference.fusion`."""
 
     def count(transposed: bool) -> Callable[..., int]:
-        return lambda x_shape, kernel_shape, *_, out_shape=None, **__: conv_flop_count(x_shape, kernel_shape, out_shape, transposed=transposed)
+        return lambda x_shape, kernel_shape, *_, out_shape=None, **__: conv_flop_count(
+            x_shape, kernel_shape, out_shape, transposed=transposed
+        )
 
     for name, transposed in (("_convolution_pointwise", False), ("_convolution_transpose_pointwise", True)):
         operator = getattr(torch.ops.mkldnn, name, None)
@@ -117,7 +125,14 @@ def convolution_ceiling(precision: str, where: torch.device) -> float:
     return 2 * batch * 256 * 256 * 9 * 128 * 128 / seconds / 1e12
 
 
-def report(options: argparse.Namespace, figure: str, seconds: list[float], memory: float, operations: float | None, where: torch.device) -> None:
+def report(
+    options: argparse.Namespace,
+    figure: str,
+    seconds: list[float],
+    memory: float,
+    operations: float | None,
+    where: torch.device,
+) -> None:
     """Print the result as one line of JSON: `figure` names the median of `seconds`."""
     precision = "fp32" if options.plain else options.precision
     median = statistics.median(seconds)
@@ -130,10 +145,16 @@ def report(options: argparse.Namespace, figure: str, seconds: list[float], memor
         "batch_size": options.batch_size,
         "precision": precision,
         "form": "plain" if options.plain else "ours",
-        "device": torch.cuda.get_device_name() if where.type == "cuda" else f"processor, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if where.type == "cuda"
+        else f"processor, {torch.get_num_threads()} threads",
     }
     if operations:
         ceiling = convolution_ceiling(precision, where)
-        result |= {"tera_operations": round(operations / 1e12, 3), "ceiling_per_second": round(ceiling, 3), "share_of_ceiling": round(operations / 1e12 / median / ceiling, 3)}
+        result |= {
+            "tera_operations": round(operations / 1e12, 3),
+            "ceiling_per_second": round(ceiling, 3),
+            "share_of_ceiling": round(operations / 1e12 / median / ceiling, 3),
+        }
     sys.stderr.flush()
     print(json.dumps(result))

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from psfr import degradation, images, params, parallel, portraits, resizing
-from psfr.seeds import generator
+from psfr import params, portraits
+from psfr.compute import parallel
+from psfr.data import degradation, degradation_table, images, resize
+from psfr.utils.seeds import generator
 
 ROOT = Path(__file__).parent.parent
 FIRST = "fetch_weights", "download@celebamask", "resize@celebamask", "fpn"
@@ -33,17 +35,26 @@ def main() -> None:
     parser.add_argument("--add", type=int, default=100, help="images that come later")
     parser.add_argument("--part", type=int, default=24_000, help="images on which one and two processes are compared")
     options = parser.parse_args()
-    folder, pictures, project = options.folder.resolve(), options.folder.resolve() / "pictures", options.folder.resolve() / "project"
+    folder, pictures, project = (
+        options.folder.resolve(),
+        options.folder.resolve() / "pictures",
+        options.folder.resolve() / "project",
+    )
     draw(pictures, range(options.count))
     subprocess.run(["git", "clone", "-q", str(ROOT), str(project)], check=True)
     configure(project / "params.yaml", pictures)
     ran(project, "dvc", "repro", *FIRST)
-    result = {"images": options.count, "stages": {stage: ran(project, "dvc", "repro", "--single-item", stage) for stage in STAGES}}
+    result = {
+        "images": options.count,
+        "stages": {stage: ran(project, "dvc", "repro", "--single-item", stage) for stage in STAGES},
+    }
     result["files"] = sum(len(files) for _, _, files in os.walk(project / "data/ffhq"))
     result["nothing_to_do"] = ran(project, "dvc", "repro", "parse")
     draw(pictures, range(options.count, options.count + options.add))
     ran(project, "dvc", "repro", "--force", "--single-item", "download@ffhq")
-    result[f"{options.add}_more"] = {stage: ran(project, "dvc", "repro", "--single-item", stage) for stage in STAGES[1:]}
+    result[f"{options.add}_more"] = {
+        stage: ran(project, "dvc", "repro", "--single-item", stage) for stage in STAGES[1:]
+    }
     result["one_process_over_two"] = compare(project, folder / "part", options.part)
     print(json.dumps(result))
 
@@ -74,7 +85,9 @@ def ran(project: Path, *command: str) -> dict[str, float]:
     """Run a command; its seconds, and the most memory that its processes held together, GiB (proportional set size)."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     began, most = time.perf_counter(), 0
-    process = subprocess.Popen(command, cwd=project, start_new_session=True, env=os.environ | {"PATH": path}, stdout=sys.stderr)
+    process = subprocess.Popen(
+        command, cwd=project, start_new_session=True, env=os.environ | {"PATH": path}, stdout=sys.stderr
+    )
     while process.poll() is None:
         most = max(most, _held(process.pid))
         time.sleep(0.5)
@@ -108,9 +121,17 @@ def compare(project: Path, part: Path, count: int) -> dict[str, float]:
         work = part / str(processes)
         hr, lr = work / "data/ffhq/hr", work / "data/ffhq/lr"
         steps = {
-            "resize": lambda: resizing.resize_folder(raw, hr, SIDE, processes),
-            "degrade": lambda: degradation.write_table(degradation.make_copies(images.listed(hr), lr, values.degrade, SIDE, values.seed, processes), lr.with_name("table.csv")),
-            "parse": lambda: subprocess.run([sys.executable, "-m", "stages.parse"], cwd=work, check=True, env=os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}),
+            "resize": lambda: resize.resize_folder(raw, hr, SIDE, processes),
+            "degrade": lambda: degradation_table.write_table(
+                degradation.make_copies(images.listed(hr), lr, values.degrade, SIDE, values.seed, processes),
+                lr.with_name("table.csv"),
+            ),
+            "parse": lambda: subprocess.run(
+                [sys.executable, "-m", "stages.parse"],
+                cwd=work,
+                check=True,
+                env=os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
+            ),
         }
         work.mkdir()
         shutil.copytree(project / "models", work / "models")

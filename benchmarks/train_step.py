@@ -6,7 +6,7 @@ python -m benchmarks.train_step --image-size 512 --batch-size 1 --precision bf16
 import torch
 
 from benchmarks.machine import Operations, arguments, faces, full_size, peak_memory_gb, report, timed
-from psfr.devices import device, precision
+from psfr.compute.devices import device, precision
 from psfr.networks.vgg import VggFeatures
 from psfr.training import gan
 
@@ -18,11 +18,13 @@ def main() -> None:
     state = gan.build(values, VggFeatures(**values.perceptual.model_dump()))
     batch = faces(values.batch_size, values.image_size, where)
     if options.plain:
-        from tests import plain
+        from psfr.training import reference
 
-        step = plain.training_step(values, state, batch)
+        step = reference.training_step(values, state, batch)
     else:
-        batch = tuple(tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor for tensor in batch)
+        batch = tuple(
+            tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor for tensor in batch
+        )
 
         def step() -> None:
             gan.train_step(state, batch, precision(values.compute, where))

@@ -12,9 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.ablation import METRICS, OF_IMAGES, RESAMPLES, SEED, said
-from psfr import devices, errors, images, models, restore, weights
+from psfr import restore
+from psfr.compute import devices
+from psfr.data import images
 from psfr.metrics import bootstrap, report
 from psfr.metrics.testset import DEGRADED, FacesUnderTest
+from psfr.photos.restorer import Restorer, load_restorer
+from psfr.pretrained import loader
+from psfr.utils import errors
 
 TESTSET = Path("data/testset")
 SHOWN = ("psnr", *OF_IMAGES)
@@ -25,13 +30,17 @@ def sharpened(image: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(image, 1.5, cv2.GaussianBlur(image, (0, 0), 1), -0.5, 0)
 
 
-def restore_all(folder: Path, restorer: models.Restorer) -> FacesUnderTest:
+def restore_all(folder: Path, restorer: Restorer) -> FacesUnderTest:
     """The test set in another folder, restored once, twice, and once and sharpened."""
     for name in ("hr", "lr", "parse"):
         (folder / name).symlink_to((TESTSET / name).resolve())
     for path in tqdm(images.listed(TESTSET / "lr"), "restore", unit="image"):
         once = restorer(images.read(path))[1]
-        for version, image in (("once", once), ("twice", restore.twiced(restorer, once)), ("sharpened", sharpened(once))):
+        for version, image in (
+            ("once", once),
+            ("twice", restore.twiced(restorer, once)),
+            ("sharpened", sharpened(once)),
+        ):
             images.write(folder / "sr" / version / path.name, image)
     return FacesUnderTest(folder, ["once", "twice", "sharpened"])
 
@@ -39,15 +48,19 @@ def restore_all(folder: Path, restorer: models.Restorer) -> FacesUnderTest:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.twice", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="models", help="as psfr.restore takes it")
-    restorer = models.load(parser.parse_args().model, restore.COMPUTE)
+    restorer = load_restorer(parser.parse_args().model, restore.COMPUTE)
     with tempfile.TemporaryDirectory() as folder:
         testset = restore_all(Path(folder), restorer)
-        measured = report.measure(testset, weights.FOLDER / "metrics", 8, devices.device(restore.COMPUTE), 1)
+        measured = report.measure(testset, loader.FOLDER / "metrics", 8, devices.device(restore.COMPUTE), 1)
     everyone = np.arange(len(testset.names))
     print(f"| | {' | '.join(METRICS[metric] for metric in SHOWN)} |\n" + "| --- " * (1 + len(SHOWN)) + "|")
     for version in (DEGRADED, "once", "twice", "sharpened"):
         figures = {metric: measured.statistic(version, metric)(everyone) for metric in SHOWN}
-        print(f"| {version} | {figures['psnr']:.2f} | " + " | ".join(f"{figures[metric]:.3f}" for metric in OF_IMAGES) + " |")
+        print(
+            f"| {version} | {figures['psnr']:.2f} | "
+            + " | ".join(f"{figures[metric]:.3f}" for metric in OF_IMAGES)
+            + " |"
+        )
     draws = bootstrap.resamples(SEED, len(everyone), RESAMPLES)
     for version in ("twice", "sharpened"):
         changes = [measured.values[version][metric] - measured.values["once"][metric] for metric in OF_IMAGES]

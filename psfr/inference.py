@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from psfr import distributed, images, labels
-from psfr.datasets import loader, to_image, to_tensor, to_unit
-from psfr.devices import device, precision, workers
-from psfr.errors import InputError
-from psfr.networks.folding import fold
+from psfr.compute import processes
+from psfr.compute.devices import device, precision, workers
+from psfr.data import images, labels
+from psfr.data.datasets import loader, to_image, to_tensor, to_unit
 from psfr.networks.fpn import FaceParsingNetwork
+from psfr.networks.inference.fusion import fold
 from psfr.params import Compute
+from psfr.utils.errors import InputError
 
 
 class ImageFiles(Dataset):
@@ -36,20 +37,28 @@ class ImageFiles(Dataset):
         """Its place, and the image, uint8 (size, size, 3)."""
         image = images.read(self.paths[index])
         if image.shape[:2] != (self.size, self.size):
-            raise InputError(f"{self.paths[index]}: {image.shape[1]}x{image.shape[0]} pixels, {self.size}x{self.size} are needed: resize it, or set image_size")
+            raise InputError(
+                f"{self.paths[index]}: {image.shape[1]}x{image.shape[0]} pixels, {self.size}x{self.size} are needed: resize it, or set image_size"
+            )
         return index, to_tensor(image)
 
 
-def _batches(paths: list[Path], done: Callable[[Path], bool], size: int, compute: Compute, description: str) -> Iterator[tuple[list[Path], Tensor]]:
+def _batches(
+    paths: list[Path], done: Callable[[Path], bool], size: int, compute: Compute, description: str
+) -> Iterator[tuple[list[Path], Tensor]]:
     """This process's share of the batches of which not all is done.
 
     What a batch holds never depends on what is done, nor on the number of processes: rounding may differ between batches.
     """
     where = device(compute)
-    whole = [range(start, min(start + compute.batch_size, len(paths))) for start in range(0, len(paths), compute.batch_size)]
+    whole = [
+        range(start, min(start + compute.batch_size, len(paths))) for start in range(0, len(paths), compute.batch_size)
+    ]
     # As the first process sees it: another one may come when files have been written since, and would cut other shares.
-    open_ones = distributed.share(distributed.of_first([list(places) for places in whole if not all(done(paths[place]) for place in places)]))
-    first = distributed.rank() == 0
+    open_ones = processes.share(
+        processes.of_first([list(places) for places in whole if not all(done(paths[place]) for place in places)])
+    )
+    first = processes.rank() == 0
     with tqdm(total=sum(map(len, open_ones)), desc=description, unit="image", disable=not first) as progress:
         for places, batch in loader(ImageFiles(paths, size), open_ones, workers(compute)):
             yield [paths[place] for place in places.tolist()], to_unit(batch.to(where))
@@ -70,7 +79,15 @@ def parse(fpn: FaceParsingNetwork, paths: list[Path], out: Path, size: int, comp
 
 
 @torch.inference_mode()
-def restore(fpn: FaceParsingNetwork, generators: dict[str, nn.Module], paths: list[Path], out: Path, maps: Path, size: int, compute: Compute) -> None:
+def restore(
+    fpn: FaceParsingNetwork,
+    generators: dict[str, nn.Module],
+    paths: list[Path],
+    out: Path,
+    maps: Path,
+    size: int,
+    compute: Compute,
+) -> None:
     """Restore every image with every generator, as out/MODEL/NAME.png; the region map that they saw goes to maps/NAME.png. What is there is kept."""
     where = device(compute)
     fpn = fold(fpn.to(where), precision(compute, where))

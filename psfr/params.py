@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from psfr import strict_yaml
-from psfr.errors import CONTROL, InputError, quoted, shortened
+from psfr.utils import strict_yaml
+from psfr.utils.errors import CONTROL, InputError, quoted, shortened
 
 MOST_PROBLEMS = 40  # that a message names
 PUBLISHED_SIZE = 512  # of the images that the authors' networks were trained on
@@ -54,7 +54,9 @@ def _without_secrets(key: str, place: str | None, remote: bool) -> None:
     options = remote and re.match(r":?[^,:/]*,.*:", name) and not _FOLDER_OPTIONS.match(name)
     if address or options:
         mend = "make a remote of it with `rclone config`, which keeps them in a file of your own, and give its name"
-        raise ValueError(f"{key}: user, password, key or options stand in it, and git and dvc.lock would keep them: {mend}")
+        raise ValueError(
+            f"{key}: user, password, key or options stand in it, and git and dvc.lock would keep them: {mend}"
+        )
 
 
 def _range(kind: type, least: float, most: float):
@@ -82,7 +84,9 @@ class ImageSet(Group):
 
     source: Literal["sample", "folder", "rclone"]
     count: Count | None  # sample: portraits to draw; folder and rclone: images to choose with the seed, null for all
-    skip: Annotated[int, Field(ge=0, le=10**9)]  # so many are passed over first: sets that share a folder take different parts of it
+    skip: Annotated[
+        int, Field(ge=0, le=10**9)
+    ]  # so many are passed over first: sets that share a folder take different parts of it
     images: Text | None  # folder: its path; rclone: the remote's
 
     @model_validator(mode="after")
@@ -90,7 +94,9 @@ class ImageSet(Group):
         if self.source == "sample" and self.count is None:
             raise ValueError("source sample needs a count of portraits to draw")
         if self.source != "sample" and not self.images:
-            raise ValueError(f"source {self.source} needs images, the path of the {self.source if self.source == 'folder' else 'remote'}")
+            raise ValueError(
+                f"source {self.source} needs images, the path of the {self.source if self.source == 'folder' else 'remote'}"
+            )
         _without_secrets("images", self.images, self.source == "rclone")
         return self
 
@@ -98,7 +104,9 @@ class ImageSet(Group):
 class LabelledSet(ImageSet):
     """A set of images with a region map each."""
 
-    masks: Text | None  # folder and rclone: where the label PNGs are, named as their images, or CelebAMask-HQ's parts, NUMBER_PART.png
+    masks: (
+        Text | None
+    )  # folder and rclone: where the label PNGs are, named as their images, or CelebAMask-HQ's parts, NUMBER_PART.png
 
     @model_validator(mode="after")
     def _masks_are_named(self):
@@ -136,7 +144,9 @@ class Fpn(Group):
     batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two
     learning_rate: Rate
     degraded: Probability  # share of the training inputs that are degraded; it grows from 0 to this over the first half
-    balance: Annotated[float, Field(ge=0, le=1)]  # a label weighs its share of the pixels to minus this power; 0: all alike
+    balance: Annotated[
+        float, Field(ge=0, le=1)
+    ]  # a label weighs its share of the pixels to minus this power; 0: all alike
     lambda_image: Weight  # of the L1 loss on the restored image, beside 1 for the cross entropy
     held_out: Annotated[float, Field(gt=0, lt=1)]  # share of the labelled faces kept for the metrics
 
@@ -166,13 +176,19 @@ class Weights(Group):
     """Where pretrained weights come from: packages (of the requirements), or download (those, and the published ones)."""
 
     source: Literal["packages", "download"]
-    mirror: Text | None  # a folder, or an http(s) address, that holds the published files, null for the publishers' own hosts
+    mirror: (
+        Text | None
+    )  # a folder, or an http(s) address, that holds the published files, null for the publishers' own hosts
 
     @model_validator(mode="after")
     def _mirror_is_open(self):
-        if "://" in (self.mirror or "") and not re.fullmatch(r"https?://[^/@?#]+(/[^@?#]*)?", self.mirror, re.IGNORECASE):
+        if "://" in (self.mirror or "") and not re.fullmatch(
+            r"https?://[^/@?#]+(/[^@?#]*)?", self.mirror, re.IGNORECASE
+        ):
             mend = "fetch the files with a tool of your own, and set weights.mirror to their folder"
-            raise ValueError(f"mirror: no plain http(s) address; a user, a password or a key in it would be kept by git and dvc.lock: {mend}")
+            raise ValueError(
+                f"mirror: no plain http(s) address; a user, a password or a key in it would be kept by git and dvc.lock: {mend}"
+            )
         return self
 
 
@@ -181,9 +197,13 @@ class Compute(Group):
     precision: Literal["auto", "fp32", "bf16"]
     batch_size: Count  # images at once in parse, infer and evaluate
     workers: Annotated[int, Field(ge=0)] | None  # processes that prepare data, null for one a core
-    devices: Count | None  # processes that share a stage's networks, one a GPU or a part of the cores; null for every GPU
+    devices: (
+        Count | None
+    )  # processes that share a stage's networks, one a GPU or a part of the cores; null for every GPU
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of training that a crash costs at most
-    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$", max_length=256)] | None  # of dask, whose workers share the work on images; null for this machine alone
+    scheduler: (
+        Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$", max_length=256)] | None
+    )  # of dask, whose workers share the work on images; null for this machine alone
 
     @property
     def pool(self) -> int | str | None:
@@ -198,7 +218,9 @@ class Testset(Group):
 
 class Evaluate(Group):
     resamples: Annotated[int, Field(ge=100)]  # of the bootstrap
-    shown: Count  # faces in the picture of results, from the best to the worst; of an odd number, the median in the middle
+    shown: (
+        Count  # faces in the picture of results, from the best to the worst; of an odd number, the median in the middle
+    )
 
 
 class Params(Group):
@@ -231,30 +253,45 @@ class Params(Group):
 
     @model_validator(mode="after")
     def _sizes_fit(self):
-        for name, size in [("generator.constant_size", self.generator.constant_size), ("fpn.min_feature_size", self.fpn.min_feature_size)]:
+        for name, size in [
+            ("generator.constant_size", self.generator.constant_size),
+            ("fpn.min_feature_size", self.fpn.min_feature_size),
+        ]:
             if size > self.image_size:
                 raise ValueError(f"{name} {size} is over image_size {self.image_size}")
         for name, group in [("generator", self.generator), ("fpn", self.fpn)]:
             if group.min_channels > group.max_channels:
-                raise ValueError(f"{name}.min_channels {group.min_channels} is over {name}.max_channels {group.max_channels}")
+                raise ValueError(
+                    f"{name}.min_channels {group.min_channels} is over {name}.max_channels {group.max_channels}"
+                )
         halvings = self.discriminator.scales - 1 + self.discriminator.layers
         if self.image_size < 3 * 2**halvings:
             raise ValueError(
                 f"discriminator.scales {self.discriminator.scales} and layers {self.discriminator.layers} need images of at least {3 * 2**halvings} pixels, image_size is {self.image_size}"
             )
-        if self.image_size != PUBLISHED_SIZE and (published := [name for name, path in self.models.items() if path.endswith(".pth")]):
-            raise ValueError(f"models.{published[0]}: a published generator restores {PUBLISHED_SIZE}-pixel images, image_size is {self.image_size}")
+        if self.image_size != PUBLISHED_SIZE and (
+            published := [name for name, path in self.models.items() if path.endswith(".pth")]
+        ):
+            raise ValueError(
+                f"models.{published[0]}: a published generator restores {PUBLISHED_SIZE}-pixel images, image_size is {self.image_size}"
+            )
         if taken := {"degraded", "true", "intervals", "reasons", "notes"} & self.models.keys():
-            raise ValueError(f"models.{min(taken)}: metrics/evaluation.json has another use for the name, choose another")
+            raise ValueError(
+                f"models.{min(taken)}: metrics/evaluation.json has another use for the name, choose another"
+            )
         if max(self.lambda_ss, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:
-            raise ValueError("lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0: the generator would learn nothing, give one a weight")
+            raise ValueError(
+                "lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0: the generator would learn nothing, give one a weight"
+            )
         return self
 
     @model_validator(mode="after")
     def _test_images_are_not_trained_on(self):
         test = self.celebahq
         for name, other in [("ffhq", self.ffhq), ("celebamask", self.celebamask)]:
-            shared = test.source == other.source != "sample" and os.path.normpath(test.images) == os.path.normpath(other.images)
+            shared = test.source == other.source != "sample" and os.path.normpath(test.images) == os.path.normpath(
+                other.images
+            )
             if shared and _end(test) > other.skip and _end(other) > test.skip:
                 raise ValueError(
                     f"celebahq (the test set) and {name} take the same images of {test.images}: choose their count and skip so that one ends where the other begins"
@@ -277,7 +314,10 @@ def read(path: Path | str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(shortened(part, 80) for part in e['loc'])}: {_said(e)}".removeprefix(": ") for e in error.errors()]
+        problems = [
+            f"{'.'.join(shortened(part, 80) for part in e['loc'])}: {_said(e)}".removeprefix(": ")
+            for e in error.errors()
+        ]
         more = f"; {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
         raise InputError(f"{path}: {'; '.join(problems[:MOST_PROBLEMS])}{more}") from None
 
@@ -291,4 +331,8 @@ def _said(error: dict) -> str:
         case _:
             message = error["msg"].removeprefix("Value error, ")
             value = error["input"]
-            return message if isinstance(value, dict | BaseModel) else f"{message[0].lower()}{message[1:]}, not {quoted(value)}"
+            return (
+                message
+                if isinstance(value, dict | BaseModel)
+                else f"{message[0].lower()}{message[1:]}, not {quoted(value)}"
+            )

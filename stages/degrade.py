@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
-from psfr import degradation, errors, images, params
-from psfr.resume import resuming_folder
+from psfr import params
+from psfr.data import degradation, degradation_table, images
+from psfr.utils import errors
+from psfr.utils.resume import resuming_folder
 
 
 def main() -> None:
     given = params.read()
     folder = Path("data/ffhq")
     with resuming_folder(folder / "lr", "degrade", items=("data/ffhq/hr",)) as lr:
-        rows = degradation.make_copies(images.listed(folder / "hr"), lr, given.degrade, given.image_size, given.seed, given.compute.pool)
-        degradation.write_table(rows, folder / "degradations.csv")
+        rows = degradation.make_copies(
+            images.listed(folder / "hr"), lr, given.degrade, given.image_size, given.seed, given.compute.pool
+        )
+        degradation_table.write_table(rows, folder / "degradations.csv")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from psfr import errors, params, sources
-from psfr.resume import resuming_folder
+from psfr import params, sources
+from psfr.utils import errors
+from psfr.utils.resume import resuming_folder
 
 
 def main() -> None:
@@ -12,7 +13,9 @@ def main() -> None:
     parser.add_argument("set", choices=params.SETS)
     name = parser.parse_args().set
     given = params.read()
-    with resuming_folder(Path("data", name, "raw"), f"download@{name}", extent=(f"{name}.count", f"{name}.skip")) as raw:
+    with resuming_folder(
+        Path("data", name, "raw"), f"download@{name}", extent=(f"{name}.count", f"{name}.skip")
+    ) as raw:
         sources.fill(raw, name, given)
 
 

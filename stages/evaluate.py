@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from psfr import devices, distributed, params
-from psfr.files import cached
+from psfr.pretrained.loader import FOLDER
+
+from psfr import params
+from psfr.compute import devices, processes
 from psfr.metrics import report, table, written
 from psfr.metrics.testset import FacesUnderTest
-from psfr.weights import FOLDER
+from psfr.utils.files import cached
 
 METRICS = Path("metrics")
 
@@ -15,8 +17,10 @@ def main() -> None:
     given = params.read()
     testset = FacesUnderTest(Path("data/testset"), list(given.models))
     pool = given.compute.scheduler or devices.workers(given.compute)
-    measured = report.measure(testset, FOLDER / "metrics", given.compute.batch_size, devices.device(given.compute), pool)
-    if distributed.rank():
+    measured = report.measure(
+        testset, FOLDER / "metrics", given.compute.batch_size, devices.device(given.compute), pool
+    )
+    if processes.rank():
         return
     summary = report.summary(measured, given.seed, given.evaluate.resamples)
     written.write(METRICS, testset, measured, summary, given.evaluate.shown)
@@ -25,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    distributed.run(main)
+    processes.run(main)

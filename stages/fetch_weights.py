@@ -1,11 +1,13 @@
 """Put pretrained weights into data/weights/."""
 
-from psfr import errors, params, weights
+from psfr import params
+from psfr.pretrained import fetch
+from psfr.utils import errors
 
 
 def main() -> None:
     given = params.read().weights
-    weights.fetch(given.source, given.mirror)
+    fetch.fetch(given.source, given.mirror)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,21 @@ import csv
 import json
 from pathlib import Path
 
-from psfr import checkpoints, devices, distributed, params, weights
-from psfr.distributed import by_first, run
-from psfr.files import cached, replacing
+from psfr import params
+from psfr.compute import devices, processes
+from psfr.compute.processes import by_first, run
 from psfr.metrics.segmentation import summary
-from psfr.resume import unfinished
+from psfr.networks import serialization
+from psfr.pretrained import loader, network_files
 from psfr.training import fpn
-from psfr.training.snapshots import Snapshots
+from psfr.training.checkpoint import Snapshots
+from psfr.utils.files import cached, replacing
+from psfr.utils.resume import unfinished
 
 LABELLED = Path("data/celebamask/hr")
 MODEL = Path("models/fpn.safetensors")
 METRICS = Path("metrics/fpn")
-PUBLISHED = weights.FOLDER / "published" / weights.PUBLISHED_FPN
+PUBLISHED = loader.FOLDER / "published" / network_files.PUBLISHED_FPN
 
 
 def main() -> None:
@@ -23,16 +26,21 @@ def main() -> None:
     training, held_out = fpn.split(LABELLED, values)
     if values.fpn.source == "train":
         with by_first(unfinished(MODEL.parent, "fpn")) as folder:
-            network, history = fpn.train(LABELLED, training, values, Snapshots(folder, values.compute.checkpoint_seconds))
+            network, history = fpn.train(
+                LABELLED, training, values, Snapshots(folder, values.compute.checkpoint_seconds)
+            )
         sizes = fpn.sizes(values)
     else:
         sizes = {}
-        network, history = checkpoints.from_published("fpn", weights.load(PUBLISHED)), []
+        network, history = serialization.from_published("fpn", loader.load(PUBLISHED)), []
     network.to(devices.device(values.compute))
-    scores = {quality: summary(fpn.evaluate(network, LABELLED, held_out, values, quality == "degraded")) for quality in ("degraded", "high_quality")}
-    if distributed.rank():
+    scores = {
+        quality: summary(fpn.evaluate(network, LABELLED, held_out, values, quality == "degraded"))
+        for quality in ("degraded", "high_quality")
+    }
+    if processes.rank():
         return
-    checkpoints.save(MODEL, network, **sizes)
+    serialization.save(MODEL, network, **sizes)
     _write_metrics(METRICS, scores, history)
     cached("fpn", *(METRICS / name for name in ("metrics.json", "iou.csv", "history.csv")))
 
@@ -43,7 +51,12 @@ def _write_metrics(folder: Path, scores: dict[str, dict], history: list[dict]) -
     with replacing(folder / "iou.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "quality", "iou"])
-        writer.writerows([name, quality, iou] for quality, score in scores.items() for name, iou in score["iou"].items() if iou is not None)
+        writer.writerows(
+            [name, quality, iou]
+            for quality, score in scores.items()
+            for name, iou in score["iou"].items()
+            if iou is not None
+        )
     with replacing(folder / "history.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["epoch", "cross_entropy", "l1"], lineterminator="\n")
         writer.writeheader()

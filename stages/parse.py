@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
-from psfr import checkpoints, images, inference, params
-from psfr.distributed import by_first, run
+from psfr import inference, params
+from psfr.compute.processes import by_first, run
+from psfr.data import images
+from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
-from psfr.resume import resuming_folder
+from psfr.utils.resume import resuming_folder
 
 
 def main() -> None:
     values = params.read()
-    fpn = checkpoints.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
-    folders = [Path("data/ffhq/hr"), *(Path("data/ffhq/lr") / str(variant) for variant in range(values.degrade.variants))]
+    fpn = serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
+    folders = [
+        Path("data/ffhq/hr"),
+        *(Path("data/ffhq/lr") / str(variant) for variant in range(values.degrade.variants)),
+    ]
     listed = [images.listed(folder) for folder in folders]
     with by_first(resuming_folder(Path("data/ffhq/parse"), "parse", items=("data/ffhq/hr", "data/ffhq/lr"))) as out:
         for folder, paths in zip(folders, listed, strict=True):

@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-from psfr import errors, params, resizing
-from psfr.resume import resuming_folder
+from psfr import params
+from psfr.data import resize
+from psfr.utils import errors
+from psfr.utils.resume import resuming_folder
 
 
 def main() -> None:
@@ -12,10 +14,12 @@ def main() -> None:
     parser.add_argument("set", choices=params.SETS)
     name = parser.parse_args().set
     given = params.read()
-    resize = resizing.resize_labelled_folder if isinstance(getattr(given, name), params.LabelledSet) else resizing.resize_folder
+    resize_set = (
+        resize.resize_labelled_folder if isinstance(getattr(given, name), params.LabelledSet) else resize.resize_folder
+    )
     folder = Path("data", name)
     with resuming_folder(folder / "hr", f"resize@{name}", items=(f"data/{name}/raw",)) as hr:
-        resize(folder / "raw", hr, given.image_size, given.compute.pool)
+        resize_set(folder / "raw", hr, given.image_size, given.compute.pool)
 
 
 if __name__ == "__main__":

@@ -7,28 +7,33 @@ import numpy as np
 import torch
 from dvclive import Live
 
-from psfr import checkpoints, degradation, images, labels, params, weights
-from psfr.datasets import Quartets, to_image
-from psfr.devices import autocast, device
-from psfr.distributed import by_first, rank, run
-from psfr.errors import InputError
-from psfr.files import cached
+from psfr import params
+from psfr.compute.devices import autocast, device
+from psfr.compute.processes import by_first, rank, run
+from psfr.data import degradation_table, images, labels
+from psfr.data.datasets import Quartets, to_image
+from psfr.networks import serialization
 from psfr.networks.vgg import VggFeatures
-from psfr.resume import unfinished
+from psfr.pretrained import loader, network_files
 from psfr.training import gan
-from psfr.training.snapshots import Snapshots
+from psfr.training.checkpoint import Snapshots
+from psfr.utils.errors import InputError
+from psfr.utils.files import cached
+from psfr.utils.resume import unfinished
 
 MODELS = Path("models/psfrgan")
 METRICS = Path("metrics/train")
 FFHQ = Path("data/ffhq")
-TRUNKS = {"vgg16": weights.STLPIPS_VGG16, "vgg19": weights.VGG19}
 SHOWN = 4
 
 
 def main() -> None:
     values = params.read()
-    degradations = degradation.read_table(FFHQ / "degradations.csv")
-    gray = {(row.name, row.variant) for row in degradations[degradations.gray == 1][["name", "variant"]].itertuples(index=False, name="Row")}
+    degradations = degradation_table.read_table(FFHQ / "degradations.csv")
+    gray = {
+        (row.name, row.variant)
+        for row in degradations[degradations.gray == 1][["name", "variant"]].itertuples(index=False, name="Row")
+    }
     quartets = Quartets(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
     state = gan.build(values, _vgg(values))
 
@@ -37,8 +42,10 @@ def main() -> None:
     with by_first(unfinished(MODELS.parent, "train")) as folder, metrics as live:
 
         def after_epoch(epoch: int, means: dict[str, float]) -> None:
-            checkpoints.save(MODELS / "generator.safetensors", state.generator, **gan.generator_sizes(values))
-            checkpoints.save(MODELS / "discriminator.safetensors", state.discriminator, **values.discriminator.model_dump())
+            serialization.save(MODELS / "generator.safetensors", state.generator, **gan.generator_sizes(values))
+            serialization.save(
+                MODELS / "discriminator.safetensors", state.discriminator, **values.discriminator.model_dump()
+            )
             for name, mean in means.items():
                 live.log_metric(name.replace("score_", "score/") if name.startswith("score_") else f"loss/{name}", mean)
             picture = folder / f"epoch_{epoch:03}.png"
@@ -53,10 +60,10 @@ def main() -> None:
 
 
 def _vgg(values: params.Params) -> VggFeatures:
-    path = weights.FOLDER / "perceptual" / TRUNKS[values.perceptual.network]
+    path = loader.FOLDER / "perceptual" / network_files.VGG_BACKBONES[values.perceptual.network]
     vgg = VggFeatures(**values.perceptual.model_dump())
     try:
-        vgg.load_trunk(weights.load(path))
+        vgg.load_trunk(loader.load(path))
     except ValueError as error:
         raise InputError(f"{path}: {error}: fetch it again with `dvc repro -f fetch_weights`") from None
     return vgg
@@ -72,7 +79,12 @@ def _faces(state: gan.Gan, quartets: Quartets, values: params.Params) -> np.ndar
         high, low, _, regions = batch
         with autocast(values.compute, where):
             restored = state.generator(low, regions)
-        rows.append(np.concatenate([to_image(low[0]), labels.PALETTE[regions[0].cpu().numpy()], to_image(restored[0]), to_image(high[0])], 1))
+        rows.append(
+            np.concatenate(
+                [to_image(low[0]), labels.PALETTE[regions[0].cpu().numpy()], to_image(restored[0]), to_image(high[0])],
+                1,
+            )
+        )
     return np.concatenate(rows)
 
 

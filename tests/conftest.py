@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import clone, ran
+
+from tests.helpers.running import clone, ran
 
 
 @pytest.fixture(scope="session")

@@ -6,24 +6,48 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 # How work is done, not what comes out: a change here reruns nothing. What params.py reads is tracked as parameters.
-UNTRACKED = {f"psfr/{name}.py" for name in ("params", "errors", "files", "origin", "resume", "parallel", "cluster", "compat", "downloads", "pickles", "strict_yaml")}
+UNTRACKED = {
+    f"psfr/{name}.py"
+    for name in (
+        "params",
+        "compute/cluster",
+        "compute/parallel",
+        "pretrained/download",
+        "pretrained/pickle_scan",
+        "utils/compat",
+        "utils/errors",
+        "utils/files",
+        "utils/fingerprint",
+        "utils/resume",
+        "utils/strict_yaml",
+    )
+}
 # Keys that change no result.
-UNTRACKED_KEYS = {"compute.workers", "compute.batch_size", "compute.devices", "compute.checkpoint_seconds", "compute.scheduler"}
+UNTRACKED_KEYS = {
+    "compute.workers",
+    "compute.batch_size",
+    "compute.devices",
+    "compute.checkpoint_seconds",
+    "compute.scheduler",
+}
 
-# Lower rooms know nothing of higher ones. A room may import of its own row's left side and of the rows above.
-ROWS = [
-    ["psfr.errors", "psfr.seeds", "psfr.compat", "psfr.pickles", "psfr.strict_yaml", "psfr.alignment"],
-    ["psfr.files", "psfr.downloads", "psfr.origin", "psfr.resume", "psfr.params", "psfr.cluster", "psfr.parallel", "psfr.choice", "psfr.distributed", "psfr.faces", "psfr.page"],
-    ["psfr.images", "psfr.labels"],
-    ["psfr.networks", "psfr.portraits", "psfr.resizing", "psfr.degradation", "psfr.weights", "psfr.devices", "psfr.photographs", "psfr.pasting"],
-    ["psfr.losses", "psfr.checkpoints", "psfr.datasets", "psfr.sources"],
-    ["psfr.metrics", "psfr.inference", "psfr.models"],
-    ["psfr.training", "psfr.restore", "psfr.align"],
+# Layers of the package, lowest first. A module may import from its own layer and from those before it.
+LAYERS = [
+    ["psfr.utils"],
+    ["psfr.params"],
+    ["psfr.compute"],
+    ["psfr.networks", "psfr.portraits", "psfr.pretrained"],
+    ["psfr.data"],
+    ["psfr.sources"],
+    ["psfr.metrics"],
+    ["psfr.training", "psfr.inference"],
+    ["psfr.photos"],
+    ["psfr.restore", "psfr.align", "psfr.losses", "psfr.checkpoints"],
     ["stages"],
 ]
 
@@ -59,8 +83,10 @@ def definition(stage: str) -> dict:
     return PIPELINE[stage].get("do", PIPELINE[stage])
 
 
-def row(module: str) -> int:
-    return next(i for i, names in enumerate(ROWS) if any(module == name or module.startswith(name + ".") for name in names))
+def layer(module: str) -> int:
+    return next(
+        i for i, names in enumerate(LAYERS) if any(module == name or module.startswith(name + ".") for name in names)
+    )
 
 
 def module_name(path: Path) -> str:
@@ -70,16 +96,18 @@ def module_name(path: Path) -> str:
 @pytest.mark.parametrize("path", sorted((ROOT / "psfr").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way(path):
     name = module_name(path)
-    if name in ("psfr", "psfr.system"):
+    if name in ("psfr", "psfr.utils.system"):
         return
     for other in map(module_name, imported(path)):
         if other != "psfr":
-            assert row(other) <= row(name), f"{name} imports {other}, a room above it"
+            assert layer(other) <= layer(name), f"{name} imports {other}, a layer above it"
 
 
-def test_networks_know_nothing_of_data():
-    for path in (ROOT / "psfr/networks").glob("*.py"):
-        assert all(name == "psfr" or name.startswith("psfr.networks") for name in map(module_name, imported(path))), path
+def test_networks_and_pretrained_know_nothing_of_data():
+    for package in ("networks", "pretrained"):
+        for path in (ROOT / "psfr" / package).rglob("*.py"):
+            for name in map(module_name, imported(path)):
+                assert name == "psfr" or name.startswith((f"psfr.{package}", "psfr.utils")), path
 
 
 def test_every_stage_is_in_the_pipeline():
@@ -94,15 +122,25 @@ def test_a_stage_is_thin(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_names_just_the_modules_it_uses(stage):
     named = [dep for dep in definition(stage)["deps"] if dep.startswith(("psfr", "stages"))]
-    files = {str(file.relative_to(ROOT)) for dep in named for file in ([ROOT / dep] if dep.endswith(".py") else (ROOT / dep).rglob("*.py"))}
+    files = {
+        str(file.relative_to(ROOT))
+        for dep in named
+        for file in ([ROOT / dep] if dep.endswith(".py") else (ROOT / dep).rglob("*.py"))
+    }
     used = closure(ROOT / "stages" / f"{stage}.py") - UNTRACKED
     assert used <= files, "used but not named"
-    assert not [dep for dep in named if not any(file == dep or file.startswith(dep + "/") for file in used)], "named but not used"
+    assert not [dep for dep in named if not any(file == dep or file.startswith(dep + "/") for file in used)], (
+        "named but not used"
+    )
 
 
 def test_every_parameter_reaches_a_stage():
     def keys(values: dict, prefix: str = "") -> set[str]:
-        return {key for name, value in values.items() for key in (keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name})}
+        return {
+            key
+            for name, value in values.items()
+            for key in (keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name})
+        }
 
     named = {param for stage in STAGES for param in definition(stage)["params"]} | {"ffhq", "celebahq", "celebamask"}
     every = keys(yaml.safe_load((ROOT / "params.yaml").read_text()))
@@ -113,6 +151,8 @@ def test_every_parameter_reaches_a_stage():
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_git_keeps_of_a_stage_is_in_the_cache_too(stage):
     """DVC pushes only what it caches: without the copies a colleague's run cache would not be whole."""
-    kept = [out for kind in ("outs", "metrics", "plots") for out in definition(stage).get(kind, []) if isinstance(out, dict)]
+    kept = [
+        out for kind in ("outs", "metrics", "plots") for out in definition(stage).get(kind, []) if isinstance(out, dict)
+    ]
     if any(options.get("cache") is False for out in kept for options in out.values()):
         assert f"metrics/cached/{stage}" in definition(stage)["outs"]

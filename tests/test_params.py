@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfr import params, strict_yaml
-from psfr.errors import InputError
+from psfr import params
+from psfr.utils import strict_yaml
+from psfr.utils.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]
@@ -22,7 +23,9 @@ DEFAULT = yaml.load(FILES[0].read_text(), strict_yaml.Loader)
 def keys(values: dict, before: str = "") -> set[str]:
     found = set()
     for key, value in values.items():
-        found |= {before + key} | (keys(value, f"{before}{key}.") if isinstance(value, dict) and key != "models" else set())
+        found |= {before + key} | (
+            keys(value, f"{before}{key}.") if isinstance(value, dict) and key != "models" else set()
+        )
     return found
 
 
@@ -98,7 +101,9 @@ def test_all_faults_are_named_at_once(tmp_path):
     assert all(f"{key}: " in said for key in ("epochs", "lambda_s", "seed", "fpn.epochs"))
 
 
-@pytest.mark.parametrize("text", ["", "just words", "- a list", "a: [1", "seed: 1\nseed: 2", "\x00", "? [1]\n: 2", "{}: 1", "1: 2", "null"])
+@pytest.mark.parametrize(
+    "text", ["", "just words", "- a list", "a: [1", "seed: 1\nseed: 2", "\x00", "? [1]\n: 2", "{}: 1", "1: 2", "null"]
+)
 def test_what_is_no_set_of_parameters_is_one_line(tmp_path, text):
     assert str(tmp_path / "params.yaml") in refusal(tmp_path, text)
 
@@ -172,24 +177,52 @@ def test_what_is_no_file_is_refused(tmp_path):
     ],
 )
 def test_secrets_in_a_remote_are_refused_and_not_repeated(tmp_path, key, value):
-    values = changed("celebamask", DEFAULT["celebamask"] | {"source": "rclone", "images": "drive:faces", "masks": "drive:masks", key: value})
+    values = changed(
+        "celebamask",
+        DEFAULT["celebamask"] | {"source": "rclone", "images": "drive:faces", "masks": "drive:masks", key: value},
+    )
     said = refusal(tmp_path, values)
     assert f"celebamask: {key}: " in said and "rclone config" in said and "SECRET" not in said
 
 
 @pytest.mark.parametrize(
-    "value", ["https://me:SECRET@host.invalid/w", "https://SECRET@host.invalid", "https://host.invalid/w?token=SECRET", "ftp://host/SECRET", "file:///SECRET"]
+    "value",
+    [
+        "https://me:SECRET@host.invalid/w",
+        "https://SECRET@host.invalid",
+        "https://host.invalid/w?token=SECRET",
+        "ftp://host/SECRET",
+        "file:///SECRET",
+    ],
 )
 def test_secrets_in_the_mirror_are_refused_and_not_repeated(tmp_path, value):
     said = refusal(tmp_path, changed("weights.mirror", value))
     assert "weights: mirror: no plain http(s) address" in said and "SECRET" not in said
-    assert "SECRET" not in refusal(tmp_path, changed("weights.mirror", [value.replace("SECRET", "token=SECRET")]) | {"seed": "https://me:SECRET@host"})
+    assert "SECRET" not in refusal(
+        tmp_path,
+        changed("weights.mirror", [value.replace("SECRET", "token=SECRET")]) | {"seed": "https://me:SECRET@host"},
+    )
 
 
-@pytest.mark.parametrize("place", ["drive:", "drive,root_folder_id=1tZ_-x,shared_with_me:faces", "my drive:a,b:c", "/data/a,b:c", "faces, all", ":memory:x", "C:/faces", ":archive:drive,root_folder_id=1x:a.zip", ":archive:drive:a.zip"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "drive:",
+        "drive,root_folder_id=1tZ_-x,shared_with_me:faces",
+        "my drive:a,b:c",
+        "/data/a,b:c",
+        "faces, all",
+        ":memory:x",
+        "C:/faces",
+        ":archive:drive,root_folder_id=1x:a.zip",
+        ":archive:drive:a.zip",
+    ],
+)
 def test_other_remotes_are_taken(tmp_path, place):
     values = changed("ffhq", DEFAULT["ffhq"] | {"source": "rclone", "images": place})
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values | {"weights": {"source": "packages", "mirror": "https://host.invalid:8080/a/b/"}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump(values | {"weights": {"source": "packages", "mirror": "https://host.invalid:8080/a/b/"}})
+    )
     assert params.read(tmp_path / "params.yaml").ffhq.images == place
 
 
@@ -222,12 +255,23 @@ def test_values_that_do_not_go_together(tmp_path, changes, words):
     assert re.search(words, refusal(tmp_path, values))
 
 
-@given(st.one_of(st.none(), st.integers(1, 9)), st.integers(0, 12), st.one_of(st.none(), st.integers(1, 9)), st.integers(0, 12), st.booleans())
+@given(
+    st.one_of(st.none(), st.integers(1, 9)),
+    st.integers(0, 12),
+    st.one_of(st.none(), st.integers(1, 9)),
+    st.integers(0, 12),
+    st.booleans(),
+)
 def test_training_on_test_images_is_refused(tmp_path_factory, train_count, train_skip, test_count, test_skip, same):
     """Sets of one folder: refused just when an image of the test set is one of the training set."""
     values = copy.deepcopy(DEFAULT)
     values["ffhq"] |= {"source": "folder", "images": "faces/", "count": train_count, "skip": train_skip}
-    values["celebahq"] |= {"source": "folder", "images": "faces" if same else "others", "count": test_count, "skip": test_skip}
+    values["celebahq"] |= {
+        "source": "folder",
+        "images": "faces" if same else "others",
+        "count": test_count,
+        "skip": test_skip,
+    }
     train = set(range(train_skip, train_skip + train_count if train_count else 1000))
     test = set(range(test_skip, test_skip + test_count if test_count else 1000))
     path = tmp_path_factory.mktemp("params")

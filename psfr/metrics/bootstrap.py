@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from psfr import seeds
+from psfr.utils import seeds
 
 LEVEL = 0.95
 

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from psfr import compat
+from psfr.utils import compat
 
 compat.before_torchvision()
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure  # noqa: E402

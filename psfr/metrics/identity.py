@@ -6,8 +6,9 @@ from pathlib import Path
 import dlib
 import numpy as np
 
-from psfr import images, weights
-from psfr.resizing import resize_image
+from psfr.data import images
+from psfr.data.resize import resize_image
+from psfr.pretrained import loader, metric_files
 
 SIZE = 256  # of the image in which the face is looked for: large enough for the landmarks, and no chip of 150 pixels needs more
 CHIP = 150
@@ -45,13 +46,13 @@ def distances(paths: list[Path], folder: Path) -> list[float]:
 def _networks(folder: str) -> tuple:
     return (
         dlib.get_frontal_face_detector(),
-        _opened(dlib.shape_predictor, Path(folder) / weights.FACE_LANDMARKS),
-        _opened(dlib.face_recognition_model_v1, Path(folder) / weights.FACE_EMBEDDING),
+        _opened(dlib.shape_predictor, Path(folder) / metric_files.FACE_LANDMARKS),
+        _opened(dlib.face_recognition_model_v1, Path(folder) / metric_files.FACE_EMBEDDING),
     )
 
 
 def _opened(kind: type, path: Path):
-    weights.check(path)  # dlib trusts what it reads
+    loader.verify_hash(path, metric_files.SHA256[path.name])  # dlib does not validate what it reads
     return kind(str(path))
 
 

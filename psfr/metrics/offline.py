@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from psfr import compat, weights
-from psfr.errors import InputError
+from psfr.pretrained import loader, metric_files
+from psfr.utils import compat
+from psfr.utils.errors import InputError
 
 compat.before_torchvision()
 from pytorch_fid.fid_score import get_activations  # noqa: E402
@@ -28,7 +29,7 @@ def _hub(path: Path) -> Iterator[None]:
     Raises:
         InputError: the file is missing, damaged, or of another network.
     """
-    weights.load(path)  # refuses a pickle of anything but tensors: the libraries below would not
+    loader.load(path)  # refuses a pickle of anything but tensors: the libraries below would not
     before = torch.hub.get_dir()
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Path(folder) / "checkpoints"
@@ -38,7 +39,9 @@ def _hub(path: Path) -> Iterator[None]:
         try:
             yield
         except RuntimeError:
-            raise InputError(f"{path}: weights of another network: remove it and run `dvc repro fetch_weights`") from None
+            raise InputError(
+                f"{path}: weights of another network: remove it and run `dvc repro fetch_weights`"
+            ) from None
         finally:
             torch.hub.set_dir(before)
 
@@ -47,7 +50,7 @@ class Lpips:
     """LPIPS with VGG16 (Zhang et al. 2018), as in the article."""
 
     def __init__(self, folder: Path, device: torch.device):
-        with _hub(Path(folder) / weights.VGG16):
+        with _hub(Path(folder) / metric_files.VGG16):
             self.metric = LearnedPerceptualImagePatchSimilarity(net_type="vgg", reduction="none").to(device)
 
     def __call__(self, restored: Tensor, true: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ class Lpips:
 
 def inception(folder: Path, device: torch.device) -> nn.Module:
     """pytorch-fid's Inception network with its published weights, giving 2048 features."""
-    with _hub(Path(folder) / weights.INCEPTION):
+    with _hub(Path(folder) / metric_files.INCEPTION):
         return InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[FID_DIMENSIONS]]).to(device)
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from psfr import images, labels
-from psfr.files import replacing
+from psfr.data import images, labels
 from psfr.metrics.report import Measured
 from psfr.metrics.testset import DEGRADED, MAP, TRUE, FacesUnderTest
+from psfr.utils.files import replacing
 
-LEAST = 256  # pixels of a face in the picture: smaller ones are enlarged by whole numbers, each pixel staying one square
+LEAST = (
+    256  # pixels of a face in the picture: smaller ones are enlarged by whole numbers, each pixel staying one square
+)
 GAP, HEAD, CAPTION = 8, 34, 20
 INK, PAPER, FAINT = (20, 20, 20), (255, 255, 255), (110, 110, 110)
 
@@ -44,7 +46,9 @@ def draw(path: Path, testset: FacesUnderTest, measured: Measured, count: int) ->
         for column, version in enumerate(columns):
             left = GAP + column * (side + GAP)
             sheet.paste(cells[row][column], (left, top))
-            pen.text((left, top + side + CAPTION // 2), _caption(measured, version, index, place), FAINT, small, anchor="lm")
+            pen.text(
+                (left, top + side + CAPTION // 2), _caption(measured, version, index, place), FAINT, small, anchor="lm"
+            )
     with replacing(path) as temporary:
         sheet.save(temporary, "PNG", optimize=True)
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from psfr import datasets, distributed, images, parallel, weights
+from psfr.compute import parallel, processes
+from psfr.compute.parallel import Pool
+from psfr.data import datasets, images
 from psfr.metrics import bootstrap, fidelity, frechet, identity, st_lpips
 from psfr.metrics.testset import TRUE, FacesUnderTest
-from psfr.parallel import Pool
+from psfr.pretrained import metric_files
 
 # In the order of the report. The first group has a value for each image, the second only for a set of images.
 OF_IMAGES = ("psnr", "ssim", "lpips", "st_lpips", "identity")
@@ -47,7 +49,9 @@ class Measured:
 
     def table(self) -> pd.DataFrame:
         """One row for each image and version."""
-        frames = [pd.DataFrame({"name": self.names, "model": version, **values}) for version, values in self.values.items()]
+        frames = [
+            pd.DataFrame({"name": self.names, "model": version, **values}) for version, values in self.values.items()
+        ]
         return pd.concat(frames, ignore_index=True).sort_values(["name", "model"], kind="stable", ignore_index=True)
 
 
@@ -63,7 +67,7 @@ def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torc
         "ssim": fidelity.ssim,
         "st_lpips": st_lpips.network(folder, "alex").to(device),
     }
-    if reason := _absent(folder, weights.VGG16):
+    if reason := _absent(folder, metric_files.VGG16):
         measured.reasons["lpips"] = [reason]
     else:
         from psfr.metrics import offline  # here, as it takes long to import and most runs have no use for it
@@ -79,28 +83,39 @@ def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torc
             for version in testset.versions:
                 restored = _read(testset, version, batch, device)
                 row[version, "frechet_vgg16"] = st_lpips.deepest_features(vgg, restored).cpu()
-                row |= {(version, metric): function(restored, true).reshape(-1).cpu() for metric, function in distance.items()}
+                row |= {
+                    (version, metric): function(restored, true).reshape(-1).cpu()
+                    for metric, function in distance.items()
+                }
             rows.append(row)
-        rows = distributed.unshared(rows)
+        rows = processes.unshared(rows)
         joined = {key: torch.cat([row[key] for row in rows]).double().numpy() for key in rows[0]}
 
     _measure_fid(measured, testset, folder, batch_size, device)
-    if distributed.rank():
+    if processes.rank():
         return measured
-    measured.features["frechet_vgg16"] = {version: joined[version, "frechet_vgg16"] for version in (TRUE, *testset.versions)}
+    measured.features["frechet_vgg16"] = {
+        version: joined[version, "frechet_vgg16"] for version in (TRUE, *testset.versions)
+    }
     versions = [[testset.path(version, name) for version in (TRUE, *testset.versions)] for name in testset.names]
     persons = np.array(parallel.each(partial(identity.distances, folder=folder), versions, pool, "identity"))
     for index, version in enumerate(testset.versions):
         joined[version, "identity"] = persons[:, index]
-        measured.values[version] = {metric: joined[version, metric] for metric in OF_IMAGES if (version, metric) in joined}
+        measured.values[version] = {
+            metric: joined[version, metric] for metric in OF_IMAGES if (version, metric) in joined
+        }
     if len(testset.names) < 2:
         measured.features.clear()
-        measured.reasons |= {metric: ["a distance between sets needs at least two images: raise testset.count"] for metric in OF_SETS}
+        measured.reasons |= {
+            metric: ["a distance between sets needs at least two images: raise testset.count"] for metric in OF_SETS
+        }
     return measured
 
 
-def _measure_fid(measured: Measured, testset: FacesUnderTest, folder: Path, batch_size: int, device: torch.device) -> None:
-    if reason := _absent(folder, weights.INCEPTION):
+def _measure_fid(
+    measured: Measured, testset: FacesUnderTest, folder: Path, batch_size: int, device: torch.device
+) -> None:
+    if reason := _absent(folder, metric_files.INCEPTION):
         measured.reasons["fid"] = [reason]
         return
     from psfr.metrics import offline
@@ -108,9 +123,12 @@ def _measure_fid(measured: Measured, testset: FacesUnderTest, folder: Path, batc
     network = offline.inception(folder, device)
     batches = _cut(testset.names, batch_size)
     for version in (TRUE, *testset.versions):
-        paths = [[testset.path(version, name) for name in batch] for batch in distributed.share(batches)]
-        features = [offline.inception_features(network, batch, device) for batch in tqdm(paths, f"FID features of {version}", unit="batch", disable=distributed.rank() > 0)]
-        measured.features.setdefault("fid", {})[version] = np.concatenate(distributed.unshared(features))
+        paths = [[testset.path(version, name) for name in batch] for batch in processes.share(batches)]
+        features = [
+            offline.inception_features(network, batch, device)
+            for batch in tqdm(paths, f"FID features of {version}", unit="batch", disable=processes.rank() > 0)
+        ]
+        measured.features.setdefault("fid", {})[version] = np.concatenate(processes.unshared(features))
 
 
 def _absent(folder: Path, name: str) -> str | None:
@@ -125,8 +143,8 @@ def _cut(names: list[str], size: int) -> list[list[str]]:
 
 def _batches(names: list[str], size: int) -> Iterator[list[str]]:
     """This process's share of the batches."""
-    mine = distributed.share(_cut(names, size))
-    with tqdm(total=sum(map(len, mine)), desc="metrics", unit="image", disable=distributed.rank() > 0) as bar:
+    mine = processes.share(_cut(names, size))
+    with tqdm(total=sum(map(len, mine)), desc="metrics", unit="image", disable=processes.rank() > 0) as bar:
         for batch in mine:
             yield batch
             bar.update(len(batch))
@@ -160,7 +178,9 @@ def summary(measured: Measured, seed: int, resamples: int) -> dict:
                 continue
             values[version][metric] = _rounded(value)
             if metric in OF_SETS and (side := min(measured.features[metric][version].shape)) > frechet.RESAMPLED_SIDE:
-                reasons.setdefault(metric, []).append(f"{version}: no interval, resamples of {side} images or features take hours")
+                reasons.setdefault(metric, []).append(
+                    f"{version}: no interval, resamples of {side} images or features take hours"
+                )
                 continue
             bounds = bootstrap.interval(draws, statistic, value if metric in OF_SETS else None)
             intervals[version][metric] = [_rounded(bound) for bound in bounds]

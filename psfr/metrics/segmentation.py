@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from psfr import labels
+from psfr.data import labels
 
 
 def confusion(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -35,5 +35,7 @@ def summary(matrix: np.ndarray) -> dict:
     return {
         "mean_iou": float(iou[occurs].mean()) if occurs.any() else None,
         "pixel_accuracy": float(right.sum() / matrix.sum()) if occurs.any() else None,
-        "iou": {name: float(value) if there else None for name, value, there in zip(labels.NAMES, iou, occurs, strict=True)},
+        "iou": {
+            name: float(value) if there else None for name, value, there in zip(labels.NAMES, iou, occurs, strict=True)
+        },
     }

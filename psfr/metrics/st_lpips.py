@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from psfr import compat, weights
-from psfr.errors import InputError
+from psfr.pretrained import loader, metric_files
+from psfr.utils import compat
+from psfr.utils.errors import InputError
 
-FILES = {"alex": weights.STLPIPS_ALEXNET, "vgg": weights.STLPIPS_VGG16}
+FILES = {"alex": metric_files.STLPIPS_ALEXNET, "vgg": metric_files.STLPIPS_VGG16}
 
 
 def network(folder: Path, net: Literal["alex", "vgg"]) -> nn.Module:
@@ -25,9 +26,11 @@ def network(folder: Path, net: Literal["alex", "vgg"]) -> nn.Module:
     with torch.device("meta"):  # no time for random weights that are replaced at once
         model = stlpips.LPIPS(net=net, variant="shift_tolerant", blur_filter_size=3, pretrained=False, verbose=False)
     try:
-        missing, unknown = model.load_state_dict(weights.load(path), strict=False, assign=True)
+        missing, unknown = model.load_state_dict(loader.load(path), strict=False, assign=True)
     except RuntimeError:
-        raise InputError(f"{path}: weights of other shapes than ST-LPIPS's {net}: run `dvc repro fetch_weights`") from None
+        raise InputError(
+            f"{path}: weights of other shapes than ST-LPIPS's {net}: run `dvc repro fetch_weights`"
+        ) from None
     # The model names its linear layers twice, as lin0 and as lins.0; files have the first name alone.
     if unknown or any(not name.startswith("lins.") for name in missing):
         raise InputError(f"{path}: not the weights of ST-LPIPS's {net}: run `dvc repro fetch_weights`")

@@ -8,7 +8,9 @@ def markdown(summary: dict) -> str:
     """What `report.summary` gives as a table in Markdown; below it why a figure is missing, and what to know of a metric."""
     versions = {name: values for name, values in summary.items() if name not in ("intervals", "reasons", "notes")}
     lines = [f"| model | {' | '.join(HEADS.values())} |", "| --- |" + " ---: |" * len(HEADS)]
-    lines += [f"| {name} | {' | '.join(_figure(values[metric]) for metric in HEADS)} |" for name, values in versions.items()]
+    lines += [
+        f"| {name} | {' | '.join(_figure(values[metric]) for metric in HEADS)} |" for name, values in versions.items()
+    ]
     for metric, head in HEADS.items():
         missing = any(values[metric] is None for values in versions.values())
         remarks = (summary["reasons"].get(metric, []) if missing else []) + summary["notes"].get(metric, [])

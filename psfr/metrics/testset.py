@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from psfr import images
-from psfr.errors import InputError, raise_together
+from psfr.data import images
+from psfr.utils.errors import InputError, raise_together
 
 TRUE, DEGRADED, MAP = "true", "degraded", "region map"
 
@@ -17,7 +17,9 @@ class FacesUnderTest:
 
     def __init__(self, folder: Path, models: list[str]):
         folder = Path(folder)
-        self.folders = {TRUE: folder / "hr", DEGRADED: folder / "lr", MAP: folder / "parse"} | {model: folder / "sr" / model for model in models}
+        self.folders = {TRUE: folder / "hr", DEGRADED: folder / "lr", MAP: folder / "parse"} | {
+            model: folder / "sr" / model for model in models
+        }
         self.versions = [DEGRADED, *models]
         self.names = [path.stem for path in images.listed(self.folders[TRUE])]
         raise_together(self._problems(), "make the test set again with `dvc repro`")

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from psfr.files import replacing, replacing_folder
 from psfr.metrics import picture, table
 from psfr.metrics.report import DIGITS, Measured
 from psfr.metrics.testset import FacesUnderTest
+from psfr.utils.files import replacing, replacing_folder
 
 
 def write(folder: Path, testset: FacesUnderTest, measured: Measured, summary: dict, shown: int) -> None:

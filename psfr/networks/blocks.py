@@ -68,7 +68,10 @@ class InstanceNorm(torch.autograd.Function):
     def _rounded(ctx, x: Tensor) -> Tensor:
         """Each image by the library's batch norm: its float32 statistics are worse than ours by far less than a bf16 pixel's rounding."""
         one, zero = torch.ones(x.shape[1], device=x.device), torch.zeros(x.shape[1], device=x.device)
-        normal, _, scale = zip(*(torch.native_batch_norm(image, one, zero, None, None, True, 0.0, 1e-5) for image in x.split(1)), strict=True)
+        normal, _, scale = zip(
+            *(torch.native_batch_norm(image, one, zero, None, None, True, 0.0, 1e-5) for image in x.split(1)),
+            strict=True,
+        )
         normal = torch.cat(normal) if len(normal) > 1 else normal[0]
         ctx.save_for_backward(normal.permute(0, 2, 3, 1).flatten(1, 2), torch.stack(scale).unsqueeze(1))
         return normal
@@ -180,7 +183,11 @@ class Kernels:
 
     def flow(self) -> None:
         """Hand the gradients that gathered at the kernels on to the weights."""
-        reached = [(source, leaf.grad.to(source.dtype)) for source, leaf in zip(self.sources, self.leaves, strict=True) if leaf.grad is not None]
+        reached = [
+            (source, leaf.grad.to(source.dtype))
+            for source, leaf in zip(self.sources, self.leaves, strict=True)
+            if leaf.grad is not None
+        ]
         if reached:
             torch.autograd.backward(*zip(*reached, strict=True))
 

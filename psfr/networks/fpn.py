@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from psfr.networks.blocks import REGIONS, SLOPE, Derived, doubled_kernel, padded
-from psfr.networks.fpn_folded import FoldedParsingNetwork
+from psfr.networks.inference.fpn import FoldedParsingNetwork
 
 Scale = Literal["keep", "halve", "double"]
 
@@ -57,7 +57,9 @@ class ConvLayer(Derived):
     In evaluation mode the batch norm is part of the kernel.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, scale: Scale = "keep", norm: bool = False, activation: bool = False):
+    def __init__(
+        self, in_channels: int, out_channels: int, scale: Scale = "keep", norm: bool = False, activation: bool = False
+    ):
         super().__init__()
         self.scale = scale
         self.activation = activation
@@ -67,7 +69,9 @@ class ConvLayer(Derived):
     def derived(self) -> tuple[Tensor, Tensor | None]:
         kernel, bias, norm = self.conv.weight, self.conv.bias, self.norm
         if isinstance(norm, nn.BatchNorm2d) and not self.training:
-            kernel, bias = fuse_conv_bn_weights(kernel, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+            kernel, bias = fuse_conv_bn_weights(
+                kernel, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
         return doubled_kernel(kernel) if self.scale == "double" else kernel, bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +93,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         same = scale == "keep" and in_channels == out_channels
         self.shortcut = nn.Identity() if same else ConvLayer(in_channels, out_channels, scale)
-        self.conv1 = ConvLayer(in_channels, out_channels, "double" if scale == "double" else "keep", norm=True, activation=True)
+        self.conv1 = ConvLayer(
+            in_channels, out_channels, "double" if scale == "double" else "keep", norm=True, activation=True
+        )
         self.conv2 = ConvLayer(out_channels, out_channels, "halve" if scale == "halve" else "keep", norm=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,7 +131,9 @@ class FaceParsingNetwork(nn.Module):
         for i in range(halvings):
             self.encoder.append(ResidualBlock(base_channels if i == 0 else clipped[i], clipped[i + 1], "halve"))
         self.body = nn.Sequential(*[ResidualBlock(clipped[-1], clipped[-1]) for _ in range(body_blocks)])
-        self.decoder = nn.Sequential(*[ResidualBlock(clipped[i + 1], clipped[i], "double") for i in reversed(range(halvings))])
+        self.decoder = nn.Sequential(
+            *[ResidualBlock(clipped[i + 1], clipped[i], "double") for i in reversed(range(halvings))]
+        )
         self.to_image = ConvLayer(clipped[0], 3)
         self.to_labels = ConvLayer(clipped[0], labels)
 

@@ -6,8 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import REGIONS, SLOPE, Derived, DoublingConv2d, SpectralConv2d, instance_norm, resized, with_regions
-from psfr.networks.generator_folded import FoldedGenerator
+from psfr.networks.blocks import (
+    REGIONS,
+    SLOPE,
+    Derived,
+    DoublingConv2d,
+    SpectralConv2d,
+    instance_norm,
+    resized,
+    with_regions,
+)
+from psfr.networks.inference.generator import FoldedGenerator
 
 CONDITION = 3 + REGIONS  # channels of the image with its one-hot region map
 HIDDEN = 64
@@ -71,7 +80,9 @@ class Generator(nn.Module):
         min_channels, max_channels: channels start at the larger bound (1024 at a 16x16 constant if unbounded) and halve down to the smaller.
     """
 
-    def __init__(self, image_size: int = 512, constant_size: int = 16, min_channels: int = 32, max_channels: int = 1024):
+    def __init__(
+        self, image_size: int = 512, constant_size: int = 16, min_channels: int = 32, max_channels: int = 1024
+    ):
         super().__init__()
         first = max(min_channels, min(1024 * 16 // constant_size, max_channels))
         doublings = int(math.log2(image_size // constant_size))

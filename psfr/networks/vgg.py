@@ -28,7 +28,9 @@ class VggFeatures(nn.Module):
         self.groups = nn.ModuleList()
         before = 3
         for count, channels in zip(CONVOLUTIONS[network], CHANNELS, strict=True):
-            self.groups.append(nn.ModuleList([nn.Conv2d(before if i == 0 else channels, channels, 3, padding=1) for i in range(count)]))
+            self.groups.append(
+                nn.ModuleList([nn.Conv2d(before if i == 0 else channels, channels, 3, padding=1) for i in range(count)])
+            )
             before = channels
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
@@ -42,7 +44,9 @@ class VggFeatures(nn.Module):
         Raises:
             ValueError: other convolutions than this network's.
         """
-        names = [name for name in state_dict if name.startswith(("features.", "net.slice")) and name.endswith(".weight")]
+        names = [
+            name for name in state_dict if name.startswith(("features.", "net.slice")) and name.endswith(".weight")
+        ]
         names.sort(key=lambda name: int(name.split(".")[-2]))
         convolutions = [conv for group in self.groups for conv in group]
         pairs = [(state_dict[name], state_dict.get(name.removesuffix("weight") + "bias")) for name in names]

@@ -64,7 +64,14 @@ def aim(person: Person) -> Camera:
     z_eye, z_mouth = eye_depth(person.head), eye_depth(person.head) + 0.12
     camera = Camera(rotation, pose.camera_distance, 1.0, np.zeros(2), np.array([1.0, 0.0]))
     eyes = camera.project(np.array([[-0.5, 0.0, z_eye], [0.5, 0.0, z_eye]]))
-    lips = camera.project(np.array([[-mouth.half_width, mouth.y - 0.1 * mouth.smile, z_mouth], [mouth.half_width, mouth.y - 0.1 * mouth.smile, z_mouth]]))
+    lips = camera.project(
+        np.array(
+            [
+                [-mouth.half_width, mouth.y - 0.1 * mouth.smile, z_mouth],
+                [mouth.half_width, mouth.y - 0.1 * mouth.smile, z_mouth],
+            ]
+        )
+    )
     eye_to_eye = eyes[1] - eyes[0]
     down = lips.mean(0) - eyes.mean(0)
     axis = eye_to_eye - np.array([-down[1], down[0]])

@@ -32,7 +32,9 @@ def _paint_nostrils(person: Person, relief: Relief) -> None:
         dark += np.exp(-((x**2 + y**2) ** 2))
         # The groove behind each wing.
         wing = np.hypot((grid.x * side - 0.17 * shape.nose_width) / 1.05, grid.y - 0.63 * shape.nose_length)
-        dark += 0.25 * np.exp(-(((wing - 0.118 * shape.nose_width) / 0.02) ** 2)) * (grid.x * side > 0.2 * shape.nose_width)
+        dark += (
+            0.25 * np.exp(-(((wing - 0.118 * shape.nose_width) / 0.02) ** 2)) * (grid.x * side > 0.2 * shape.nose_width)
+        )
     part.shade *= 1 - 0.8 * np.minimum(dark, 1)
     part.gloss *= 1 - np.minimum(dark, 1)
 
@@ -76,7 +78,10 @@ def _paint_eye(person: Person, noise: Noise, relief: Relief, side: int) -> None:
     iris = linear(look.iris) * (0.75 + 0.25 * rays + 0.5 * np.exp(-(((r - 0.5) / 0.18) ** 2)))[..., None]
     soft = grid.step[0] / look.iris_radius
     disc = smoothstep(r, 1 + soft, 1 - soft)
-    ball = white * (1 - disc[..., None]) + np.clip(iris, 0.005, 1) * (disc * (1 - 0.7 * smoothstep(r, 0.78, 1.0)))[..., None]
+    ball = (
+        white * (1 - disc[..., None])
+        + np.clip(iris, 0.005, 1) * (disc * (1 - 0.7 * smoothstep(r, 0.78, 1.0)))[..., None]
+    )
     pupil = smoothstep(r, 0.40 + soft, 0.40 - soft)
     ball = ball * (1 - 0.97 * pupil[..., None])
     ball = ball * (0.35 + 0.65 * smoothstep(y - upper, 0.0, 0.07))[..., None]
@@ -85,7 +90,9 @@ def _paint_eye(person: Person, noise: Noise, relief: Relief, side: int) -> None:
     eye.shade[:] = eye.shade * (1 - cover) + cover
     eye.gloss *= 1 - 0.6 * cover
     key = person.light.key
-    spot = np.hypot(grid.x - side * cx - 0.42 * look.iris_radius * np.clip(key[0] * 1.3, -1, 1), y - cy + 0.36 * look.iris_radius)
+    spot = np.hypot(
+        grid.x - side * cx - 0.42 * look.iris_radius * np.clip(key[0] * 1.3, -1, 1), y - cy + 0.36 * look.iris_radius
+    )
     size = 0.20 * look.iris_radius
     eye.glow += (0.8 * cover * smoothstep(spot, size + grid.step[0], size * 0.7)).astype(np.float32)
     eye.label[cover > 0.5] = Region.LEFT_EYE if side > 0 else Region.RIGHT_EYE
@@ -97,8 +104,19 @@ def _paint_brow(person: Person, noise: Noise, relief: Relief, side: int) -> None
     u, y = grid.x * side, grid.y
     t = (u - look.inner) / (look.outer - look.inner)
     c = np.clip(t, 0, 1)
-    centre = -look.height - 0.10 * look.arch * np.sin(np.pi * c**1.25) - look.tilt * (c - 0.4) + look.frown * (1 - c) ** 2 + 0.07 * c**3
-    half = 0.5 * look.thickness * np.where(c < 0.55, 0.9 + 0.2 * c, 1.01 * (1 - (np.maximum(c - 0.55, 0) / 0.5) ** 1.5)) * smoothstep(t, -0.06, 0.08)
+    centre = (
+        -look.height
+        - 0.10 * look.arch * np.sin(np.pi * c**1.25)
+        - look.tilt * (c - 0.4)
+        + look.frown * (1 - c) ** 2
+        + 0.07 * c**3
+    )
+    half = (
+        0.5
+        * look.thickness
+        * np.where(c < 0.55, 0.9 + 0.2 * c, 1.01 * (1 - (np.maximum(c - 0.55, 0) / 0.5) ** 1.5))
+        * smoothstep(t, -0.06, 0.08)
+    )
     hairs = noise.strands(f"brow {side}", (u * 62 - y * 40), y * 22 + u * 12)
     inside = np.maximum(half, 0) - np.abs(y - centre) + 0.010 * hairs
     inside = np.where((t > -0.05) & (t < 1.03), inside, -1.0).astype(np.float32)
@@ -128,7 +146,9 @@ def _paint_mouth(person: Person, noise: Noise, relief: Relief) -> None:
     upper = np.where(t < 1, np.minimum(y - top, seam_up - y), -1).astype(np.float32)
     lower = np.where(t < 1, np.minimum(y - seam_low, bottom - y), -1).astype(np.float32)
 
-    part.height += (0.055 * np.sqrt(np.clip(upper / 0.06, 0, 1)) + 0.075 * np.sqrt(np.clip(lower / 0.08, 0, 1))).astype(np.float32)
+    part.height += (0.055 * np.sqrt(np.clip(upper / 0.06, 0, 1)) + 0.075 * np.sqrt(np.clip(lower / 0.08, 0, 1))).astype(
+        np.float32
+    )
     grooves = noise.strands("lips", x * 55 + 0 * y, y * 8 + 0 * x)
     lips = edge(np.maximum(upper, lower), grid)
     blend = lips * (0.80 + 0.20 * look.lipstick)
@@ -150,7 +170,13 @@ def _paint_mouth(person: Person, noise: Noise, relief: Relief) -> None:
 
 
 def _paint_inside(
-    person: Person, noise: Noise, part: Relief, inside_t: np.ndarray, y: np.ndarray, seam_up: np.ndarray, seam_low: np.ndarray
+    person: Person,
+    noise: Noise,
+    part: Relief,
+    inside_t: np.ndarray,
+    y: np.ndarray,
+    seam_up: np.ndarray,
+    seam_low: np.ndarray,
 ) -> None:
     """Teeth, tongue and dark between the lips' inner edges `seam_up` and `seam_low`; `inside_t` runs from 0 to 1 at the corners."""
     look, grid = person.mouth, part.grid

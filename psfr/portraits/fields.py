@@ -94,7 +94,9 @@ class Grid:
         sigma_cells = sigma / self.step[0]
         factor = max(1, int(sigma_cells / 2.5))
         if factor > 1:
-            small = cv2.resize(field, (max(self.width // factor, 4), max(self.height // factor, 4)), interpolation=cv2.INTER_AREA)
+            small = cv2.resize(
+                field, (max(self.width // factor, 4), max(self.height // factor, 4)), interpolation=cv2.INTER_AREA
+            )
             sigma_small = sigma_cells * small.shape[1] / self.width
             small = cv2.GaussianBlur(small, (0, 0), sigma_small, borderType=cv2.BORDER_REPLICATE)
             return cv2.resize(small, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
@@ -125,7 +127,9 @@ class Noise:
         rows = max(2, round((Y_RANGE[1] - Y_RANGE[0]) * cells / stretch))
         return cv2.resize(self.lattice(name, rows, columns), (grid.width, grid.height), interpolation=cv2.INTER_CUBIC)
 
-    def strands(self, name: str, across: np.ndarray, along: np.ndarray, shape: tuple[int, int] = (64, 512)) -> np.ndarray:
+    def strands(
+        self, name: str, across: np.ndarray, along: np.ndarray, shape: tuple[int, int] = (64, 512)
+    ) -> np.ndarray:
         """Noise read at lattice coordinates `across`, `along` (float32 arrays of one shape), repeating at its ends."""
         across, along = np.broadcast_arrays(np.float32(across), np.float32(along))
         return cv2.remap(self.lattice(name, *shape), across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)

@@ -12,6 +12,7 @@ from psfr.portraits.head import CROWN, dome
 from psfr.portraits.person import HairLook, Person
 from psfr.portraits.relief import EMPTY, Region, Relief, linear
 
+
 @dataclass(frozen=True)
 class Strands:
     """Hair as seen on a raster: noise of the strands, slope dx/dy of their run, and a coarse clump noise."""
@@ -52,7 +53,9 @@ def hair_albedo(look: HairLook, strands: Strands, noise: Noise, grid: Grid) -> n
     patches = noise.smooth("hair tone", grid, 1.0)
     light = np.clip(0.25 * look.streaks * strands.clump, 0, 0.5)[..., None]
     color = linear(look.color)
-    return np.clip(color * np.clip(tone + 0.08 * patches, 0.12, 2.6)[..., None] * (1 + light), 0.001, 0.95).astype(np.float32)
+    return np.clip(color * np.clip(tone + 0.08 * patches, 0.12, 2.6)[..., None] * (1 + light), 0.001, 0.95).astype(
+        np.float32
+    )
 
 
 def _hairline(look: HairLook, grid: Grid) -> np.ndarray:
@@ -66,7 +69,10 @@ def _hairline(look: HairLook, grid: Grid) -> np.ndarray:
     if look.sweep > 0:
         side = -1.0 if look.part > 0 else 1.0
         run = np.clip((x - look.part) * side, 0, None)
-        line = np.maximum(line, np.where(run > 0, np.minimum(look.hairline + look.sweep * 0.75 * run**1.4, look.hairline + 0.85), line))
+        line = np.maximum(
+            line,
+            np.where(run > 0, np.minimum(look.hairline + look.sweep * 0.75 * run**1.4, look.hairline + 0.85), line),
+        )
     if look.fringe < 0:
         line = np.maximum(line, look.fringe + 0.22 * away**2 + 0.08 * look.split * np.cos(5 * x))
     return line
@@ -78,7 +84,12 @@ def _outline(person: Person, grid: Grid, noise: Noise, layer: str) -> np.ndarray
     crown = CROWN - look.top - 0.02
     volume = 0.8 * look.side + (0.35 + 0.4 * look.split) * look.side * smoothstep(y, -0.6, 1.4)
     rough = noise.smooth(f"{layer} outline", grid, 1.8, 1.5)
-    wide = 1.23 * person.head.width + volume + 0.10 * look.side * rough + 0.6 * look.wave * np.sin(2 * np.pi * y / look.wave_length + np.sign(x) * 1.3 + rough)
+    wide = (
+        1.23 * person.head.width
+        + volume
+        + 0.10 * look.side * rough
+        + 0.6 * look.wave * np.sin(2 * np.pi * y / look.wave_length + np.sign(x) * 1.3 + rough)
+    )
     rest = 1 - (np.abs(x) / wide) ** 2.2 - np.clip((-0.75 - y) / (-0.75 - crown), 0, None) ** 2.4
     return 0.5 * rest
 
@@ -87,7 +98,9 @@ def _curtains(look: HairLook, grid: Grid, noise: Noise) -> np.ndarray:
     """Signed distance (positive inside) to the hair that hangs beside the face, in front of ears and shoulders."""
     y, u = grid.y, np.abs(grid.x)
     cover = np.where(grid.x < 0, look.cover[0], look.cover[1]).astype(np.float32)
-    face = PchipInterpolator([-2.7, -1.7, -1.0, -0.5, 0.1, 0.8, 1.4, 2.7], [0.2, 0.25, 0.72, 0.95, 1.03, 0.98, 0.90, 0.95])(y).astype(np.float32)
+    face = PchipInterpolator(
+        [-2.7, -1.7, -1.0, -0.5, 0.1, 0.8, 1.4, 2.7], [0.2, 0.25, 0.72, 0.95, 1.03, 0.98, 0.90, 0.95]
+    )(y).astype(np.float32)
     bend = noise.smooth("curtain", grid, 0.9, 1.4)
     inner = face + 0.16 - 0.30 * cover + 0.05 * bend + 0.5 * look.wave * np.sin(2 * np.pi * y / look.wave_length + bend)
     inner = inner - 0.25 * cover * smoothstep(y, 0.7, 1.9)
@@ -123,7 +136,15 @@ def grow_hair(person: Person, noise: Noise, relief: Relief) -> None:
     _lay(relief, inside > 0, growth, top, strands, look, noise)
 
 
-def _lay(relief: Relief, where: np.ndarray, growth: np.ndarray, height: np.ndarray, strands: Strands, look: HairLook, noise: Noise) -> None:
+def _lay(
+    relief: Relief,
+    where: np.ndarray,
+    growth: np.ndarray,
+    height: np.ndarray,
+    strands: Strands,
+    look: HairLook,
+    noise: Noise,
+) -> None:
     relief.label[where] = Region.HAIR
     relief.flow[where] = strands.flow[where]
     relief.strand[where] = (strands.fine + 0.6 * strands.clump)[where]
@@ -151,7 +172,9 @@ def back_hair(person: Person, noise: Noise, grid: Grid) -> tuple[np.ndarray, Str
     x, y = grid.x, grid.y
     jag = (0.02 + 0.03 * look.wisps + 0.05 * look.frizz) * strands.fine + 0.02 * strands.clump
     end = look.length + 0.1 if look.length > 0 else 0.6 + 0.4 * look.side
-    inside = np.minimum(_outline(person, grid, noise, "back") + 0.6 * jag, end - y + 0.15 * strands.clump + 0.1 * strands.fine)
+    inside = np.minimum(
+        _outline(person, grid, noise, "back") + 0.6 * jag, end - y + 0.15 * strands.clump + 0.1 * strands.fine
+    )
     if look.cut == "updo":
         bun = 0.50 - np.hypot(x - 0.6 * look.part, (y + 2.25) / 0.8) * (0.9 + 0.3 * look.split)
         inside = np.maximum(inside, bun + 0.4 * jag)

@@ -91,7 +91,12 @@ def _features(person: Person, grid: Grid) -> np.ndarray:
         out += 0.075 * shape.brow_ridge * face.bump(0.45 * side, -0.33, 0.26, 0.09)
         out -= 0.16 * shape.socket * face.bump(0.42 * side, -0.06, 0.24, 0.15)
         out += 0.085 * face.bump(0.5 * side, 0.0, 0.15, 0.095)
-        out += 0.085 * shape.cheek * face.bump((0.60 + 0.03 * smile) * side, 0.50 - 0.10 * smile, 0.20, 0.17) * (1 + 0.5 * smile)
+        out += (
+            0.085
+            * shape.cheek
+            * face.bump((0.60 + 0.03 * smile) * side, 0.50 - 0.10 * smile, 0.20, 0.17)
+            * (1 + 0.5 * smile)
+        )
         out -= 0.07 * (1.2 - shape.cheek) * face.bump(0.68 * side, 0.95, 0.20, 0.22)
         out -= 0.05 * face.bump(0.98 * side, -0.55, 0.14, 0.25)
         # Folds from the wings of the nose round the corners of the mouth deepen with age and with a smile.
@@ -106,7 +111,9 @@ def _features(person: Person, grid: Grid) -> np.ndarray:
 
 def _fold(grid: Grid, side: int, mouth_y: float) -> np.ndarray:
     y = grid.y
-    centre = PchipInterpolator([-3, 0.55, 0.78, mouth_y, mouth_y + 0.3, 4], [0.26, 0.28, 0.40, 0.54, 0.57, 0.57])(y).astype(np.float32)
+    centre = PchipInterpolator([-3, 0.55, 0.78, mouth_y, mouth_y + 0.3, 4], [0.26, 0.28, 0.40, 0.54, 0.57, 0.57])(
+        y
+    ).astype(np.float32)
     strength = smoothstep(y, 0.48, 0.66) * smoothstep(y, mouth_y + 0.22, mouth_y - 0.1)
     return np.exp(-(((grid.x * side - centre) / 0.07) ** 2)) * strength
 
@@ -118,11 +125,25 @@ def _add_nose(shape: HeadShape, relief: np.ndarray, grid: Grid) -> None:
     y = nose.y / length
     ridge = PchipInterpolator(
         (-0.5, -0.3, -0.1, 0.1, 0.3, 0.48, 0.585, 0.665, 0.735, 0.82, 1.2),
-        (0.0, 0.0, 0.05, 0.15 + 0.02 * shape.nose_hump, 0.27 + 0.03 * shape.nose_hump, 0.385, 0.425, 0.37, 0.235, 0.085, 0.0),
+        (
+            0.0,
+            0.0,
+            0.05,
+            0.15 + 0.02 * shape.nose_hump,
+            0.27 + 0.03 * shape.nose_hump,
+            0.385,
+            0.425,
+            0.37,
+            0.235,
+            0.085,
+            0.0,
+        ),
     )(y).astype(np.float32)
-    spread = np.interp(y, (-0.3, 0.0, 0.25, 0.5, 0.6, 0.7, 0.8), (0.19, 0.15, 0.165, 0.185, 0.18, 0.15, 0.11)).astype(np.float32)
+    spread = np.interp(y, (-0.3, 0.0, 0.25, 0.5, 0.6, 0.7, 0.8), (0.19, 0.15, 0.165, 0.185, 0.18, 0.15, 0.11)).astype(
+        np.float32
+    )
     spread = spread * width * (1 + (shape.nose_bridge - 1) * smoothstep(y, 0.55, 0.2))
-    out += shape.nose_projection * ridge * np.exp(-np.abs(nose.x / spread) ** np.float32(2.0))
+    out += shape.nose_projection * ridge * np.exp(-(np.abs(nose.x / spread) ** np.float32(2.0)))
     for side in (-1, 1):
         out += 0.20 * nose.bump(0.200 * width * side, 0.640 * length, 0.070 * width, 0.068)
         out -= 0.05 * nose.bump(0.30 * width * side, 0.60 * length, 0.05, 0.12)
@@ -132,7 +153,12 @@ def _add_nose(shape: HeadShape, relief: np.ndarray, grid: Grid) -> None:
 def ear_box(shape: HeadShape) -> tuple[float, float, float, float]:
     """Attachment x, outer x, top y and bottom y of the left ear (the right one mirrors it)."""
     root = float(half_width(shape, np.array([0.3]))[0]) - 0.05
-    return root, root + (0.25 + 0.15 * shape.ear_stand) * shape.ear_size, 0.32 - 0.47 * shape.ear_size, 0.32 + 0.42 * shape.ear_size
+    return (
+        root,
+        root + (0.25 + 0.15 * shape.ear_stand) * shape.ear_size,
+        0.32 - 0.47 * shape.ear_size,
+        0.32 + 0.42 * shape.ear_size,
+    )
 
 
 def _add_ears(person: Person, relief: Relief) -> None:

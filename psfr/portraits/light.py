@@ -75,14 +75,21 @@ def shade(relief: Relief, light: Light, rotation: np.ndarray, hair_gloss: float)
     cells = _gather(relief, surface, lit)
 
     ambient = light.ambient * cells.openness * (0.75 + 0.25 * (cells.normal @ up))
-    total = ambient[:, None] * (np.array(light.key_color, np.float32) + np.array(light.fill_color, np.float32)) / 2 * cells.albedo
+    total = (
+        ambient[:, None]
+        * (np.array(light.key_color, np.float32) + np.array(light.fill_color, np.float32))
+        / 2
+        * cells.albedo
+    )
     lamps = [(light.key, light.key_color, light.key_strength), (light.fill, light.fill_color, light.fill_strength)]
     if light.rim_strength > 0:
         lamps.append(((-light.key[0] * 1.3, -0.3, -0.35), light.fill_color, light.rim_strength))
     for number, (direction, color, strength) in enumerate(lamps):
         towards = to_head @ np.array(direction, np.float32)
         towards /= np.linalg.norm(towards)
-        reach = cast_shadow(surface, grid, towards, light.hardness)[lit] if number == 0 else 0.35 + 0.65 * cells.openness
+        reach = (
+            cast_shadow(surface, grid, towards, light.hardness)[lit] if number == 0 else 0.35 + 0.65 * cells.openness
+        )
         lamp = np.float32(strength) * np.array(color, np.float32)
         # The edge of a shadow falls softer in red than in blue.
         softened = reach[:, None] + (reach * (1 - reach))[:, None] * np.array([0.30, 0.0, -0.06], np.float32)

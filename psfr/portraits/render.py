@@ -91,7 +91,9 @@ def _draw_front(relief: Relief, lit: np.ndarray, camera: Camera, image: np.ndarr
     y = grid.y_range[0] + (view.v + 0.5) * np.float32(grid.step[1])
     behind |= (front_label == Region.SKIN) & (view.z < np.interp(y, (0.2, 0.9, 1.35, 1.8), (-1.0, -0.15, 0.25, 0.75)))
     # What is left of such rays at an edge are lone specks.
-    seen = cv2.morphologyEx((view.hit & ~behind).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(bool)
+    seen = cv2.morphologyEx((view.hit & ~behind).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(
+        bool
+    )
     image[seen] = front[seen]
     label[seen] = front_label[seen]
 
@@ -104,21 +106,27 @@ def _exposure(person: Person, lit: np.ndarray, label: np.ndarray) -> float:
     return float(0.53 * tone**0.75 / max(seen, 1e-3) * np.exp(person.scene.exposure))
 
 
-def _draw_back_hair(person: Person, noise: Noise, grid: Grid, camera: Camera, gain: float, image: np.ndarray, label: np.ndarray) -> None:
+def _draw_back_hair(
+    person: Person, noise: Noise, grid: Grid, camera: Camera, gain: float, image: np.ndarray, label: np.ndarray
+) -> None:
     mask, strands = back_hair(person, noise, grid)
     if not mask.any():
         return
     view = look_at_plane(-0.35, grid, camera, image.shape[0])
     light = person.light
     side = 1 + 0.3 * light.key[0] * grid.x / 1.5
-    amount = (light.ambient + 0.45 * light.key_strength * np.clip(side, 0.3, 1.6) + 0.3 * light.fill_strength) * (0.85 + 0.2 * strands.clump)
+    amount = (light.ambient + 0.45 * light.key_strength * np.clip(side, 0.3, 1.6) + 0.3 * light.fill_strength) * (
+        0.85 + 0.2 * strands.clump
+    )
     color = hair_albedo(person.hair, strands, noise, grid) * (gain * amount)[..., None].astype(np.float32)
     seen = view.label(mask.astype(np.uint8)).astype(bool) & view.hit
     image[seen] = view.color(color)[seen]
     label[seen] = Region.HAIR
 
 
-def _draw_glasses(person: Person, grid: Grid, camera: Camera, gain: float, image: np.ndarray, label: np.ndarray) -> None:
+def _draw_glasses(
+    person: Person, grid: Grid, camera: Camera, gain: float, image: np.ndarray, label: np.ndarray
+) -> None:
     glasses = make_glasses(person, grid)
     if glasses is None:
         return
@@ -138,7 +146,9 @@ def _majority(label: np.ndarray, block: int) -> np.ndarray:
     best = np.zeros((size, size), np.uint8)
     most = np.zeros((size, size), np.uint8)
     for region in np.unique(label):
-        share = cv2.resize((label == region).astype(np.uint8) * np.uint8(240), (size, size), interpolation=cv2.INTER_AREA)
+        share = cv2.resize(
+            (label == region).astype(np.uint8) * np.uint8(240), (size, size), interpolation=cv2.INTER_AREA
+        )
         more = share > most
         best[more] = region
         most[more] = share[more]

@@ -54,7 +54,9 @@ class _Sampler:
     def around(self, color: np.ndarray | tuple, deviation: float) -> tuple[float, float, float]:
         """`color` with brightness and hue changed a little."""
         color = np.asarray(color, dtype=float)
-        return _triple(color * (1 + deviation * self.rng.standard_normal()) + 0.4 * deviation * color * self.rng.standard_normal(3))
+        return _triple(
+            color * (1 + deviation * self.rng.standard_normal()) + 0.4 * deviation * color * self.rng.standard_normal(3)
+        )
 
 
 def _triple(color: np.ndarray) -> tuple[float, float, float]:
@@ -62,7 +64,9 @@ def _triple(color: np.ndarray) -> tuple[float, float, float]:
     return float(r), float(g), float(b)
 
 
-_SKIN_TONES = np.array([[243, 214, 198], [233, 193, 170], [218, 172, 142], [192, 142, 110], [146, 98, 72], [84, 56, 43]]) / 255
+_SKIN_TONES = (
+    np.array([[243, 214, 198], [233, 193, 170], [218, 172, 142], [192, 142, 110], [146, 98, 72], [84, 56, 43]]) / 255
+)
 _HAIR_COLORS = {
     "black": (0.085, 0.07, 0.065),
     "dark": (0.17, 0.115, 0.085),
@@ -74,7 +78,14 @@ _HAIR_COLORS = {
     "grey": (0.52, 0.51, 0.50),
     "white": (0.83, 0.82, 0.80),
 }
-_IRISES = ((0.20, 0.11, 0.06), (0.30, 0.18, 0.09), (0.40, 0.33, 0.17), (0.33, 0.45, 0.42), (0.35, 0.50, 0.66), (0.45, 0.52, 0.56))
+_IRISES = (
+    (0.20, 0.11, 0.06),
+    (0.30, 0.18, 0.09),
+    (0.40, 0.33, 0.17),
+    (0.33, 0.45, 0.42),
+    (0.35, 0.50, 0.66),
+    (0.45, 0.52, 0.56),
+)
 
 
 def sample_person(rng: np.random.Generator) -> Person:
@@ -164,7 +175,9 @@ def _sample_mouth(s: _Sampler, femininity: float, skin: SkinLook) -> MouthLook:
     gap = max(0.02, s.normal(0.07 + 0.1 * smile, 0.045)) if open_mouth else 0.0
     lipstick = s.uniform(0.1, 1.0) if s.chance(0.1 + 0.6 * femininity) else 0.0
     natural = np.array(skin.tone) * (0.86, 0.62, 0.62)
-    painted = np.array([(0.72, 0.14, 0.18), (0.80, 0.36, 0.40), (0.55, 0.12, 0.20), (0.75, 0.42, 0.36)][int(s.rng.integers(4))])
+    painted = np.array(
+        [(0.72, 0.14, 0.18), (0.80, 0.36, 0.40), (0.55, 0.12, 0.20), (0.75, 0.42, 0.36)][int(s.rng.integers(4))]
+    )
     return MouthLook(
         y=s.normal(1.02, 0.045) - 0.03 * max(smile, 0),
         half_width=s.normal(0.345, 0.025) + 0.10 * max(smile, 0),
@@ -201,22 +214,45 @@ def _sample_hair(s: _Sampler, femininity: float, age: float, skin_place: float) 
     if femininity > 0.5:
         cuts = {"long": 8.0, "fringe": 1.4, "bob": 1.8, "curly": 1.0, "updo": 2.2, "side_part": 0.6, "short": 0.4}
     else:
-        cuts = {"short": 4.5, "side_part": 2.6, "buzz": 1.2, "bald": 0.6, "receding": 1.2, "fringe": 0.7, "curly": 0.6, "long": 0.7}
+        cuts = {
+            "short": 4.5,
+            "side_part": 2.6,
+            "buzz": 1.2,
+            "bald": 0.6,
+            "receding": 1.2,
+            "fringe": 0.7,
+            "curly": 0.6,
+            "long": 0.7,
+        }
     cut = s.choice(cuts)
     if skin_place > 2.8:
         colors = {"black": 6, "dark": 3, "brown": 0.7, "dark_blonde": 0.3, "grey": 2 * age}
     else:
-        colors = {"black": 1.9, "dark": 3.2, "brown": 2.6, "auburn": 0.8, "ginger": 0.4, "dark_blonde": 1.6, "blonde": 1.7,
-                  "grey": 2.5 * age**2, "white": 1.6 * age**3}
+        colors = {
+            "black": 1.9,
+            "dark": 3.2,
+            "brown": 2.6,
+            "auburn": 0.8,
+            "ginger": 0.4,
+            "dark_blonde": 1.6,
+            "blonde": 1.7,
+            "grey": 2.5 * age**2,
+            "white": 1.6 * age**3,
+        }
     color = s.around(_HAIR_COLORS[s.choice(colors)], 0.14)
     if s.chance(0.02):
         color = s.color(1.0)
     long = cut in ("long", "bob", "fringe", "curly")
     side, top = {
-        "bald": (0.0, 0.0), "buzz": (0.02, 0.03), "receding": (s.uniform(0.04, 0.14), s.uniform(0.03, 0.1)),
-        "short": (s.uniform(0.04, 0.2), s.uniform(0.08, 0.45)), "side_part": (s.uniform(0.05, 0.3), s.uniform(0.1, 0.4)),
-        "fringe": (s.uniform(0.1, 0.6), s.uniform(0.1, 0.35)), "bob": (s.uniform(0.2, 0.7), s.uniform(0.1, 0.35)),
-        "long": (s.uniform(0.1, 0.9), s.uniform(0.08, 0.4)), "curly": (s.uniform(0.25, 1.0), s.uniform(0.2, 0.6)),
+        "bald": (0.0, 0.0),
+        "buzz": (0.02, 0.03),
+        "receding": (s.uniform(0.04, 0.14), s.uniform(0.03, 0.1)),
+        "short": (s.uniform(0.04, 0.2), s.uniform(0.08, 0.45)),
+        "side_part": (s.uniform(0.05, 0.3), s.uniform(0.1, 0.4)),
+        "fringe": (s.uniform(0.1, 0.6), s.uniform(0.1, 0.35)),
+        "bob": (s.uniform(0.2, 0.7), s.uniform(0.1, 0.35)),
+        "long": (s.uniform(0.1, 0.9), s.uniform(0.08, 0.4)),
+        "curly": (s.uniform(0.25, 1.0), s.uniform(0.2, 0.6)),
         "updo": (s.uniform(0.02, 0.1), s.uniform(0.06, 0.25)),
     }[cut]
     length = {"bob": s.uniform(0.9, 1.5), "long": s.uniform(1.6, 3.2), "curly": s.uniform(0.3, 2.6)}.get(cut, 0.0)
@@ -229,7 +265,9 @@ def _sample_hair(s: _Sampler, femininity: float, age: float, skin_place: float) 
         beard_color=s.around(np.array(color) * (0.9, 0.85, 0.8), 0.1),
         hairline=s.normal(-1.13, 0.11),
         recession=(s.uniform(0.25, 0.6) if cut == "receding" else s.uniform(0, 0.2) * (1 - femininity)),
-        part=s.normal(0.0, 0.35) if cut in ("long", "bob", "updo", "short") else float(s.rng.choice([-1, 1])) * s.uniform(0.3, 0.6),
+        part=s.normal(0.0, 0.35)
+        if cut in ("long", "bob", "updo", "short")
+        else float(s.rng.choice([-1, 1])) * s.uniform(0.3, 0.6),
         sweep=s.uniform(0.0, 1.0) if cut in ("side_part", "long", "bob") else s.uniform(0, 0.25),
         top=top,
         side=side,
@@ -264,9 +302,18 @@ def _sample_accessories(s: _Sampler, femininity: float, hair: HairLook) -> Acces
         hat_color=s.color(0.8),
         hat_line=s.normal(-0.85, 0.13),
         hat_height=s.uniform(0.1, 0.5),
-        earrings=s.choice({"none": 1 - 0.85 * femininity, "stud": 0.2 * femininity, "drop": 0.35 * femininity, "hoop": 0.3 * femininity}),
+        earrings=s.choice(
+            {
+                "none": 1 - 0.85 * femininity,
+                "stud": 0.2 * femininity,
+                "drop": 0.35 * femininity,
+                "hoop": 0.3 * femininity,
+            }
+        ),
         earring_size=s.uniform(1.4, 2.8),
-        metal=s.around([(0.85, 0.68, 0.35), (0.75, 0.76, 0.78), (0.6, 0.15, 0.2)][int(s.rng.choice(3, p=[0.5, 0.4, 0.1]))], 0.1),
+        metal=s.around(
+            [(0.85, 0.68, 0.35), (0.75, 0.76, 0.78), (0.6, 0.15, 0.2)][int(s.rng.choice(3, p=[0.5, 0.4, 0.1]))], 0.1
+        ),
         necklace=s.chance(0.1 + 0.4 * femininity),
         necklace_drop=s.uniform(0.02, 0.42),
         necklace_size=0.035 + 0.075 * float(s.rng.beta(1.3, 1.5)),

@@ -45,17 +45,23 @@ def paint_backdrop(scene: Scene, noise: Noise, pixels: int) -> np.ndarray:
         image = mix(y + 0 * x)
         for _ in range(int(rng.integers(3, 12))):
             angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)])
-            across = (x - np.float32(rng.random())) * np.float32(np.cos(angle)) + (y - np.float32(rng.random())) * np.float32(np.sin(angle))
+            across = (x - np.float32(rng.random())) * np.float32(np.cos(angle)) + (
+                y - np.float32(rng.random())
+            ) * np.float32(np.sin(angle))
             band = np.abs(across) < rng.uniform(0.01, 0.2)
             image[band] = linear(rng.random(3)) * np.float32(rng.uniform(0.2, 1.0))
         sigma = rng.uniform(0.002, 0.035) * pixels
         return cv2.GaussianBlur(np.clip(image, 0.003, 1).astype(np.float32), (0, 0), max(sigma, 0.5))
     rough = 0.6 * clouds("grain", int(rng.integers(20, 120))) + 0.8 * clouds("blobs", int(rng.integers(4, 20)))
     image = mix(0.5 + 0.4 * rough)
-    return cv2.GaussianBlur(np.clip(image, 0.003, 1).astype(np.float32), (0, 0), max(rng.uniform(0.001, 0.012) * pixels, 0.4))
+    return cv2.GaussianBlur(
+        np.clip(image, 0.003, 1).astype(np.float32), (0, 0), max(rng.uniform(0.001, 0.012) * pixels, 0.4)
+    )
 
 
-def paint_body(person: Person, noise: Noise, image: np.ndarray, label: np.ndarray, chin: np.ndarray, scale: float, gain: float) -> None:
+def paint_body(
+    person: Person, noise: Noise, image: np.ndarray, label: np.ndarray, chin: np.ndarray, scale: float, gain: float
+) -> None:
     """Paint neck, shoulders, clothes and necklace over `image` (linear RGB) and `label` in place.
 
     `chin`: picture coordinates in [0, 1] of the point of the chin; `scale`: an eye distance as a share of the picture;
@@ -87,7 +93,11 @@ def paint_body(person: Person, noise: Noise, image: np.ndarray, label: np.ndarra
     diffuse = np.maximum(nx * key[0] + ny * key[1] + nz * key[2] + 0.15, 0) / 1.15
     under = smoothstep(y, 0.55 + 0.25 * key[1], -0.15) * np.exp(-((x / 0.95) ** 2))
     fill = np.maximum(nx * light.fill[0] + ny * light.fill[1] + nz * light.fill[2], 0)
-    amount = light.ambient * (1 - 0.55 * under) + light.key_strength * diffuse * (1 - 0.80 * under) + light.fill_strength * fill * (1 - 0.5 * under)
+    amount = (
+        light.ambient * (1 - 0.55 * under)
+        + light.key_strength * diffuse * (1 - 0.80 * under)
+        + light.fill_strength * fill * (1 - 0.5 * under)
+    )
     amount = amount * (0.72 + 0.28 * smoothstep(inside, 0.0, 0.25))
     amount = amount * np.float32(gain)
     rows = slice(top, None)
@@ -103,7 +113,16 @@ def paint_body(person: Person, noise: Noise, image: np.ndarray, label: np.ndarra
         _hang_necklace(person, image[rows], label[rows], x, y, gain)
 
 
-def _dress(person: Person, noise: Noise, image: np.ndarray, label: np.ndarray, x: np.ndarray, y: np.ndarray, half: np.ndarray, amount: np.ndarray) -> None:
+def _dress(
+    person: Person,
+    noise: Noise,
+    image: np.ndarray,
+    label: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    half: np.ndarray,
+    amount: np.ndarray,
+) -> None:
     scene = person.scene
     away, rng = np.abs(x), noise.rng("clothes")
     low = rng.uniform(-0.35, 0.3)
@@ -121,8 +140,12 @@ def _dress(person: Person, noise: Noise, image: np.ndarray, label: np.ndarray, x
     inside = np.where(y > -0.5, inside, -1)
     if scene.clothes == "straps":
         inside = np.where((away > neck + 0.55) & (away < neck + 0.80), half + 0.02 - away, inside)
-    folds_noise = cv2.resize(noise.lattice("folds", 9, 9), (image.shape[1], image.shape[1]), interpolation=cv2.INTER_CUBIC)[-image.shape[0]:]
-    weave = cv2.resize(noise.lattice("weave", 110, 110), (image.shape[1], image.shape[1]), interpolation=cv2.INTER_CUBIC)[-image.shape[0]:]
+    folds_noise = cv2.resize(
+        noise.lattice("folds", 9, 9), (image.shape[1], image.shape[1]), interpolation=cv2.INTER_CUBIC
+    )[-image.shape[0] :]
+    weave = cv2.resize(
+        noise.lattice("weave", 110, 110), (image.shape[1], image.shape[1]), interpolation=cv2.INTER_CUBIC
+    )[-image.shape[0] :]
     color = np.broadcast_to(linear(scene.cloth_color), image.shape).copy()
     second = linear(scene.cloth_second)
     size = rng.uniform(6, 22)
@@ -130,7 +153,10 @@ def _dress(person: Person, noise: Noise, image: np.ndarray, label: np.ndarray, x
         angle = rng.choice([0.0, np.pi / 2, 0.6])
         color[np.sin((x * np.cos(angle) + y * np.sin(angle) + 0.05 * folds_noise) * size) > 0.3] = second
     elif scene.cloth_pattern == "plaid":
-        color = 0.5 * color + 0.25 * second * ((np.sin(x * size) > 0.2).astype(np.float32) + (np.sin(y * size) > 0.2))[..., None]
+        color = (
+            0.5 * color
+            + 0.25 * second * ((np.sin(x * size) > 0.2).astype(np.float32) + (np.sin(y * size) > 0.2))[..., None]
+        )
     elif scene.cloth_pattern == "spots":
         color[np.sin(x * size) * np.sin(y * size) > 0.5] = second
     elif scene.cloth_pattern == "knit":
@@ -152,7 +178,9 @@ def _dress(person: Person, noise: Noise, image: np.ndarray, label: np.ndarray, x
     label[on] = Region.CLOTH
 
 
-def _hang_necklace(person: Person, image: np.ndarray, label: np.ndarray, x: np.ndarray, y: np.ndarray, gain: float) -> None:
+def _hang_necklace(
+    person: Person, image: np.ndarray, label: np.ndarray, x: np.ndarray, y: np.ndarray, gain: float
+) -> None:
     worn, neck = person.worn, person.scene.neck_width
     sag = 0.12 + 0.5 * worn.necklace_drop
     line = 0.08 + worn.necklace_drop - sag * (x / (neck + 0.1)) ** 2
@@ -162,9 +190,13 @@ def _hang_necklace(person: Person, image: np.ndarray, label: np.ndarray, x: np.n
         bead = np.abs(np.mod(x / (2 * thick), 1.0) - 0.5) * 2 * thick
         distance = np.hypot(distance, bead * 0.6)
     pendant = np.hypot(x, (y - line - 1.5 * thick - 0.04) * 0.8) < (0.05 + thick) * (not worn.pearls)
-    beneath = (label == Region.NECK) | ((label == Region.CLOTH) & (person.scene.clothes not in ("shirt", "suit", "turtleneck")))
+    beneath = (label == Region.NECK) | (
+        (label == Region.CLOTH) & (person.scene.clothes not in ("shirt", "suit", "turtleneck"))
+    )
     on = ((distance < thick) | pendant) & beneath
-    shadow = 1 - 0.5 * np.exp(-((np.clip(y - line, 0, None) / (1.6 * thick)) ** 2)) * (y > line) * (np.abs(x) < neck + 0.1)
+    shadow = 1 - 0.5 * np.exp(-((np.clip(y - line, 0, None) / (1.6 * thick)) ** 2)) * (y > line) * (
+        np.abs(x) < neck + 0.1
+    )
     image[beneath] *= shadow.astype(np.float32)[beneath, None]
     bright = gain * (0.35 + 1.0 * np.clip(1 - distance / thick, 0, 1) ** 1.2)
     metal = np.array([0.85, 0.82, 0.78]) if worn.pearls else linear(worn.metal)

@@ -78,7 +78,11 @@ def _paint_beard(person: Person, noise: Noise, relief: Relief) -> None:
     x, y = np.abs(grid.x), grid.y
     wide = 0.28 * noise.smooth("beard edge", relief.grid, 5.0)[relief.grid.window(-1.25, 1.25, 0.3, 2.0)[0]]
     upper = smoothstep(y - (0.80 + 0.09 * wide), 0.0, 0.10)
-    moustache = upper * smoothstep(x, mouth.half_width + 0.16, mouth.half_width + 0.04) * smoothstep(y, mouth.y + 0.08, mouth.y - 0.02)
+    moustache = (
+        upper
+        * smoothstep(x, mouth.half_width + 0.16, mouth.half_width + 0.04)
+        * smoothstep(y, mouth.y + 0.08, mouth.y - 0.02)
+    )
     chin = smoothstep(y - (mouth.y + mouth.lower + mouth.gap + 0.02), 0.0, 0.08)
     goatee = np.maximum(
         chin * smoothstep(x, 0.42, 0.30),

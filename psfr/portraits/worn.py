@@ -22,7 +22,10 @@ def put_on_hat(person: Person, noise: Noise, relief: Relief) -> None:
     shell = dome(person.head, grid, grow, worn.hat_height if worn.hat != "brim" else 0.15)
     line = worn.hat_line + 0.18 * x**2
     cover = (shell > EMPTY + 1) & (y < line)
-    color = linear(worn.hat_color) * (1 + 0.05 * noise.smooth("hat cloth", grid, 30.0) + 0.10 * noise.smooth("hat folds", grid, 1.5))[..., None]
+    color = (
+        linear(worn.hat_color)
+        * (1 + 0.05 * noise.smooth("hat cloth", grid, 30.0) + 0.10 * noise.smooth("hat folds", grid, 1.5))[..., None]
+    )
     raised = shell + 0.05 + 0.03 * noise.smooth("hat folds", grid, 1.5)
     if worn.hat == "beanie":
         knit = np.sin(x * 60)
@@ -104,10 +107,17 @@ def make_glasses(person: Person, grid: Grid) -> Glasses | None:
     distance = (1 - r) * half_h
     lens = edge(distance, grid)
     rim = edge(worn.frame_width - np.abs(distance + worn.frame_width), grid)
-    bridge = edge(np.minimum(0.9 * worn.frame_width + 0.008 - np.abs(y + 0.04 - 0.25 * (0.13 - x)), 0.53 - half_w + 0.02 - x), grid)
-    hinge = edge(np.minimum(worn.frame_width + 0.012 - np.abs(y + 0.08), np.minimum(x - 0.53 - half_w + 0.03, 1.06 - x)), grid)
+    bridge = edge(
+        np.minimum(0.9 * worn.frame_width + 0.008 - np.abs(y + 0.04 - 0.25 * (0.13 - x)), 0.53 - half_w + 0.02 - x),
+        grid,
+    )
+    hinge = edge(
+        np.minimum(worn.frame_width + 0.012 - np.abs(y + 0.08), np.minimum(x - 0.53 - half_w + 0.03, 1.06 - x)), grid
+    )
     frame = np.maximum(np.maximum(rim, bridge), hinge)
-    glare = 0.25 * smoothstep(np.sin(2.2 * grid.x + 1.8 * y + 8 * person.hair.split), 0.75, 1.0) * (1 - worn.lens_opacity)
+    glare = (
+        0.25 * smoothstep(np.sin(2.2 * grid.x + 1.8 * y + 8 * person.hair.split), 0.75, 1.0) * (1 - worn.lens_opacity)
+    )
     tint = lens * np.maximum(worn.lens_opacity, glare)
     shade = linear(worn.lens_color) * (1 + 0.8 * smoothstep(y, -0.3, 0.4))[..., None]
     color = shade * (1 - glare[..., None]) + 0.9 * glare[..., None]

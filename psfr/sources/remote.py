@@ -6,16 +6,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from psfr import parallel
-from psfr.choice import chosen
-from psfr.errors import InputError, raise_together
-from psfr.files import removing
-from psfr.images import SUFFIXES, name_fault
-from psfr.parallel import Pool
+from psfr.compute import parallel
+from psfr.compute.parallel import Pool
+from psfr.data.images import SUFFIXES, name_fault
+from psfr.data.subset import chosen
 from psfr.params import ImageSet, LabelledSet
 from psfr.sources import fetching, sums
 from psfr.sources.folder import remove_others
 from psfr.sources.pairs import Pair, examine, paired
+from psfr.utils.errors import InputError, raise_together
+from psfr.utils.files import removing
 
 AGAIN = 2  # times that a broken file is fetched again before it is given up
 MOST_NAMED = 40  # of pairs of one name: someone has named the folder above
@@ -36,7 +36,9 @@ class Place(NamedTuple):
 
     def fetch(self, files: Iterable[Path], description: str) -> None:
         paths = sorted(self.path(file) for file in files if file.is_relative_to(self.folder))
-        fetching.copy(self.remote, {path: max(self.listed.files[path][0], 0) for path in paths}, self.folder, description)
+        fetching.copy(
+            self.remote, {path: max(self.listed.files[path][0], 0) for path in paths}, self.folder, description
+        )
 
 
 def fill(raw: Path, name: str, given: ImageSet, seed: int, pool: Pool) -> None:
@@ -71,7 +73,10 @@ def _pairs(places: list[Place]) -> dict[str, Pair]:
     else:
         masks = named(places[1].remote, places[1].listed.files, (".png",))
         pairs = paired(faces, masks, places[0].remote, places[1].remote)
-    return {stem: Pair(places[0].folder / pair.image, tuple(places[-1].folder / mask for mask in pair.masks)) for stem, pair in pairs.items()}
+    return {
+        stem: Pair(places[0].folder / pair.image, tuple(places[-1].folder / mask for mask in pair.masks))
+        for stem, pair in pairs.items()
+    }
 
 
 def named(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -83,13 +88,24 @@ def named(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> dic
     paths = sorted(path for path in files if PurePosixPath(path).suffix.lower() in suffixes and not _hidden(path))
     if not paths:
         archive = next((path for path in files if path.endswith(".zip")), None)
-        mend = f"what is in {archive} is had by the name `:archive:{remote.rstrip('/')}/{archive}`" if archive else f"put {', '.join(suffixes)} files there"
+        mend = (
+            f"what is in {archive} is had by the name `:archive:{remote.rstrip('/')}/{archive}`"
+            if archive
+            else f"put {', '.join(suffixes)} files there"
+        )
         raise InputError(f"{remote}: no images in it: {mend}")
     raise_together((f"{remote}: {fault}" for fault in map(_fault, paths) if fault), "rename it")
     first: dict[str, str] = {}
-    twice = [f"{path} has the name of {first[stem]}" for path in paths if first.setdefault(stem := PurePosixPath(path).stem, path) != path]
+    twice = [
+        f"{path} has the name of {first[stem]}"
+        for path in paths
+        if first.setdefault(stem := PurePosixPath(path).stem, path) != path
+    ]
     more = [f"{len(twice) - MOST_NAMED} more"] if len(twice) > MOST_NAMED else []
-    raise_together(twice[:MOST_NAMED] + more, f"rename one of each pair on {remote}, or name the folder that holds the images alone: names tell them apart")
+    raise_together(
+        twice[:MOST_NAMED] + more,
+        f"rename one of each pair on {remote}, or name the folder that holds the images alone: names tell them apart",
+    )
     return {stem: Path(path) for stem, path in first.items()}
 
 
@@ -108,7 +124,11 @@ def _fault(path: str) -> str | None:
 
 def _of_ffhq(place: Place, files: list[Path], arrived: Path) -> dict[Path, sums.Sum]:
     """What FFHQ's own list says of images: the list lies among them or, where they have FFHQ's names, in the folder above."""
-    inside = min((path for path in place.listed.files if PurePosixPath(path).name == sums.FFHQ and _fault(path) is None), key=len, default=None)
+    inside = min(
+        (path for path in place.listed.files if PurePosixPath(path).name == sums.FFHQ and _fault(path) is None),
+        key=len,
+        default=None,
+    )
     remote, path, prefix, to = place.remote, inside, "", place.folder
     if inside is None:
         above = fetching.above(place.remote)
@@ -132,7 +152,9 @@ def _take_back(raw: Path, taken: list[Pair]) -> None:
             target.replace(file)
 
 
-def _check(raw: Path, pairs: list[Pair], ffhq: dict[Path, sums.Sum], places: list[Place], pool: Pool, name: str) -> None:
+def _check(
+    raw: Path, pairs: list[Pair], ffhq: dict[Path, sums.Sum], places: list[Place], pool: Pool, name: str
+) -> None:
     """Look at all that arrived; broken files are fetched again.
 
     Raises:

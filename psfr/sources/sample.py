@@ -3,10 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from psfr import images, labels, parallel, portraits
-from psfr.parallel import Pool
+from psfr import portraits
+from psfr.compute import parallel
+from psfr.compute.parallel import Pool
+from psfr.data import images, labels
 from psfr.params import ImageSet, LabelledSet
-from psfr.seeds import seed_of
+from psfr.utils.seeds import seed_of
 
 
 def fill(raw: Path, name: str, given: ImageSet, image_size: int, seed: int, pool: Pool) -> None:

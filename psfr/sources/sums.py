@@ -9,7 +9,7 @@ from typing import IO, NamedTuple
 
 import ijson
 
-from psfr.errors import InputError, shortened
+from psfr.utils.errors import InputError, shortened
 
 HASHES = ("md5", "sha1", "sha256", "crc32")  # by rclone's names, the first that a remote has is taken
 FFHQ = "ffhq-dataset-v2.json"  # FFHQ's own list of its files
@@ -31,9 +31,17 @@ def fault(path: Path, expected: Iterable[Sum]) -> str | None:
             found = str(path.stat().st_size)
         else:
             content = path.read_bytes() if content is None else content
-            found = f"{zlib.crc32(content):08x}" if kind == "crc32" else hashlib.new(kind, content, usedforsecurity=False).hexdigest()
+            found = (
+                f"{zlib.crc32(content):08x}"
+                if kind == "crc32"
+                else hashlib.new(kind, content, usedforsecurity=False).hexdigest()
+            )
         if found != value.lower():
-            return f"has {found} bytes, {said_by} says {value}" if kind == "bytes" else f"has {kind.upper()} {found}, {said_by} says {value}"
+            return (
+                f"has {found} bytes, {said_by} says {value}"
+                if kind == "bytes"
+                else f"has {kind.upper()} {found}, {said_by} says {value}"
+            )
     return None
 
 

@@ -10,19 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from psfr import distributed, images, labels
-from psfr.datasets import loader, to_tensor, to_unit
-from psfr.degradation import degraded_copy
-from psfr.devices import autocast, device, precision, workers
-from psfr.errors import InputError, raise_together
+from psfr.compute import processes
+from psfr.compute.devices import autocast, device, precision, workers
+from psfr.data import images, labels
+from psfr.data.datasets import loader, to_tensor, to_unit
+from psfr.data.degradation import degraded_copy
 from psfr.metrics.segmentation import confusion
 from psfr.networks.blocks import kernels
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import Fpn, Params
-from psfr.seeds import generator, seed_of
-from psfr.training import course
-from psfr.training.course import Course
-from psfr.training.snapshots import Snapshots
+from psfr.training import loop
+from psfr.training.checkpoint import Snapshots
+from psfr.training.loop import Course
+from psfr.utils.errors import InputError, raise_together
+from psfr.utils.seeds import generator, seed_of
 
 
 class LabelledFaces(Dataset):
@@ -35,7 +36,9 @@ class LabelledFaces(Dataset):
         mirrored: whether half of the samples are mirrored, left and right regions exchanged.
     """
 
-    def __init__(self, folder: Path, names: list[str], params: Params, degraded: Callable[[int], float], mirrored: bool):
+    def __init__(
+        self, folder: Path, names: list[str], params: Params, degraded: Callable[[int], float], mirrored: bool
+    ):
         self.folder, self.names, self.params, self.degraded, self.mirrored = folder, names, params, degraded, mirrored
 
     def __len__(self) -> int:
@@ -63,11 +66,20 @@ def split(folder: Path, params: Params) -> tuple[list[str], list[str]]:
         InputError: images without labels, or too few faces to train on.
     """
     names = [path.stem for path in images.listed(folder / "images")]
-    raise_together([f"{folder / 'labels' / name}.png: missing" for name in names if not (folder / "labels" / f"{name}.png").is_file()], "make it with `dvc repro`")
+    raise_together(
+        [
+            f"{folder / 'labels' / name}.png: missing"
+            for name in names
+            if not (folder / "labels" / f"{name}.png").is_file()
+        ],
+        "make it with `dvc repro`",
+    )
     order = [names[i] for i in generator(params.seed, "fpn split").permutation(len(names))]
     kept = max(1, round(len(names) * params.fpn.held_out))
     if params.fpn.source == "train" and len(names) - kept < params.fpn.batch_size:
-        raise InputError(f"{folder}: {len(names)} labelled faces are too few for batches of {params.fpn.batch_size}: raise celebamask.count or lower fpn.batch_size")
+        raise InputError(
+            f"{folder}: {len(names)} labelled faces are too few for batches of {params.fpn.batch_size}: raise celebamask.count or lower fpn.batch_size"
+        )
     return sorted(order[kept:]), sorted(order[:kept])
 
 
@@ -79,7 +91,9 @@ def sizes(params: Params) -> dict[str, int]:
 
 def label_weights(folder: Path, names: list[str], power: float) -> Tensor:
     """Weights of the 19 labels in the cross entropy, float32 (19,), by their share of the pixels; their mean over the pixels is 1."""
-    counts = sum(np.bincount(labels.read(folder / "labels" / f"{name}.png").ravel(), minlength=labels.COUNT) for name in names)
+    counts = sum(
+        np.bincount(labels.read(folder / "labels" / f"{name}.png").ravel(), minlength=labels.COUNT) for name in names
+    )
     share = counts / counts.sum()
     weights = (share + 1e-4) ** -power
     return torch.from_numpy(weights / (weights * share).sum()).float()
@@ -92,22 +106,24 @@ def _share_degraded(fpn: Fpn, epoch: int) -> float:
 
 def _weight_in_batch(balance: Tensor, regions: Tensor) -> Tensor | float:
     """What the cross entropy of this process's part counts in the mean over the processes, so that it is that of the whole batch."""
-    if distributed.count() == 1:
+    if processes.count() == 1:
         return 1.0
     own = balance[regions].sum()
     mean = own.clone()
-    distributed.mean_([mean])
+    processes.mean_([mean])
     return own / mean
 
 
-def train(folder: Path, names: list[str], params: Params, kept: Snapshots) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
+def train(
+    folder: Path, names: list[str], params: Params, kept: Snapshots
+) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
     """Train a network on labelled faces, from the newest snapshot if there is one: cross entropy of the map, and L1 of the restored image.
 
     Returns:
         The network in evaluation mode, and each epoch's mean losses: epoch, cross_entropy, l1.
 
     Raises:
-        InputError, KeyboardInterrupt: as `course.run`.
+        InputError, KeyboardInterrupt: as `loop.run`.
     """
     torch.manual_seed(seed_of(params.seed, "fpn"))
     where = device(params.compute)
@@ -128,13 +144,13 @@ def train(folder: Path, names: list[str], params: Params, kept: Snapshots) -> tu
             cross_entropy, l1 = F.cross_entropy(logits.float(), regions, balance), F.l1_loss(restored.float(), high)
             cross_entropy = cross_entropy * _weight_in_batch(balance, regions)
             (cross_entropy + params.fpn.lambda_image * l1).backward()
-        distributed.mean_(parameter.grad for parameter in network.parameters())
+        processes.mean_(parameter.grad for parameter in network.parameters())
         optimizer.step()
         schedule.step()
         return {"cross_entropy": cross_entropy.detach(), "l1": l1.detach()}
 
     state = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    history = course.run(Course("fpn", faces, names, params.fpn.batch_size, params.fpn.epochs, state, step), params, kept)
+    history = loop.run(Course("fpn", faces, names, params.fpn.batch_size, params.fpn.epochs, state, step), params, kept)
     return network.eval(), [{"epoch": epoch, **means} for epoch, means in enumerate(history, 1)]
 
 
@@ -147,8 +163,8 @@ def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params
     keys = [(index, -1) for index in range(len(names))]
     batches = [keys[start : start + params.fpn.batch_size] for start in range(0, len(keys), params.fpn.batch_size)]
     matrix = np.zeros((labels.COUNT, labels.COUNT), np.int64)
-    for low, _, regions in loader(faces, distributed.share(batches), workers(params.compute)):
+    for low, _, regions in loader(faces, processes.share(batches), workers(params.compute)):
         with autocast(params.compute, where):
             logits, _ = network(to_unit(low.to(where)))
         matrix += confusion(logits.argmax(1).cpu().numpy(), regions.numpy())
-    return sum(distributed.gathered(matrix))
+    return sum(processes.gathered(matrix))

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from psfr import distributed, losses
-from psfr.datasets import Quartets, to_unit
-from psfr.devices import device, precision
+from psfr.compute import processes
+from psfr.compute.devices import device, precision
+from psfr.data.datasets import Quartets, to_unit
 from psfr.networks.blocks import kernels, power_iteration
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.generator import Generator
 from psfr.networks.vgg import VggFeatures
 from psfr.params import Params
-from psfr.seeds import seed_of
-from psfr.training import course
-from psfr.training.course import Course
-from psfr.training.snapshots import Snapshots
+from psfr.training import loop, losses
+from psfr.training.checkpoint import Snapshots
+from psfr.training.loop import Course
+from psfr.utils.seeds import seed_of
 
 BETAS = (0.5, 0.999)
 
@@ -93,12 +93,14 @@ def train_step(gan: Gan, batch: Batch, precision: torch.dtype) -> dict[str, Tens
             terms |= judged
             gradient += its_gradient
         restored.backward(gradient.to(restored.dtype))
-    distributed.mean_(parameter.grad for parameter in gan.generator.parameters())
+    processes.mean_(parameter.grad for parameter in gan.generator.parameters())
     gan.optimizer_g.step()
     return terms
 
 
-def _compare(gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast) -> tuple[dict[str, Tensor], Tensor]:
+def _compare(
+    gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast
+) -> tuple[dict[str, Tensor], Tensor]:
     """The losses that compare with the true image, and the gradient of their weighted sum by the restored one."""
     terms = {}
     if gan.weights["ss"]:
@@ -112,7 +114,9 @@ def _compare(gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch
     return {name: term.detach() for name, term in terms.items()}, gradient
 
 
-def _judge(gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast, precision: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
+def _judge(
+    gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast, precision: torch.dtype
+) -> tuple[dict[str, Tensor], Tensor]:
     """Update the discriminator; its losses and scores, and the gradient of the generator's weighted losses by the restored image.
 
     One pass over the restored image serves both updates: the generator's takes from it the gradient of the image, the discriminator's that
@@ -130,13 +134,19 @@ def _judge(gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.a
         with mixed:
             fake = gan.discriminator(image, labels)
         terms = {"fm": losses.feature_matching_loss(fake, real), "gen": losses.hinge_generator_loss(fake)}
-        (gradient,) = torch.autograd.grad(gan.weights["fm"] * terms["fm"] + gan.weights["gen"] * terms["gen"], image, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            gan.weights["fm"] * terms["fm"] + gan.weights["gen"] * terms["gen"], image, retain_graph=True
+        )
         disc_fake = losses.hinge_fake_loss(fake)
         disc_fake.backward(inputs=shared.leaves)
-        terms |= {"disc": disc_real + disc_fake, "score_real": losses.mean_score(real), "score_fake": losses.mean_score(fake)}
+        terms |= {
+            "disc": disc_real + disc_fake,
+            "score_real": losses.mean_score(real),
+            "score_fake": losses.mean_score(fake),
+        }
         terms = {name: term.detach() for name, term in terms.items()}
         del real, fake, disc_fake
-    distributed.mean_(parameter.grad for parameter in gan.discriminator.parameters())
+    processes.mean_(parameter.grad for parameter in gan.discriminator.parameters())
     gan.optimizer_d.step()
     return terms, gradient
 
@@ -152,17 +162,27 @@ def on_device(batch: Batch, where: torch.device) -> Batch:
     return to_unit(high), to_unit(low), high_labels.long(), low_labels.long()
 
 
-def train(params: Params, gan: Gan, dataset: Quartets, kept: Snapshots, after_epoch: Callable[[int, dict[str, float]], None]) -> None:
+def train(
+    params: Params, gan: Gan, dataset: Quartets, kept: Snapshots, after_epoch: Callable[[int, dict[str, float]], None]
+) -> None:
     """Train for `params.epochs` epochs, from the newest snapshot if there is one; `after_epoch` as in `Course`.
 
     Raises:
-        InputError, KeyboardInterrupt: as `course.run`.
+        InputError, KeyboardInterrupt: as `loop.run`.
     """
     where = device(params.compute)
     mixed = precision(params.compute, where)
     steps = params.epochs * (len(dataset) // min(params.batch_size, len(dataset)))
-    schedules = [falling(optimizer, steps, params.lr_decay) for optimizer in ([gan.optimizer_g, gan.optimizer_d] if gan.judged else [gan.optimizer_g])]
-    state = {"generator": gan.generator, "discriminator": gan.discriminator, "optimizer_g": gan.optimizer_g, "optimizer_d": gan.optimizer_d}
+    schedules = [
+        falling(optimizer, steps, params.lr_decay)
+        for optimizer in ([gan.optimizer_g, gan.optimizer_d] if gan.judged else [gan.optimizer_g])
+    ]
+    state = {
+        "generator": gan.generator,
+        "discriminator": gan.discriminator,
+        "optimizer_g": gan.optimizer_g,
+        "optimizer_d": gan.optimizer_d,
+    }
     state |= {f"schedule_{place}": schedule for place, schedule in enumerate(schedules)}
 
     def step(batch: Batch) -> dict[str, Tensor]:
@@ -171,4 +191,8 @@ def train(params: Params, gan: Gan, dataset: Quartets, kept: Snapshots, after_ep
             schedule.step()
         return terms
 
-    course.run(Course("train", dataset, dataset.names, params.batch_size, params.epochs, state, step, after_epoch), params, kept)
+    loop.run(
+        Course("train", dataset, dataset.names, params.batch_size, params.epochs, state, step, after_epoch),
+        params,
+        kept,
+    )

@@ -1,0 +1,276 @@
+"""Reading of images of every kind, and what is said of damaged ones."""
+
+import io
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from psfr.data import images
+from psfr.utils.errors import InputError
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """Smooth colours, 24x32, so that lossy formats keep them."""
+    y, x = np.mgrid[0:24, 0:32]
+    return np.stack([x * 8, y * 10, 255 - x * 4 - y * 4], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tolerance"),
+    [(".png", 0), (".bmp", 0), (".tif", 0), (".TIFF", 0), (".webp", 24), (".jpg", 12), (".JPEG", 12)],
+)
+def test_every_listed_format_is_read(tmp_path, picture, suffix, tolerance):
+    path = tmp_path / f"face{suffix}"
+    Image.fromarray(picture).save(path, quality=95)
+    assert images.listed(tmp_path) == [path]
+    assert np.abs(images.read(path).astype(int) - picture).max() <= tolerance
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured(tmp_path, picture, orientation):
+    """The file holds the turned picture, EXIF says how it was turned: the reader sees it upright."""
+    undo = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1)}
+    undo |= {6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a.swapaxes(0, 1), 2), 8: lambda a: np.rot90(a, -1)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(undo[orientation](picture))
+    for name in ("face.jpg", "face.png"):
+        Image.fromarray(stored).save(tmp_path / name, exif=exif, quality=95)
+        got = images.read(tmp_path / name)
+        assert got.shape == picture.shape
+        assert np.abs(got.astype(int) - picture).max() <= (12 if name.endswith("jpg") else 0)
+
+
+def test_gray_and_one_bit(tmp_path, picture):
+    Image.fromarray(picture[:, :, 0]).save(tmp_path / "gray.png")
+    assert (images.read(tmp_path / "gray.png") == picture[:, :, :1]).all()
+    Image.fromarray(picture[:, :, 0] > 100).save(tmp_path / "bit.png")
+    assert (images.read(tmp_path / "bit.png") == 255 * (picture[:, :, :1] > 100)).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_are_scaled(tmp_path, picture, channels):
+    deep = picture.astype(np.uint16) * 257
+    match channels:
+        case 1:
+            deep = deep[:, :, 0]
+        case 3:
+            deep = deep[:, :, ::-1]
+        case 4:
+            deep = np.dstack([deep[:, :, ::-1], np.full(deep.shape[:2], 65535, np.uint16)])
+    for name in ("deep.png", "deep.tif") if channels != 4 else ("deep.png",):
+        assert cv2.imwrite(str(tmp_path / name), deep)
+        got = images.read(tmp_path / name)
+        assert got.dtype == np.uint8
+        assert (got == (picture if channels > 1 else picture[:, :, :1])).all(), name
+
+
+def test_alpha_is_laid_on_white(tmp_path, picture):
+    alpha = np.zeros(picture.shape[:2], np.uint8)
+    alpha[:, :10], alpha[:, 10:20] = 255, 128
+    Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "alpha.png")
+    got = images.read(tmp_path / "alpha.png").astype(int)
+    assert (got[:, :10] == picture[:, :10]).all()
+    assert np.abs(got[:, 10:20] - (picture[:, 10:20] * 128.0 + 255 * 127) / 255).max() <= 1
+    assert (got[:, 20:] == 255).all()
+    Image.fromarray(np.dstack([picture[:, :, 0], alpha])).save(tmp_path / "la.png")
+    assert (images.read(tmp_path / "la.png")[:, 20:] == 255).all()
+
+
+def test_palette_with_a_transparent_colour(tmp_path):
+    indices = np.zeros((8, 8), np.uint8)
+    indices[:4] = 1
+    image = Image.fromarray(indices)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.save(tmp_path / "palette.png", transparency=0)
+    got = images.read(tmp_path / "palette.png")
+    assert (got[:4] == [200, 100, 50]).all()
+    assert (got[4:] == 255).all()
+
+
+def test_cmyk_jpeg(tmp_path):
+    Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    got = images.read(tmp_path / "cmyk.jpg")
+    assert np.abs(got.astype(int) - [200, 40, 90]).max() <= 6
+
+
+def test_floating_point_is_refused(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match=r"float\.tif.*8-bit"):
+        images.read(tmp_path / "float.tif")
+
+
+def _bomb() -> bytes:
+    """A PNG whose header promises 100,000 x 100,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def _png(picture: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "bomb", "truncated", "missing"])
+def test_damaged_files_are_one_line_with_their_name(tmp_path, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    contents = {"empty": b"", "text": b"this is no image\n" * 20, "bomb": _bomb(), "truncated": _png(noise)[:5000]}
+    path = tmp_path / "face.png"
+    if kind in contents:
+        path.write_bytes(contents[kind])
+    with pytest.raises(InputError) as caught:
+        images.read(path)
+    assert str(caught.value).count(str(path)) == 1
+    assert "\n" not in str(caught.value)
+
+
+@given(st.binary(max_size=400), st.integers(0, 400))
+def test_no_bytes_crash_the_reader(tmp_path_factory, junk, cut):
+    """Junk after a good beginning: an image or an InputError, nothing else."""
+    path = tmp_path_factory.mktemp("junk") / "face.png"
+    path.write_bytes(_png(np.zeros((9, 7, 3), np.uint8))[:cut] + junk)
+    try:
+        assert images.read(path).shape[2] == 3
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "ICO", "PPM", "EPS"])
+def test_other_formats_are_refused_under_any_name(tmp_path, picture, kind):
+    """Above all PostScript: Pillow would start Ghostscript on it."""
+    Image.fromarray(picture).save(tmp_path / "face.png", kind)
+    with pytest.raises(InputError, match=r"face\.png: not a readable image \(cannot identify"):
+        images.read(tmp_path / "face.png")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.jpg", "MPO"), ("a.png", "PNG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")])
+def test_of_several_pictures_the_first_is_taken(tmp_path, picture, name, kind):
+    """Phones write JPEGs of several pictures; PNG and WebP may be animated."""
+    Image.fromarray(picture).save(
+        tmp_path / name, kind, save_all=True, append_images=[Image.new("RGB", (32, 24), "red")]
+    )
+    assert np.abs(images.read(tmp_path / name).astype(int) - picture).mean() < 10
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_large_images_are_converted_by_strips(tmp_path, picture, mode, monkeypatch):
+    name = "a.tif" if mode == "CMYK" else "a.png"
+    image = (
+        Image.fromarray(picture[:, :, 0].astype(np.uint16) * 257)
+        if mode == "I;16"
+        else Image.fromarray(picture).convert(mode)
+    )
+    image.save(tmp_path / name, **({"transparency": 3} if mode == "P" else {}))
+    whole = images.read(tmp_path / name)
+    monkeypatch.setattr(images, "STRIP", 5 * picture.shape[1])
+    assert (images.read(tmp_path / name) == whole).all()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_file_of_bytes_is_refused(tmp_path, kind):
+    """A pipe would keep the reader waiting for ever."""
+    path = tmp_path / "face.png"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"face\.png: no regular file"):
+        images.read(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"two\nlines.png",
+        b"latin-\xe9.png",
+        b"esc\x1b[31m.png",
+        b"sub\x7f/a.png",
+        "next\u2028line.png".encode(),
+        b"x" * 241 + b".png",
+    ],
+)
+def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
+    path = os.path.join(os.fsencode(tmp_path), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, "w").close()
+    with pytest.raises(InputError, match="rename it") as caught:
+        images.listed(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 240, "Screenshot 1.02\u202fPM", "\u9854", "e\u0301", "\U0001f469\u200d\U0001f9b0", "-rf", "a,b", "50%"],
+)
+def test_other_names_are_taken_and_written(tmp_path, picture, name):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture).save(tmp_path / "in" / f"{name}.png")
+    (path,) = images.listed(tmp_path / "in")
+    images.write(tmp_path / "out" / f"{path.stem}.png", images.read(path))
+    assert (images.read(tmp_path / "out" / f"{name}.png") == picture).all()
+
+
+def test_links_in_a_folder(tmp_path, picture):
+    """To files they are followed; to folders not, so that a ring of them has an end."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / "face.png")
+    (tmp_path / "in" / "face.png").symlink_to(tmp_path / "face.png")
+    (tmp_path / "in" / "sub" / "ring").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "itself.png").symlink_to(tmp_path / "in" / "itself.png")
+    assert images.listed(tmp_path / "in") == [tmp_path / "in" / "face.png", tmp_path / "in" / "itself.png"]
+    with pytest.raises(InputError, match=r"itself\.png"):
+        images.read(tmp_path / "in" / "itself.png")
+
+
+def test_listing(tmp_path, picture):
+    for name in ("b.png", "sub/a.png", ".hidden.png", ".git/c.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert images.listed(tmp_path) == [tmp_path / "b.png", tmp_path / "sub" / "a.png"]
+
+
+def test_listing_names_every_pair_of_one_name(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png", "b.jpg", "c.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        images.listed(tmp_path)
+    assert all(name in str(caught.value) for name in ("a.png", "a.jpg", "b.png", "b.jpg"))
+    assert "c.png" not in str(caught.value)
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(InputError, match="no images in it"):
+        images.listed(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        images.listed(tmp_path / "none")
+
+
+def test_write_and_read_are_inverse_and_leave_no_other_file(tmp_path, picture):
+    images.write(tmp_path / "a" / "face.png", picture)
+    assert (images.read(tmp_path / "a" / "face.png") == picture).all()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["face.png"]
+
+
+def test_gray(picture):
+    got = images.gray(picture)
+    assert got.shape == picture.shape
+    assert (got == got[:, :, :1]).all()
+    assert np.abs(got[:, :, 0] - picture @ [0.299, 0.587, 0.114]).max() <= 0.51
+    assert (images.gray(got) == got).all()

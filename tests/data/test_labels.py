@@ -1,0 +1,69 @@
+"""Label maps on disk."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from psfr.data import labels
+from psfr.utils.errors import InputError
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 18)))
+def test_write_and_read_are_inverse(tmp_path_factory, regions):
+    path = tmp_path_factory.mktemp("labels") / "face.png"
+    labels.write(path, regions)
+    assert (labels.read(path) == regions).all()
+
+
+def test_the_file_is_readable_by_eye(tmp_path):
+    """Opened as colours, it shows CelebAMask-HQ's palette."""
+    regions = np.arange(19, dtype=np.uint8)[None]
+    labels.write(tmp_path / "face.png", regions)
+    assert (np.asarray(Image.open(tmp_path / "face.png").convert("RGB")) == labels.PALETTE[regions]).all()
+    assert len(np.unique(labels.PALETTE, axis=0)) == 19
+
+
+def test_plain_gray_files_are_read(tmp_path):
+    regions = np.arange(18, dtype=np.uint8).reshape(3, 6)
+    Image.fromarray(regions).save(tmp_path / "face.png")
+    assert (labels.read(tmp_path / "face.png") == regions).all()
+
+
+def test_label_over_18_is_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 19, np.uint8)).save(tmp_path / "face.png")
+    with pytest.raises(InputError, match=r"face\.png: label 19 is over 18"):
+        labels.read(tmp_path / "face.png")
+
+
+def test_colours_are_refused(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "face.png")
+    with pytest.raises(InputError, match=r"face\.png.*not colours"):
+        labels.read(tmp_path / "face.png")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text"])
+def test_damaged_and_missing_files_are_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "face.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"face\.png"):
+        labels.read(tmp_path / "face.png")
+
+
+def test_write_takes_labels_only(tmp_path):
+    with pytest.raises(TypeError):
+        labels.write(tmp_path / "face.png", np.zeros((4, 4), np.int64))
+    assert not list(tmp_path.iterdir())
+
+
+def test_mirrored_labels_swap_the_sides():
+    for name, other in [
+        ("left_eye", "right_eye"),
+        ("left_brow", "right_brow"),
+        ("left_ear", "right_ear"),
+        ("nose", "nose"),
+    ]:
+        assert labels.NAMES[labels.MIRRORED[labels.NAMES.index(name)]] == other
+    assert (labels.MIRRORED[labels.MIRRORED] == np.arange(19)).all()

@@ -1,0 +1,80 @@
+"""Squares of the experiment's size."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psfr.data import images, labels, resize
+from psfr.utils.errors import InputError
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 7, 32, 64]))
+def test_any_shape_becomes_a_square(height, width, size):
+    rng = np.random.default_rng(height * 71 + width)
+    image = resize.resize_image(rng.integers(0, 256, (height, width, 3), np.uint8), size)
+    regions = rng.integers(0, 19, (height, width), np.uint8)
+    small = resize.resize_labels(regions, size)
+    assert image.shape == (size, size, 3) and image.dtype == np.uint8
+    assert small.shape == (size, size) and set(np.unique(small)) <= set(np.unique(regions))
+
+
+def test_the_centre_is_kept():
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, 10:20] = 200
+    assert (resize.resize_image(image, 10) == 200).all()
+    assert (resize.resize_image(image.swapaxes(0, 1), 4) == 200).all()
+
+
+def test_image_of_the_size_is_left_alone():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    assert (resize.resize_image(image, 32) == image).all()
+
+
+def test_reducing_is_the_mean_of_the_area():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    means = image.reshape(16, 4, 16, 4, 3).mean((1, 3))
+    assert np.abs(resize.resize_image(image, 16) - means).max() <= 0.51
+
+
+def test_enlarging_is_lanczos():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    assert (resize.resize_image(image, 64) == cv2.resize(image, (64, 64), interpolation=cv2.INTER_LANCZOS4)).all()
+
+
+@pytest.mark.parametrize(("large", "small"), [(96, 32), (32, 96), (50, 32)])
+def test_labels_lie_where_their_image_is(large, small):
+    """A disc in image and labels: after resizing both, the label is where the image is brighter than half."""
+    y, x = np.mgrid[:large, :large] + 0.5
+    disc = (x - large * 0.45) ** 2 + (y - large * 0.6) ** 2 < (large * 0.3) ** 2
+    image = resize.resize_image(np.repeat(disc[:, :, None] * np.uint8(255), 3, 2), small)
+    regions = resize.resize_labels(disc.astype(np.uint8), small)
+    centres = [np.argwhere(mask).mean(0) for mask in (image[:, :, 0] > 127, regions == 1)]
+    assert np.abs(centres[0] - centres[1]).max() < 0.3
+
+
+def test_folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        images.write(
+            tmp_path / "celebamask" / "raw" / "images" / f"{name}.png", rng.integers(0, 256, (40, 30, 3), np.uint8)
+        )
+        labels.write(tmp_path / "celebamask" / "raw" / "masks" / f"{name}.png", rng.integers(0, 19, (40, 30), np.uint8))
+    raw, hr = tmp_path / "celebamask" / "raw", tmp_path / "hr"
+    resize.resize_labelled_folder(raw, hr, 16, 2)
+    assert sorted(str(path.relative_to(hr)) for path in hr.rglob("*.png")) == [
+        "images/a.png",
+        "images/b.png",
+        "labels/a.png",
+        "labels/b.png",
+    ]
+    resize.resize_folder(raw / "images", tmp_path / "flat", 16, 0)
+    for name in ("a", "b"):
+        assert (images.read(tmp_path / "flat" / f"{name}.png") == images.read(hr / "images" / f"{name}.png")).all()
+        assert labels.read(hr / "labels" / f"{name}.png").shape == (16, 16)
+    labels.write(raw / "masks" / "a.png", np.zeros((4, 4), np.uint8))
+    (raw / "images" / "b.png").write_bytes(b"damaged")
+    with pytest.raises(InputError) as caught:
+        resize.resize_labelled_folder(raw, tmp_path / "again", 16, 2)
+    assert "masks/a.png" in str(caught.value) and "images/b.png" in str(caught.value)

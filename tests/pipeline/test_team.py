@@ -1,0 +1,172 @@
+"""A team's shared cache on a real S3 server: what one has run nobody runs again. The commands are those of docs/team.md."""
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.helpers.running import kill, ran, stages_run, started
+
+
+class Team(NamedTuple):
+    ann: Path  # ran the pipeline and pushed
+    bob: Path  # cloned and pulled
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[str]:
+    """The address of an S3 server with the bucket `team`."""
+    folder, port = tmp_path_factory.mktemp("s3"), free_port()
+    (folder / "served/team").mkdir(parents=True)
+    command = [
+        "rclone",
+        "serve",
+        "s3",
+        "--config",
+        os.devnull,
+        "--auth-key",
+        "key,secret",
+        "--addr",
+        f"127.0.0.1:{port}",
+        str(folder / "served"),
+    ]
+    process = started(command, folder, folder / "log")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv(
+            "AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"
+        )  # rclone answers a part with the whole file's checksum
+        patch.setenv("AWS_MAX_ATTEMPTS", "2")
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    kill(process)
+
+
+@pytest.fixture(scope="module")
+def team(finished, server, tmp_path_factory) -> Team:
+    folder = tmp_path_factory.mktemp("team")
+    ann, bob, hub = folder / "ann", folder / "bob", folder / "hub.git"
+    shutil.copytree(finished, ann, symlinks=True)
+    ran(["git", "init", "-q", "--bare", str(hub)], folder)
+    ran(["git", "remote", "add", "origin", str(hub)], ann)
+    ran(["dvc", "remote", "add", "-d", "team", "s3://team/psfrgan"], ann)
+    ran(["dvc", "remote", "modify", "team", "endpointurl", server], ann)
+    ran(["dvc", "remote", "modify", "--local", "team", "access_key_id", "key"], ann)
+    ran(["dvc", "remote", "modify", "--local", "team", "secret_access_key", "secret"], ann)
+    ran(["git", "commit", "-q", "-a", "-m", "the team's remote"], ann)
+    ran(["git", "push", "-q", "origin", "HEAD:main"], ann)
+    ran(["dvc", "push", "--run-cache"], ann)
+    ran(["git", "clone", "-q", "-b", "main", str(hub), str(bob)], folder)
+    shutil.copy(ann / ".dvc/config.local", bob / ".dvc")
+    ran(["dvc", "pull", "--run-cache"], bob)
+    return Team(ann, bob)
+
+
+def files(clone: Path) -> dict[str, str]:
+    """The bytes of everything in a clone but git's and DVC's own, compiled modules and the state of trainings."""
+    paths = {str(path.relative_to(clone)): path for path in clone.rglob("*") if path.is_file()}
+    own = re.compile(r"\.git/|\.dvc/|.*__pycache__/|models/\..*\.unfinished/")
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items() if not own.match(name)}
+
+
+def test_a_colleague_pulls_and_runs_nothing(team):
+    assert stages_run(ran(["dvc", "repro"], team.bob)) == []
+    assert ran(["git", "status", "--porcelain"], team.bob) == ""
+    assert files(team.bob) == files(team.ann)
+
+
+def test_no_secret_is_in_git(team):
+    assert "access_key" in (team.ann / ".dvc/config.local").read_text()
+    ran(["git", "grep", "access_key", "HEAD", "--", ".dvc"], team.ann, status=1)
+
+
+def test_an_experiment_reaches_a_colleague_without_training(team):
+    assert stages_run(ran(["dvc", "exp", "run", "-n", "ss50", "-S", "lambda_ss=50"], team.ann)) == [
+        "train",
+        "infer",
+        "evaluate",
+    ]
+    ran(["dvc", "push", "--run-cache"], team.ann)
+    output = ran(["dvc", "exp", "run", "--pull", "-S", "lambda_ss=50"], team.bob)
+    assert stages_run(output) == []
+    assert re.findall(r"Stage '(\w+)' is cached", output) == ["train", "infer", "evaluate"]
+    assert files(team.bob) == files(team.ann)
+    back(team.bob)
+
+    ran(["dvc", "exp", "push", "origin", "ss50"], team.ann)
+    ran(["dvc", "exp", "pull", "origin", "ss50"], team.bob)
+    ran(["dvc", "exp", "apply", "ss50"], team.bob)
+    assert stages_run(ran(["dvc", "repro"], team.bob)) == []
+    assert files(team.bob) == files(team.ann)
+    back(team.bob)
+
+
+def back(clone: Path) -> None:
+    ran(["git", "checkout", "--force", "-q", "."], clone)
+    ran(["dvc", "checkout", "-q"], clone)
+
+
+@pytest.fixture(params=["wrong secret", "server out of reach"])
+def fault(request, team) -> Iterator[str]:
+    """Bob's clone without access; gives what DVC says of it."""
+    config = team.bob / ".dvc/config.local"
+    right = config.read_text()
+    assert "secret_access_key = secret\n" in right
+    if request.param == "wrong secret":
+        config.write_text(right.replace("_key = secret\n", "_key = another\n"))
+        yield "Forbidden"
+    else:
+        config.write_text(f"{right}    endpointurl = http://127.0.0.1:{free_port()}\n")
+        yield "Could not connect to the endpoint URL"
+    config.write_text(right)
+
+
+def test_without_access_one_line_says_why_and_nothing_changes(team, fault):
+    before = files(team.bob)
+    for command in (["pull"], ["push"], ["repro", "--pull"]):
+        output = ran(["dvc", *command], team.bob, status=1 if command == ["pull"] else 255)
+        assert len([line for line in output.splitlines() if fault in line]) == 1, output
+        assert "Traceback" not in output
+        assert "secret" not in output and "another" not in output
+    assert files(team.bob) == before
+    assert ran(["git", "status", "--porcelain"], team.bob) == ""
+
+
+@pytest.mark.slow
+def test_the_queue_gives_what_the_workspace_gives(finished, project, tmp_path):
+    ran(["dvc", "exp", "run", "--queue", "-n", "ss", "-S", "lambda_ss=0,50"], project)
+    assert started(["dvc", "queue", "start", "-j", "2"], project, tmp_path / "log").wait() == 0
+    while re.search("Queued|Running", status := ran(["dvc", "queue", "status"], project)):
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+    assert ran(["git", "status", "--porcelain"], project) == ""
+    queued = {
+        ref.rsplit("/")[-1]: ref
+        for ref in ran(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).split()
+        if "/ss-" in ref
+    }
+
+    other = shutil.copytree(finished, tmp_path / "other", symlinks=True)
+    for name, value in [("ss-1", 0), ("ss-2", 50)]:
+        assert stages_run(ran(["dvc", "exp", "run", "-S", f"lambda_ss={value}"], other)) == [
+            "train",
+            "infer",
+            "evaluate",
+        ]
+        assert ran(["git", "show", f"{queued[name]}:dvc.lock"], project) == (other / "dvc.lock").read_text()

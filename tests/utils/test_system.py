@@ -1,0 +1,51 @@
+"""What a fresh machine needs is named: every package pinned, every system library checked."""
+
+import ast
+import json
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from psfr.utils.system import LIBRARIES, missing
+
+ROOT = Path(__file__).parents[2]
+PINS = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+
+
+def test_every_requirement_is_pinned_exactly():
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    assert [line for line in lines if line and not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_every_imported_package_is_required():
+    imported = set()
+    programs = [
+        path.read_text() for part in ("psfr", "stages", "benchmarks", "tests") for path in (ROOT / part).rglob("*.py")
+    ]
+    notebooks = [json.loads(path.read_text()) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    programs += [
+        "".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"] if cell["cell_type"] == "code"
+    ]
+    for program in programs:
+        for node in ast.walk(ast.parse(program)):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            imported |= {name.split(".")[0] for name in names if name}
+    local = {"psfr", "stages", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    distributions = packages_distributions() | {"dlib": ["dlib-bin"]}  # its wheel names the extension alone
+    needed = {name: distributions.get(name, []) for name in imported - set(sys.stdlib_module_names) - local}
+    pinned = {name.lower().replace("_", "-") for name in PINS}
+    unpinned = [name for name, found in needed.items() if not {one.lower().replace("_", "-") for one in found} & pinned]
+    assert unpinned == []
+
+
+def test_a_missing_library_is_named_with_its_package():
+    assert missing({"libabsent.so.9": "libabsent9"}) == {"libabsent.so.9": "libabsent9"}
+    assert missing({}) == {}
+    assert "libGL.so.1" in LIBRARIES
