@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.machine import FULL
 from psfr import params
-from psfr.compute.devices import workers
+from psfr.compute.devices import num_workers
 from psfr.data import degradation, images, labels, resize
-from psfr.data.datasets import Quartets, ShuffledVariants, loader
+from psfr.data.datasets import PairedFaceDataset, VariantBatchSampler, make_dataloader
 from psfr.sources import sample
 
 
@@ -23,9 +23,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="pixels a side of the training images")
     parser.add_argument("--images", type=Path, help="a folder of images to take instead of portraits")
     options = parser.parse_args()
-    values = params.read(FULL)
+    values = params.read_params(FULL)
     given = values.celebamask.model_copy(update={"count": options.count})
-    processes = workers(values.compute)
+    processes = num_workers(values.compute)
     result = {"size": options.size, "processes": processes}
     with TemporaryDirectory() as folder:
         root = Path(folder)
@@ -34,15 +34,15 @@ def main() -> None:
         else:
             raw = root / "raw/images"
             result["draw"] = timed(
-                lambda: sample.fill(root / "raw", "benchmark", given, 2 * options.size, values.seed, None),
+                lambda: sample.render_set(root / "raw", "benchmark", given, 2 * options.size, values.seed, None),
                 options.count,
             )
-        count = len(images.listed(raw))
+        count = len(images.list_images(raw))
         result["resize"] = timed(lambda: resize.resize_folder(raw, root / "hr", options.size, None), count)
-        paths = images.listed(root / "hr")
+        paths = images.list_images(root / "hr")
         degrade = values.degrade.model_copy(update={"variants": 1})
         result["degrade"] = timed(
-            lambda: list(degradation.make_copies(paths, root / "lr", degrade, options.size, values.seed, None)), count
+            lambda: list(degradation.write_variants(paths, root / "lr", degrade, options.size, values.seed, None)), count
         )
         for path in paths:
             # Any map will do: the cost of reading one is that of its size.
@@ -54,11 +54,11 @@ def main() -> None:
             )
             labels.write(root / "parse/hr" / path.name, regions)
             labels.write(root / "parse/lr/0" / path.name, regions)
-        quartets = Quartets(root / "hr", root / "lr", root / "parse", set())
+        quartets = PairedFaceDataset(root / "hr", root / "lr", root / "parse", set())
         result["training_sample"] = min(
             timed(lambda: [quartets[index, 0] for index in range(count)], count) for _ in range(3)
         )
-        batches = loader(quartets, ShuffledVariants(count, 4, values.seed), processes)
+        batches = make_dataloader(quartets, VariantBatchSampler(count, 4, values.seed), processes)
         result["training_sample_from_loader"] = min(timed(lambda: sum(1 for _ in batches), count) for _ in range(3))
         result["megabytes_a_sample"] = round(
             sum(path.stat().st_size for path in quartets.paths(quartets.names[0], 0)) / 2**20, 2

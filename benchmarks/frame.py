@@ -1,4 +1,4 @@
-"""Where faces that are aligned already have their landmarks, and how far alignment moves them: the constants of psfr.photos.alignment and psfr.photos.detection.
+"""Fit the constants of `psfr.photos.alignment` and `psfr.photos.detection` to faces that are already aligned.
 
 python -m benchmarks.frame FOLDER
 """
@@ -16,46 +16,50 @@ from psfr.photos import alignment, detection
 from psfr.utils import errors
 
 SIZE = 512
-GRID = np.array([x + 1j * y for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)])
+GRID = np.array([x + 1j * y for x in (0.2, 0.5, 0.8) for y in (0.2, 0.5, 0.8)])  # unit coordinates
+
+
+def measure_landmarks(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes (n, 4) and landmarks, complex (n, 4), in unit coordinates, of the images with one detection."""
+    boxes, landmarks = [], []
+    for path in tqdm(images.list_images(folder), desc="frame", unit="image"):
+        image = cv2.resize(images.read(path), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        detected = detection.hog_detector()(image, 0)
+        if len(detected) == 1:
+            box = detected[0]
+            boxes.append([box.left(), box.top(), box.right() + 1, box.bottom() + 1])
+            landmarks.append(detection.landmarks(image, box) / SIZE)
+    return np.array(boxes) / SIZE, np.array(landmarks)
+
+
+def fit(boxes: np.ndarray, landmarks: np.ndarray) -> dict:
+    """Return the constants with which the mean frame is the whole image, and how far the current ones move a face."""
+    eyes, mouth = landmarks[:, :2].mean(1), landmarks[:, 2:].mean(1)
+    frames = [alignment.estimate_frame(points) for points in landmarks]
+    side = np.mean([frame.size for frame in frames])
+    center = np.mean([frame.center for frame in frames])
+    center_shift = alignment.CENTER_SHIFT - (center.imag - 0.5) / (mouth - eyes).imag.mean()
+    moved = SIZE * np.abs(np.array([frame.to_unit(GRID) for frame in frames]) - GRID)
+    realigned = np.array([frame.to_unit(points) for frame, points in zip(frames, landmarks, strict=True)])
+    mean_landmarks = landmarks.mean(0)
+    between_means = SIZE * np.abs(realigned.mean(0) - mean_landmarks)
+    return {
+        "faces": len(landmarks),
+        "EYE_SCALE": round(alignment.EYE_SCALE / side, 4),
+        "MOUTH_SCALE": round(alignment.MOUTH_SCALE / side, 4),
+        "CENTER_SHIFT": round(center_shift, 4),
+        "MEAN_BOX": [round(coordinate, 3) for coordinate in boxes.mean(0)],
+        "mean_landmarks": [[round(point.real, 4), round(point.imag, 4)] for point in mean_landmarks],
+        "pixels_between_means": [round(float(pixels), 2) for pixels in between_means],
+        "pixels_moved": {"mean": round(float(moved.mean()), 2), "median": round(float(np.median(moved.mean(1))), 2)},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frame", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="square pictures of faces in FFHQ's frame")
-    boxes, points = [], []
-    for path in tqdm(images.listed(parser.parse_args().folder), desc="frame", unit="image"):
-        picture = cv2.resize(images.read(path), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        found = detection.detector()(picture, 0)
-        if len(found) == 1:
-            boxes.append([found[0].left(), found[0].top(), found[0].right() + 1, found[0].bottom() + 1])
-            points.append(detection.landmarks(picture, found[0]) / SIZE)
-    points = np.array(points)
-    eyes, mouth = points[:, :2].mean(1), points[:, 2:].mean(1)
-    frames = [alignment.frame(face) for face in points]
-    side = np.mean([face.size for face in frames])
-    centre = np.mean([face.centre for face in frames])
-    moved = SIZE * np.abs(np.array([face.unit(GRID) for face in frames]) - GRID)
-    again = np.array([face.unit(face_points) for face, face_points in zip(frames, points, strict=True)])
-    print(
-        json.dumps(
-            {
-                "faces": len(points),
-                "EYES": round(alignment.EYES / side, 4),
-                "MOUTH": round(alignment.MOUTH / side, 4),
-                "CENTRE": round(alignment.CENTRE - (centre.imag - 0.5) / (mouth - eyes).imag.mean(), 4),
-                "MEAN": [[round(place.real, 4), round(place.imag, 4)] for place in points.mean(0)],
-                "BOX": [round(side / SIZE, 3) for side in np.mean(boxes, 0)],
-                "pixels_between_means": [
-                    round(float(pixels), 2) for pixels in SIZE * np.abs(again.mean(0) - points.mean(0))
-                ],
-                "pixels_moved": {
-                    "mean": round(float(moved.mean()), 2),
-                    "median": round(float(np.median(moved.mean(1))), 2),
-                },
-            }
-        )
-    )
+    parser.add_argument("folder", type=Path, help="square images of faces in FFHQ's frame")
+    print(json.dumps(fit(*measure_landmarks(parser.parse_args().folder))))
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run_main(main)

@@ -41,7 +41,7 @@ def full_size(options: argparse.Namespace) -> params.Params:
     """The article's parameters at the size, batch and precision asked for; as many discriminators as such images allow."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    values = params.read(FULL)
+    values = params.read_params(FULL)
     scales = next(
         n for n in (3, 2, 1) if n == 1 or options.image_size >= 3 * 2 ** (n - 1 + values.discriminator.layers)
     )
@@ -76,7 +76,7 @@ def timed(call: Callable[[], object], count: int, description: str, where: torch
 
 
 def _count_packed_convolutions() -> None:
-    """Teach torch's counter the convolutions of `psfr.networks.inference.fusion`."""
+    """Teach torch's counter the convolutions of `psfr.networks.inference.conv`."""
 
     def count(transposed: bool) -> Callable[..., int]:
         return lambda x_shape, kernel_shape, *_, out_shape=None, **__: conv_flop_count(

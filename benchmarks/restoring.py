@@ -1,6 +1,8 @@
-"""What restoring photographs does and costs: scikit-image's astronaut at four strengths of degradation, in colours, grey and sepia, and 12 megapixels.
+"""Measure what `psfr.restore` changes and costs on scikit-image's degraded astronaut and on a 12-megapixel photograph.
 
-python -m benchmarks.restoring [--model models] [--twice] [--picture FILE]
+The photograph is degraded at four strengths, each in color, grayscale and sepia.
+
+python -m benchmarks.restoring [--model models] [--twicing] [--picture FILE]
 """
 
 import argparse
@@ -14,29 +16,34 @@ from skimage import data
 
 from psfr import restore
 from psfr.data import degradation, degradation_table, images
+from psfr.data.contact_sheet import contact_sheet
+from psfr.metrics import identity
 from psfr.photos import alignment, blending, detection, io
 from psfr.photos.restorer import Restorer, load_restorer
 from psfr.utils import errors
 
-SIZE = 256  # of the face that figures are taken on
-INSIDE = slice(SIZE // 4, 3 * SIZE // 4)  # the face without hair and background
+SIZE = 256  # of the aligned face that is measured
+CENTER = slice(SIZE // 4, 3 * SIZE // 4)  # the face without hair and background
 SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
 TONES = {
-    "colours": lambda image: image,
-    "grey": images.gray,
+    "color": lambda image: image,
+    "gray": images.gray,
     "sepia": lambda image: np.clip(image @ SEPIA.T, 0, 255).astype(np.uint8),
 }
-_CLEAN = {
+BLENDS = (0.25, 0.5, 0.75)  # values of `--strength` beside 0 and 1
+_NOT_DEGRADED = {
     "gray": False,
     "blur": None,
     "blur_size": None,
     "motion_angle": None,
     "motion_direction": None,
     "interpolation": "area",
+    "noise_scale": None,
+    "noise_per_channel": None,
+    "noise_seed": None,
+    "jpeg_compression": None,
 }
-_CLEAN |= {"noise_scale": None, "noise_per_channel": None, "noise_seed": None, "jpeg_compression": None}
-SHARES = (0.25, 0.5, 0.75)  # of the restored face: `--strength`
-STRENGTHS = [
+DEGRADATIONS = [
     {"size": 256, "jpeg_compression": 30},
     {
         "size": 192,
@@ -60,100 +67,99 @@ STRENGTHS = [
 ]
 
 
-def degraded(image: np.ndarray, strength: int) -> np.ndarray:
-    """A square image, uint8 RGB (S, S, 3), degraded by the project's program, by 0 (little) to 3 (much)."""
-    return degradation.apply(degradation_table.Degradation(**{**_CLEAN, **STRENGTHS[strength]}), image)
+def degrade(image: np.ndarray, strength: int) -> np.ndarray:
+    """Degrade a square image, uint8 RGB (S, S, 3), with strength 0 (little) to 3 (most)."""
+    return degradation.apply(degradation_table.Degradation(**_NOT_DEGRADED | DEGRADATIONS[strength]), image)
 
 
 def twelve_megapixels(image: np.ndarray) -> np.ndarray:
-    """A photograph of 4000 x 3000 pixels with three faces."""
+    """Return a photograph of 4000 x 3000 pixels with three faces."""
     tile = cv2.resize(image, (1333, 1333), interpolation=cv2.INTER_CUBIC)
-    picture = np.full((3000, 4000, 3), 120, np.uint8)
+    photo = np.full((3000, 4000, 3), 120, np.uint8)
     for column in range(3):
-        picture[700 + 200 * column :][:1333, 1333 * column :][:, :1333] = tile
-    return picture
+        photo[700 + 200 * column :][:1333, 1333 * column :][:, :1333] = tile
+    return photo
 
 
-def blended(before: np.ndarray, found: list[restore.RestoredFace], share: float) -> np.ndarray:
-    """The photograph of one face restored with `--strength` SHARE, without looking for the face again."""
-    picture = before.copy()
-    for face in found:
-        change = blending.difference(face.aligned, face.restored, blending.mask(face.regions, np.zeros((0, 2))))
-        blending.paste(picture, share * change, face.frame)
-    return picture
+def blend_faces(lq: np.ndarray, faces: list[restore.RestoredFace], strength: float) -> np.ndarray:
+    """Return the photograph of a single face restored with another `--strength`, without detecting the face again."""
+    photo = lq.copy()
+    for face in faces:
+        alpha = blending.blend_mask(face.seg, np.zeros((0, 2)))
+        blending.blend(photo, strength * blending.residual(face.aligned, face.restored, alpha), face.frame)
+    return photo
 
 
-def figures(
-    true: np.ndarray, before: np.ndarray, restorer: Restorer, at: alignment.Frame, twice: bool
+def measure(
+    hq: np.ndarray, lq: np.ndarray, restorer: Restorer, frame: alignment.Frame, twicing: bool
 ) -> tuple[dict, np.ndarray]:
-    """What restoring a photograph at full strength changes, and how near it is to the true one, at other strengths too; and the result."""
-    result, found = restore.restore(io.Photograph(before), restorer, restorer.size, 1, 1.0, twice)
-    was, became = (alignment.crop(picture, at, SIZE) for picture in (before, result.levels))
-    shift = (became[INSIDE, INSIDE].astype(float) - was[INSIDE, INSIDE]).mean((0, 1))
-    reached = np.zeros(before.shape[:2], bool)
-    for face in found:
-        reached[alignment.window(face.frame, before.shape)] = True
-    blends = [alignment.crop(blended(before, found, share), at, SIZE) for share in SHARES]
-    distances = [
-        round(distance, 3) for distance in detection.distances(alignment.crop(true, at, SIZE), was, became, *blends)
-    ]
+    """Restore a degraded photograph; return what it changes and identity distances, and the result at full strength."""
+    result, faces = restore.restore(io.Photograph(lq), restorer, restorer.size, 1, 1.0, twicing)
+    lq_face, restored_face = (alignment.crop(photo, frame, SIZE) for photo in (lq, result.pixels))
+    shift = (restored_face[CENTER, CENTER].astype(float) - lq_face[CENTER, CENTER]).mean((0, 1))
+    in_frame = np.zeros(lq.shape[:2], bool)
+    for face in faces:
+        in_frame[alignment.window(face.frame, lq.shape)] = True
+    blends = [alignment.crop(blend_faces(lq, faces, strength), frame, SIZE) for strength in BLENDS]
+    distances = identity.embedding_distances(
+        alignment.crop(hq, frame, SIZE), [lq_face, restored_face, *blends], detection.identity_models()
+    )
+    distances = [round(distance, 3) for distance in distances]
     measured = {
-        "faces": len(found),
+        "faces": len(faces),
         "identity_degraded": distances[0],
         "identity_restored": distances[1],
-        "identity_by_strength": dict(zip(SHARES, distances[2:], strict=True)),
-        "mean_levels_shifted": round(float(np.abs(shift).max()), 2),
-        "mean_chroma_shifted": round(float(np.abs(shift - shift.mean()).max()), 2),
-        "most_change_outside": int(cv2.absdiff(before, result.levels)[~reached].max(initial=0)),
+        "identity_by_strength": dict(zip(BLENDS, distances[2:], strict=True)),
+        "mean_level_shift": round(float(np.abs(shift).max()), 2),
+        "mean_chroma_shift": round(float(np.abs(shift - shift.mean()).max()), 2),
+        "max_change_outside": int(cv2.absdiff(lq, result.pixels)[~in_frame].max(initial=0)),
     }
-    return measured, result.levels
+    return measured, result.pixels
 
 
-def draw(path: str, columns: list[list[np.ndarray]], at: alignment.Frame) -> None:
-    """The head in each photograph of some columns, twice as large."""
-    row, column, reach = int(at.centre.imag), int(at.centre.real), int(0.65 * at.size)
-    part = slice(max(0, row - reach), row + reach), slice(max(0, column - reach), column + reach)
-    Image.fromarray(
-        np.hstack([np.vstack([picture[part].repeat(2, 0).repeat(2, 1) for picture in each]) for each in columns])
-    ).save(path, quality=93)
+def write_picture(path: str, columns: list[list[np.ndarray]], frame: alignment.Frame) -> None:
+    """Write a contact sheet of the head in each photograph, at twice its size; `columns` holds photographs."""
+    row, column, reach = int(frame.center.imag), int(frame.center.real), int(0.65 * frame.size)
+    head = slice(max(0, row - reach), row + reach), slice(max(0, column - reach), column + reach)
+    rows = [[photo[head] for photo in row] for row in zip(*columns, strict=True)]
+    Image.fromarray(contact_sheet(rows, scale=2)).save(path, quality=93)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restoring", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="models", help="as psfr.restore takes it")
-    parser.add_argument("--twice", action="store_true", help="as psfr.restore takes it")
-    parser.add_argument("--picture", help="a JPEG to draw: a column for each strength, degraded, restored and true")
-    options = parser.parse_args()
-    began = time.perf_counter()
-    restorer = load_restorer(options.model, restore.COMPUTE)
-    loaded = time.perf_counter() - began
-    image = data.astronaut()
-    at = detection.find(image)[0]
-    columns = []
-    for tone, toned in TONES.items():
-        for strength in range(len(STRENGTHS)):
-            true, before = toned(image), toned(degraded(image, strength))
-            measured, after = figures(true, before, restorer, at, options.twice)
-            print(json.dumps({"tone": tone, "strength": strength + 1, **measured}), flush=True)
-            columns.append([before, after, true])
-    if options.picture:
-        draw(options.picture, columns[: len(STRENGTHS)], at)
-    large = io.Photograph(twelve_megapixels(image))
-    began = time.perf_counter()
-    found = restore.restore(large, restorer, restorer.size, 1, 1.0, options.twice)[1]
-    seconds = time.perf_counter() - began
-    print(
-        json.dumps(
-            {
-                "megapixels": 12,
-                "faces": len(found),
-                "model_size": restorer.size,
-                "seconds_to_load": round(loaded, 2),
-                "seconds": round(seconds, 2),
-            }
-        )
+    parser.add_argument("--model", default="models", help="as in psfr.restore")
+    parser.add_argument("--twicing", action="store_true", help="as in psfr.restore")
+    parser.add_argument(
+        "--picture", help="JPEG to write: a column per strength with the degraded, restored and true face"
     )
+    options = parser.parse_args()
+    start = time.perf_counter()
+    restorer = load_restorer(options.model, restore.COMPUTE)
+    load_seconds = time.perf_counter() - start
+    image = data.astronaut()
+    frame = detection.find_faces(image)[0]
+    columns = []
+    for tone, convert in TONES.items():
+        for strength in range(len(DEGRADATIONS)):
+            hq, lq = convert(image), convert(degrade(image, strength))
+            measured, restored = measure(hq, lq, restorer, frame, options.twicing)
+            print(json.dumps({"tone": tone, "strength": strength + 1, **measured}), flush=True)
+            columns.append([lq, restored, hq])
+    if options.picture:
+        write_picture(options.picture, columns[: len(DEGRADATIONS)], frame)
+    large = io.Photograph(twelve_megapixels(image))
+    start = time.perf_counter()
+    faces = restore.restore(large, restorer, restorer.size, 1, 1.0, options.twicing)[1]
+    seconds = time.perf_counter() - start
+    summary = {
+        "megapixels": 12,
+        "faces": len(faces),
+        "model_size": restorer.size,
+        "seconds_to_load": round(load_seconds, 2),
+        "seconds": round(seconds, 2),
+    }
+    print(json.dumps(summary))
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run_main(main)

@@ -1,4 +1,7 @@
-"""A set of many images through the data stages in a clone of the project: seconds, memory and files of each stage, what a repetition and an addition cost, and what a second process brings.
+"""Run the data stages on many images in a clone of the project and measure them.
+
+Measures time, memory and files of each stage, a run without changes, a run after images were added, and the speedup
+with two processes.
 
 python -m benchmarks.scale FOLDER --count 70000
 """
@@ -16,138 +19,142 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from psfr import params, portraits
+from psfr import portraits
 from psfr.compute import parallel
 from psfr.data import degradation, degradation_table, images, resize
-from psfr.utils.seeds import generator
+from psfr.params import read_params
+from psfr.utils.seeds import rng_for
 
 ROOT = Path(__file__).parent.parent
-FIRST = "fetch_weights", "download@celebamask", "resize@celebamask", "fpn"
+PREPARATION = "fetch_weights", "download@celebamask", "resize@celebamask", "fpn"
 STAGES = "download@ffhq", "resize@ffhq", "degrade", "parse"
-SIDE = 64  # pixels of an image in the experiment; the pictures are half as large again
-DRAWN = 64  # portraits, of which the pictures are made
+IMAGE_SIZE = 64  # pixels; the source images are half as large again
+NUM_PORTRAITS = 64  # from which all source images are made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="an empty one: pictures and clone take about 100 kB an image")
-    parser.add_argument("--count", type=int, default=70_000)
-    parser.add_argument("--add", type=int, default=100, help="images that come later")
+    parser.add_argument("folder", type=Path, help="an empty folder; source images and clone take about 100 kB an image")
+    parser.add_argument("--count", type=int, default=70_000, help="images of the set")
+    parser.add_argument("--add", type=int, default=100, help="images that are added later")
     parser.add_argument("--part", type=int, default=24_000, help="images on which one and two processes are compared")
-    options = parser.parse_args()
-    folder, pictures, project = (
-        options.folder.resolve(),
-        options.folder.resolve() / "pictures",
-        options.folder.resolve() / "project",
-    )
-    draw(pictures, range(options.count))
+    args = parser.parse_args()
+    folder = args.folder.resolve()
+    sources, project = folder / "pictures", folder / "project"
+
+    write_sources(sources, range(args.count))
     subprocess.run(["git", "clone", "-q", str(ROOT), str(project)], check=True)
-    configure(project / "params.yaml", pictures)
-    ran(project, "dvc", "repro", *FIRST)
-    result = {
-        "images": options.count,
-        "stages": {stage: ran(project, "dvc", "repro", "--single-item", stage) for stage in STAGES},
-    }
+    write_params(project / "params.yaml", sources)
+    run_measured(project, "dvc", "repro", *PREPARATION)
+    result: dict[str, object] = {"images": args.count}
+    result["stages"] = {stage: run_measured(project, "dvc", "repro", "--single-item", stage) for stage in STAGES}
     result["files"] = sum(len(files) for _, _, files in os.walk(project / "data/ffhq"))
-    result["nothing_to_do"] = ran(project, "dvc", "repro", "parse")
-    draw(pictures, range(options.count, options.count + options.add))
-    ran(project, "dvc", "repro", "--force", "--single-item", "download@ffhq")
-    result[f"{options.add}_more"] = {
-        stage: ran(project, "dvc", "repro", "--single-item", stage) for stage in STAGES[1:]
+    result["nothing_to_do"] = run_measured(project, "dvc", "repro", "parse")
+
+    write_sources(sources, range(args.count, args.count + args.add))
+    run_measured(project, "dvc", "repro", "--force", "--single-item", "download@ffhq")
+    result[f"{args.add}_more"] = {
+        stage: run_measured(project, "dvc", "repro", "--single-item", stage) for stage in STAGES[1:]
     }
-    result["one_process_over_two"] = compare(project, folder / "part", options.part)
+    result["one_process_over_two"] = measure_speedup(project, folder / "part", args.part)
     print(json.dumps(result))
 
 
-def draw(pictures: Path, numbers: range) -> None:
-    """Pictures in FFHQ's folders of a thousand, no two alike."""
-    faces = parallel.each(partial(portraits.draw, 1, size=SIDE * 3 // 2), range(DRAWN), None, "draw")
-    parallel.each(partial(_vary, pictures, [image for image, _ in faces]), numbers, None, "vary")
+def write_sources(folder: Path, indices: range) -> None:
+    """Write different images into sub-folders of a thousand, as FFHQ has them."""
+    faces = parallel.map(partial(portraits.draw, 1, size=IMAGE_SIZE * 3 // 2), range(NUM_PORTRAITS), None, "draw")
+    parallel.map(partial(_write_variation, folder, [image for image, _ in faces]), indices, None, "vary")
 
 
-def _vary(pictures: Path, faces: list[np.ndarray], number: int) -> None:
-    rng = generator(1, "scale", number)
-    face = faces[number % len(faces)][:, :: rng.choice([-1, 1])]
+def _write_variation(folder: Path, faces: list[np.ndarray], index: int) -> None:
+    rng = rng_for(1, "scale", index)
+    face = faces[index % len(faces)][:, :: rng.choice([-1, 1])]
     image = np.clip(face * rng.uniform(0.6, 1.4, 3) + rng.normal(0, 3, face.shape), 0, 255).astype(np.uint8)
-    images.write(pictures / f"{number // 1000 * 1000:05}" / f"{number:05}.png", image)
+    images.write(folder / f"{index // 1000 * 1000:05}" / f"{index:05}.png", image)
 
 
-def configure(path: Path, pictures: Path) -> None:
-    """The tiny parameters, with the pictures as the training set."""
-    values = yaml.safe_load((ROOT / "params/tiny.yaml").read_text())
-    values["ffhq"] |= {"source": "folder", "images": str(pictures), "count": None}
-    values["degrade"]["variants"] = 1
-    values["image_size"] = SIDE
-    path.write_text(yaml.safe_dump(values))
+def write_params(path: Path, sources: Path) -> None:
+    """Write params/tiny.yaml with `sources` as the training set."""
+    content = yaml.safe_load((ROOT / "params/tiny.yaml").read_text())
+    content["ffhq"] |= {"source": "folder", "images": str(sources), "count": None}
+    content["degrade"]["variants"] = 1
+    content["image_size"] = IMAGE_SIZE
+    path.write_text(yaml.safe_dump(content))
 
 
-def ran(project: Path, *command: str) -> dict[str, float]:
-    """Run a command; its seconds, and the most memory that its processes held together, GiB (proportional set size)."""
+def run_measured(project: Path, *command: str) -> dict[str, float]:
+    """Run a command.
+
+    Returns:
+        "seconds", and "gib": the peak memory of all its processes together (proportional set size).
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    began, most = time.perf_counter(), 0
+    start, peak = time.perf_counter(), 0
     process = subprocess.Popen(
         command, cwd=project, start_new_session=True, env=os.environ | {"PATH": path}, stdout=sys.stderr
     )
     while process.poll() is None:
-        most = max(most, _held(process.pid))
+        peak = max(peak, _session_memory(process.pid))
         time.sleep(0.5)
     if process.returncode:
-        sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
-    return {"seconds": round(time.perf_counter() - began, 1), "gib": round(most / 2**20, 2)}
+        sys.exit(f"{' '.join(command)}: exit status {process.returncode}")
+    return {"seconds": round(time.perf_counter() - start, 1), "gib": round(peak / 2**20, 2)}
 
 
-def _held(session: int) -> int:
-    """kB that the processes of a session hold, shared pages counted once."""
+def _session_memory(session: int) -> int:
+    """Return the memory of a session's processes in kB; shared pages count once."""
     total = 0
-    for place in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                total += int((place / "smaps_rollup").read_text().partition("\nPss:")[2].split()[0])
-        except (OSError, IndexError):  # it has ended since
+            if int((process / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                total += int((process / "smaps_rollup").read_text().partition("\nPss:")[2].split()[0])
+        except (OSError, IndexError):  # the process has exited
             continue
     return total
 
 
-def compare(project: Path, part: Path, count: int) -> dict[str, float]:
-    """How many times as fast two processes do the work of one, each of one thread."""
-    values = params.read(project / "params.yaml")
-    raw = part / "raw"
+def measure_speedup(project: Path, folder: Path, count: int) -> dict[str, float]:
+    """Return the speedup of two processes over one, of one thread each, for resizing, degrading and parsing."""
+    raw = folder / "raw"
     raw.mkdir(parents=True)
-    for path in images.listed(project / "data/ffhq/raw")[:count]:
+    for path in images.list_images(project / "data/ffhq/raw")[:count]:
         os.link(path, raw / path.name)
-        path.read_bytes()  # neither run waits for the disk
-
-    def seconds(processes: int) -> dict[str, float]:
-        work = part / str(processes)
-        hr, lr = work / "data/ffhq/hr", work / "data/ffhq/lr"
-        steps = {
-            "resize": lambda: resize.resize_folder(raw, hr, SIDE, processes),
-            "degrade": lambda: degradation_table.write_table(
-                degradation.make_copies(images.listed(hr), lr, values.degrade, SIDE, values.seed, processes),
-                lr.with_name("table.csv"),
-            ),
-            "parse": lambda: subprocess.run(
-                [sys.executable, "-m", "stages.parse"],
-                cwd=work,
-                check=True,
-                env=os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
-            ),
-        }
-        work.mkdir()
-        shutil.copytree(project / "models", work / "models")
-        given = yaml.safe_load((project / "params.yaml").read_text())
-        given["compute"] |= {"devices": processes, "workers": 0}
-        (work / "params.yaml").write_text(yaml.safe_dump(given))
-        taken = {}
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            taken[name] = time.perf_counter() - began
-        return taken
-
-    parallel.each(abs, range(100), 2, "begin")  # processes that joblib keeps are there before the clock runs
-    one, two = seconds(1), seconds(2)
+        path.read_bytes()  # fills the page cache, so that neither run waits for the disk
+    parallel.map(abs, range(100), 2, "start")  # starts joblib's processes before the clock runs
+    one, two = (_time_steps(project, folder / str(processes), raw, processes) for processes in (1, 2))
     return {name: round(one[name] / two[name], 2) for name in one}
+
+
+def _time_steps(project: Path, folder: Path, raw: Path, num_processes: int) -> dict[str, float]:
+    """Return the seconds of each step."""
+    params = read_params(project / "params.yaml")
+    hr, lr = folder / "data/ffhq/hr", folder / "data/ffhq/lr"
+    folder.mkdir()
+    shutil.copytree(project / "models", folder / "models")
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    content["compute"] |= {"devices": num_processes, "workers": 0}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+
+    def degrade() -> None:
+        paths = images.list_images(hr)
+        rows = degradation.write_variants(paths, lr, params.degrade, IMAGE_SIZE, params.seed, num_processes)
+        degradation_table.write_table(rows, lr.with_name("table.csv"))
+
+    def parse() -> None:
+        environment = os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "stages.parse"], cwd=folder, check=True, env=environment)
+
+    steps = {
+        "resize": lambda: resize.resize_folder(raw, hr, IMAGE_SIZE, num_processes),
+        "degrade": degrade,
+        "parse": parse,
+    }
+    seconds = {}
+    for name, step in steps.items():
+        start = time.perf_counter()
+        step()
+        seconds[name] = time.perf_counter() - start
+    return seconds
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md: runs the network benchmarks one after the other and prints what they say.
+"""Run the network benchmarks one after the other and print the tables of benchmarks/README.md.
 
 python -m benchmarks.table
 """
@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 
-HEAD = [
+COLUMNS = [
     "size",
     "batch",
     "precision",
@@ -18,50 +18,65 @@ HEAD = [
     "share of plain",
     "share of ceiling",
 ]
-BESIDE = [["--plain"], ["--precision", "fp32"], ["--precision", "bf16"]]
-GROWTH = [(128, 1), (256, 1), (256, 2), (256, 4), (512, 2)]
+BENCHMARKS = [
+    ("train_step", "seconds_per_step", ["--steps", "5"]),
+    ("inference", "seconds_per_image", ["--images", "8"]),
+]
+COMPARED = [["--plain"], ["--precision", "fp32"], ["--precision", "bf16"]]  # at the default size and batch
+SCALING = [(128, 1), (256, 1), (256, 2), (256, 4), (512, 2)]  # image size and batch size, in bf16
 
 
-def measured(benchmark: str, *options: str) -> dict:
-    """The JSON that a benchmark prints last."""
-    print(f"{benchmark} {' '.join(options)}", file=sys.stderr)
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{benchmark}", *options], stdout=subprocess.PIPE, text=True, check=True
+def run_benchmark(name: str, *options: str) -> dict:
+    """Run a benchmark and return the JSON of its last line."""
+    print(f"{name} {' '.join(options)}", file=sys.stderr)
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def row(cells: list) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def result_row(result: dict, seconds: str, plain: dict | None) -> str:
+    """Format a result.
+
+    Args:
+        seconds: its key of the seconds.
+        plain: the result that speed and memory are compared with, if any.
+    """
+    speedup = memory_share = ""
+    if plain:
+        speedup = f"{plain[seconds] / result[seconds]:.2f}"
+        memory_share = f"{result['peak_memory_gb'] / plain['peak_memory_gb']:.2f}"
+    return row(
+        [
+            result["image_size"],
+            result["batch_size"],
+            result["precision"],
+            result["form"],
+            f"{result[seconds]:.3f}",
+            speedup,
+            f"{result['peak_memory_gb']:.2f}",
+            memory_share,
+            f"{100 * result['share_of_ceiling']:.0f} %",
+        ]
     )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def line(values: list) -> str:
-    return f"| {' | '.join(map(str, values))} |"
-
-
-def row(result: dict, figure: str, plain: dict | None) -> str:
-    beside = (
-        [f"{plain[figure] / result[figure]:.2f}", f"{result['peak_memory_gb'] / plain['peak_memory_gb']:.2f}"]
-        if plain
-        else ["", ""]
-    )
-    return line([result["image_size"], result["batch_size"], result["precision"], result["form"], f"{result[figure]:.3f}", beside[0],
-                 f"{result['peak_memory_gb']:.2f}", beside[1], f"{100 * result['share_of_ceiling']:.0f} %"])  # fmt: skip
 
 
 def main() -> None:
-    for benchmark, figure, count in (
-        ("train_step", "seconds_per_step", ["--steps", "5"]),
-        ("inference", "seconds_per_image", ["--images", "8"]),
-    ):
-        print(f"\n`python -m benchmarks.{benchmark}`\n")
-        print(line(HEAD), line(["---"] * len(HEAD)), sep="\n")
-        results = [measured(benchmark, *options, *count) for options in BESIDE]
-        for result in results:
-            print(row(result, figure, results[0]), flush=True)
-        for size, batch in GROWTH:
-            result = measured(
-                benchmark, "--precision", "bf16", "--image-size", str(size), "--batch-size", str(batch), *count
-            )
-            print(row(result, figure, None), flush=True)
+    for name, seconds, count in BENCHMARKS:
+        print(f"\n`python -m benchmarks.{name}`\n")
+        print(row(COLUMNS), row(["---"] * len(COLUMNS)), sep="\n")
+        plain, fp32, bf16 = (run_benchmark(name, *options, *count) for options in COMPARED)
+        for result in (plain, fp32, bf16):
+            print(result_row(result, seconds, plain), flush=True)
+        for size, batch in SCALING:
+            options = ["--precision", "bf16", "--image-size", str(size), "--batch-size", str(batch)]
+            print(result_row(run_benchmark(name, *options, *count), seconds, None), flush=True)
         print(
-            f"\nOn: {results[0]['device']}; ceiling {results[1]['ceiling_per_second']} (fp32) and {results[2]['ceiling_per_second']} (bf16) x 10^12 operations a second."
+            f"\nOn: {plain['device']}; ceiling {fp32['ceiling_per_second']} (fp32) and "
+            f"{bf16['ceiling_per_second']} (bf16) x 10^12 operations per second."
         )
 
 

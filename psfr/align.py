@@ -1,6 +1,6 @@
-"""Cut the faces out of photographs, aligned as in FFHQ: the article's preprocessing, and a folder to train or test on.
+"""Crop the faces of photographs, aligned as in FFHQ: the preprocessing of the reimplementation.
 
-python -m psfr.align FOLDER -o OUT [--size 512] [--least 0]
+python -m psfr.align FOLDER -o OUT [--size 512] [--min-size 0] [--workers N]
 """
 
 import argparse
@@ -11,70 +11,84 @@ from pathlib import Path
 from psfr.compute import parallel
 from psfr.data import images
 from psfr.photos import alignment, detection, io
-from psfr.utils.errors import InputError, raise_together, run
+from psfr.utils.errors import UserError, raise_all, run_main
+from psfr.utils.files import find_duplicates
+
+NO_FACE_STATUS = 2  # exit status if no photograph has a face
 
 
-def align(folder: Path, out: Path, size: int, least: int, workers: int | None) -> dict[Path, int]:
-    """Write every face of every photograph of a folder as `out/NAME_NUMBER.png`, the largest having number 1.
+def align(folder: Path, out: Path, size: int, min_size: int, workers: int | None) -> dict[Path, int]:
+    """Write each face of each photograph in a folder to `out/NAME_NUMBER.png`, the largest with number 1.
 
     Args:
-        size: pixels a side.
-        least: frames of fewer pixels a side in their photograph are left out.
+        folder: photographs, searched recursively.
+        out: output folder.
+        size: side length of the faces in pixels.
+        min_size: skip faces whose frame has a smaller side in the photograph, in pixels.
+        workers: number of processes; None for one per core.
 
     Returns:
-        How many faces each photograph gave.
+        The number of faces written for each photograph.
 
     Raises:
-        InputError: photographs that cannot be read, all named once the others are done; two that would have one name; none at all; one folder for both.
+        UserError: the folder has no photographs, `out` is the folder itself, two outputs would have the same name, or
+            photographs cannot be read; the last is raised after all others are processed.
     """
     if out.resolve() == folder.resolve():
-        raise InputError(f"{out}: faces would lie among the photographs: name another folder after -o")
-    paths = [path for path in io.listed(folder) if out.resolve() not in path.resolve().parents]
+        raise UserError(f"{out}: output folder is the input folder: choose another with -o")
+    paths = [path for path in io.list_photos(folder) if out.resolve() not in path.resolve().parents]
     names = {path: "_".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
-    first: dict[str, Path] = {}
-    raise_together(
-        (
-            f"{path} and {first[name]} would both become {out / name}_1.png"
-            for path, name in names.items()
-            if first.setdefault(name, path) is not path
-        ),
+    raise_all(
+        [
+            f"{path} and {first} would both become {out / names[path]}_1.png"
+            for path, first in find_duplicates(paths, lambda path: names[path])
+        ],
         "rename one of each pair",
     )
-    counts = parallel.each(partial(_align, out, size, least), list(names.items()), workers, "align")
+    counts = parallel.map(partial(_align, out, size, min_size), list(names.items()), workers, "align")
     return dict(zip(paths, counts, strict=True))
 
 
-def _align(out: Path, size: int, least: int, named: tuple[Path, str]) -> int:
-    path, name = named
-    picture = io.read(path).seen
-    found = [frame for frame in detection.find(picture) if frame.size >= least]
-    for number, frame in enumerate(found, 1):
-        images.write(out / f"{name}_{number}.png", alignment.crop(picture, frame, size))
-    return len(found)
+def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> int:
+    path, name = item
+    image = io.read(path).to_rgb8()
+    frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
+    for number, frame in enumerate(frames, 1):
+        images.write(out / f"{name}_{number}.png", alignment.crop(image, frame, size))
+    return len(frames)
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m psfr.align", description="Cut the faces out of photographs, aligned as in FFHQ."
+        prog="python -m psfr.align", description="Crop the faces of photographs, aligned as in FFHQ."
     )
-    parser.add_argument("folder", type=Path, help="photographs, sub-folders included")
-    parser.add_argument("-o", dest="out", type=Path, required=True, help="the folder to write to")
-    parser.add_argument("--size", type=int, default=512, help="pixels a side of the faces written; 512 if left out")
+    parser.add_argument("folder", type=Path, help="folder of photographs, searched recursively")
+    parser.add_argument("-o", dest="out", type=Path, required=True, help="output folder")
+    parser.add_argument("--size", type=int, default=512, help="side of the cropped faces in pixels (default: 512)")
     parser.add_argument(
-        "--least", type=int, default=0, help="leave out faces whose frame has fewer pixels a side in the photograph"
+        "--min-size",
+        type=int,
+        default=0,
+        help="skip faces whose frame has a smaller side in the photograph, in pixels (default: 0)",
     )
-    parser.add_argument("--workers", type=int, default=None, help="processes; one a core if left out")
+    parser.add_argument("--workers", type=int, default=None, help="number of processes (default: one per core)")
     options = parser.parse_args()
     if options.size < 1:
-        raise InputError(f"--size {options.size}: a face has at least one pixel: give another")
-    counts = align(options.folder, options.out, options.size, options.least, options.workers)
+        raise UserError(f"--size {options.size}: must be at least 1: use another value")
+    counts = align(options.folder, options.out, options.size, options.min_size, options.workers)
     faceless = [path for path, count in counts.items() if not count]
     for path in faceless:
         print(f"{path}: no face found", file=sys.stderr)
     print(f"{options.out}: {sum(counts.values())} faces of {len(counts)} photographs, {len(faceless)} without a face")
     if len(faceless) == len(counts):
-        sys.exit(2)
+        sys.exit(NO_FACE_STATUS)
+
+
+def cli() -> None:
+    """Entry point of `psfr-align`."""
+    run_main(main)
 
 
 if __name__ == "__main__":
-    run(main)
+    cli()

@@ -7,23 +7,21 @@ import argparse
 from pathlib import Path
 
 from psfr.networks.serialization import export, from_published, load, save, to_published
-from psfr.utils.errors import run
+from psfr.utils.errors import run_main
 
 __all__ = ["export", "from_published", "load", "save", "to_published"]
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m psfr.checkpoints", description="Networks on disk.")
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m psfr.checkpoints", description="Convert checkpoints.")
     commands = parser.add_subparsers(required=True)
-    exporting = commands.add_parser(
-        "export", help="write a checkpoint of this project under the authors' key names, for their tools"
-    )
-    exporting.add_argument("checkpoint", type=Path, help="a .safetensors file of models/")
-    exporting.add_argument("out", type=Path, help="the .pth file to write")
-    options = parser.parse_args()
-    export(options.checkpoint, options.out)
-    print(f"{options.out}: written")
+    export_parser = commands.add_parser("export", help="convert a checkpoint to the authors' format, for their tools")
+    export_parser.add_argument("checkpoint", type=Path, help="a .safetensors file of models/")
+    export_parser.add_argument("out", type=Path, help="the .pth file to write")
+    args = parser.parse_args()
+    export(args.checkpoint, args.out)
+    print(f"{args.out}: written")
 
 
 if __name__ == "__main__":
-    run(_main)
+    run_main(main)

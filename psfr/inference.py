@@ -1,4 +1,4 @@
-"""The trained networks on folders of images."""
+"""Inference over folders of images: face parsing and restoration."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -6,121 +6,177 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from psfr.compute import processes
-from psfr.compute.devices import device, precision, workers
+from psfr.compute.devices import compute_dtype, get_device, num_workers
 from psfr.data import images, labels
-from psfr.data.datasets import loader, to_image, to_tensor, to_unit
+from psfr.data.datasets import make_dataloader, normalize, to_image, to_tensor
 from psfr.networks.fpn import FaceParsingNetwork
-from psfr.networks.inference.fusion import fold
-from psfr.params import Compute
-from psfr.utils.errors import InputError
+from psfr.networks.generator import Generator
+from psfr.networks.inference.fuse import fuse
+from psfr.params import ComputeParams
+from psfr.utils.errors import UserError
 
-
-class ImageFiles(Dataset):
-    """Square images of one size, with their place in the list.
-
-    Raises:
-        InputError: from an item: not readable, or of another size.
-    """
-
-    def __init__(self, paths: list[Path], size: int):
-        self.paths, self.size = paths, size
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        """Its place, and the image, uint8 (size, size, 3)."""
-        image = images.read(self.paths[index])
-        if image.shape[:2] != (self.size, self.size):
-            raise InputError(
-                f"{self.paths[index]}: {image.shape[1]}x{image.shape[0]} pixels, {self.size}x{self.size} are needed: resize it, or set image_size"
-            )
-        return index, to_tensor(image)
-
-
-def _batches(
-    paths: list[Path], done: Callable[[Path], bool], size: int, compute: Compute, description: str
-) -> Iterator[tuple[list[Path], Tensor]]:
-    """This process's share of the batches of which not all is done.
-
-    What a batch holds never depends on what is done, nor on the number of processes: rounding may differ between batches.
-    """
-    where = device(compute)
-    whole = [
-        range(start, min(start + compute.batch_size, len(paths))) for start in range(0, len(paths), compute.batch_size)
-    ]
-    # As the first process sees it: another one may come when files have been written since, and would cut other shares.
-    open_ones = processes.share(
-        processes.of_first([list(places) for places in whole if not all(done(paths[place]) for place in places)])
-    )
-    first = processes.rank() == 0
-    with tqdm(total=sum(map(len, open_ones)), desc=description, unit="image", disable=not first) as progress:
-        for places, batch in loader(ImageFiles(paths, size), open_ones, workers(compute)):
-            yield [paths[place] for place in places.tolist()], to_unit(batch.to(where))
-            progress.update(len(places))
+MAX_PENDING = 64  # files that wait to be written, in memory
 
 
 @torch.inference_mode()
-def parse(fpn: FaceParsingNetwork, paths: list[Path], out: Path, size: int, compute: Compute, description: str) -> None:
-    """Write the region map of every image as out/NAME.png; maps that are there are kept."""
-    where = device(compute)
-    fpn = fold(fpn.to(where), precision(compute, where))
-    made = images.there(out)
-    with Writer() as writer:
-        for batch_paths, image in _batches(paths, lambda path: f"{path.stem}.png" in made, size, compute, description):
-            regions = fpn.regions(image).to(torch.uint8).cpu().numpy()
-            for path, region in zip(batch_paths, regions, strict=True):
-                writer.submit(labels.write, out / f"{path.stem}.png", region)
+def parse(
+    face_parser: FaceParsingNetwork,
+    paths: list[Path],
+    seg_dir: Path,
+    size: int,
+    compute: ComputeParams,
+    description: str,
+) -> None:
+    """Predict the parsing map of every image and write it to seg_dir/NAME.png.
+
+    Existing maps are kept. Distributed processes share the work.
+
+    Args:
+        face_parser: moved to the device and fused for inference.
+        paths: square images of side `size`.
+        seg_dir: where the maps are written; each is a PNG of labels with `size` x `size` pixels.
+        size: side length of the images in pixels.
+        compute: device, precision, batch size and data loading processes.
+        description: label of the progress bar.
+
+    Raises:
+        UserError: an image is unreadable or of another size, or a file cannot be written.
+    """
+    device = get_device(compute)
+    fused_parser = fuse(face_parser.to(device), compute_dtype(compute, device))
+    existing = images.existing_names(seg_dir)
+    with AsyncWriter() as writer:
+        for batch_paths, batch in _pending_batches(paths, existing, size, compute, device, description):
+            segs = fused_parser.predict_seg(batch).to(torch.uint8).cpu().numpy()
+            for path, seg in zip(batch_paths, segs, strict=True):
+                writer.submit(labels.write, seg_dir / f"{path.stem}.png", seg)
 
 
 @torch.inference_mode()
 def restore(
-    fpn: FaceParsingNetwork,
-    generators: dict[str, nn.Module],
+    face_parser: FaceParsingNetwork,
+    generators: dict[str, Generator],
     paths: list[Path],
     out: Path,
-    maps: Path,
+    seg_dir: Path,
     size: int,
-    compute: Compute,
+    compute: ComputeParams,
 ) -> None:
-    """Restore every image with every generator, as out/MODEL/NAME.png; the region map that they saw goes to maps/NAME.png. What is there is kept."""
-    where = device(compute)
-    fpn = fold(fpn.to(where), precision(compute, where))
-    generators = {name: fold(network.to(where), precision(compute, where)) for name, network in generators.items()}
-    made = set.intersection(*(images.there(folder) for folder in (maps, *(out / name for name in generators))))
-    with Writer() as writer:
-        for batch_paths, image in _batches(paths, lambda path: f"{path.stem}.png" in made, size, compute, "infer"):
-            regions = fpn.regions(image)
-            restored = {name: network(image, regions) for name, network in generators.items()}
+    """Restore every image with every generator and write the results to out/MODEL/NAME.png.
+
+    The parsing map, which is the same for all generators, is written to seg_dir/NAME.png. An image whose files all
+    exist is skipped. Distributed processes share the work.
+
+    Args:
+        face_parser: moved to the device and fused for inference, as are the generators.
+        generators: by the name of the model.
+        paths: degraded square images of side `size`.
+        out: folder of the restored images, RGB PNGs with `size` x `size` pixels.
+        seg_dir: folder of the parsing maps.
+        size: side length of the images in pixels.
+        compute: device, precision, batch size and data loading processes.
+
+    Raises:
+        UserError: an image is unreadable or of another size, or a file cannot be written.
+    """
+    device = get_device(compute)
+    dtype = compute_dtype(compute, device)
+    fused_parser = fuse(face_parser.to(device), dtype)
+    fused_generators = {name: fuse(generator.to(device), dtype) for name, generator in generators.items()}
+    existing = images.existing_names(seg_dir)
+    for name in generators:
+        existing &= images.existing_names(out / name)
+    with AsyncWriter() as writer:
+        for batch_paths, lq in _pending_batches(paths, existing, size, compute, device, "infer"):
+            seg = fused_parser.predict_seg(lq)
+            restored = {name: generator(lq, seg) for name, generator in fused_generators.items()}
             for i, path in enumerate(batch_paths):
                 file = f"{path.stem}.png"
-                writer.submit(labels.write, maps / file, regions[i].to(torch.uint8).cpu().numpy())
+                writer.submit(labels.write, seg_dir / file, seg[i].to(torch.uint8).cpu().numpy())
                 for name, batch in restored.items():
                     writer.submit(images.write, out / name / file, to_image(batch[i]))
 
 
-WAITING = 64  # files that may be waiting for the disk
+def _pending_batches(
+    paths: list[Path], existing: set[str], size: int, compute: ComputeParams, device: torch.device, description: str
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Yield this process's share of the batches that have images without a file of their name in `existing`.
+
+    The composition of a batch depends neither on the existing files nor on the number of processes, because rounding
+    may differ between batches.
+
+    Yields:
+        The paths of the batch, and its images, float32 (B, 3, size, size) in [-1, 1] on the device.
+    """
+    pending = []
+    for start in range(0, len(paths), compute.batch_size):
+        indices = list(range(start, min(start + compute.batch_size, len(paths))))
+        if not all(f"{paths[index].stem}.png" in existing for index in indices):
+            pending.append(indices)
+    # All processes take rank 0's list: one that starts later sees more files, and would compute other shards.
+    pending = processes.shard(processes.broadcast_from_rank_zero(pending))
+    num_images = sum(len(indices) for indices in pending)
+    with tqdm(total=num_images, desc=description, unit="image", disable=processes.get_rank() > 0) as progress:
+        for indices, levels in make_dataloader(ImageFiles(paths, size), pending, num_workers(compute)):
+            yield [paths[index] for index in indices.tolist()], normalize(levels.to(device))
+            progress.update(len(indices))
 
 
-class Writer:
-    """Writes files beside the computation; an error of writing ends it when the next file is handed over, or at the end of the block."""
+class ImageFiles(Dataset):
+    """Dataset of square image files of one size.
 
-    def __enter__(self) -> "Writer":
-        self.pool = ThreadPoolExecutor(1)
-        self.jobs: deque[Future] = deque()
+    Args:
+        paths: the image files.
+        size: their side length in pixels.
+    """
+
+    def __init__(self, paths: list[Path], size: int):
+        self.paths = paths
+        self.size = size
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor]:
+        """Return the index and the image, uint8 (size, size, 3).
+
+        Raises:
+            UserError: the image is unreadable or of another size.
+        """
+        path = self.paths[index]
+        image = images.read(path)
+        height, width = image.shape[:2]
+        if (height, width) != (self.size, self.size):
+            raise UserError(
+                f"{path}: {width}x{height} pixels, expected {self.size}x{self.size}: resize it, or change image_size"
+            )
+        return index, to_tensor(image)
+
+
+class AsyncWriter:
+    """Context manager that writes files in a thread while the next batch is computed.
+
+    An error of a write is raised by a later `submit`, or at the end of the block.
+    """
+
+    def __enter__(self) -> "AsyncWriter":
+        self.executor = ThreadPoolExecutor(1)
+        self.pending: deque[Future] = deque()
         return self
 
-    def submit(self, write: Callable[..., None], *arguments: object) -> None:
-        self.jobs.append(self.pool.submit(write, *arguments))
-        while self.jobs and (self.jobs[0].done() or len(self.jobs) > WAITING):
-            self.jobs.popleft().result()
+    def submit(self, write: Callable[..., None], *args: object) -> None:
+        """Schedule `write(*args)`; block while more than `MAX_PENDING` writes are pending."""
+        self.pending.append(self.executor.submit(write, *args))
+        while self.pending and (self.pending[0].done() or len(self.pending) > MAX_PENDING):
+            self.pending.popleft().result()
 
-    def __exit__(self, kind: type | None, *_) -> None:
-        self.pool.shutdown(cancel_futures=kind is not None)
-        while kind is None and self.jobs:
-            self.jobs.popleft().result()
+    def __exit__(self, error_type: type[BaseException] | None, *_) -> None:
+        self.executor.shutdown(cancel_futures=error_type is not None)
+        while error_type is None and self.pending:
+            self.pending.popleft().result()

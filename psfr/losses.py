@@ -1,4 +1,4 @@
-"""Losses of the GAN, under the name that other code imports: see `psfr.training.losses`."""
+"""Losses of PSFR-GAN, re-exported from `psfr.training.losses` for code outside this project."""
 
 from psfr.training.losses import (
     feature_matching_loss,

@@ -1,138 +1,129 @@
-"""The experiment's parameters: read from params.yaml and checked before any work."""
+"""Parameters of an experiment: typed, read from params.yaml and validated before any work starts."""
 
+import difflib
 import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from psfr.utils import strict_yaml
-from psfr.utils.errors import CONTROL, InputError, quoted, shortened
+from psfr.utils.errors import CONTROL_CHARS, UserError, safe_repr, truncate
 
-MOST_PROBLEMS = 40  # that a message names
-PUBLISHED_SIZE = 512  # of the images that the authors' networks were trained on
-
-Count = Annotated[int, Field(ge=1, le=10**9)]
-Channels = Annotated[int, Field(ge=1, le=2**13)]
-Few = Annotated[int, Field(ge=1, le=8)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set of the face parsing network
+PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks were trained on
+MAX_PROBLEMS = 40  # that a message lists
 
 
 def _power_of_two(value: int) -> int:
     if value & (value - 1):
-        raise ValueError(f"{value} is no power of two")
+        raise ValueError(f"{value} is not a power of two")
     return value
 
 
-def _ordered(pair: list) -> list:
+def _ascending(pair: list) -> list:
     if pair[0] > pair[1]:
-        raise ValueError(f"{pair} is no range: the smaller number comes first")
+        raise ValueError(f"{pair} is not a range: write the smaller number first")
     return pair
 
 
-def _without_control(text: str) -> str:
-    if CONTROL.search(text):
-        raise ValueError("a name has no control characters")
+def _no_control_chars(text: str) -> str:
+    if CONTROL_CHARS.search(text):
+        raise ValueError("control characters are not allowed")
     return text
 
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+SmallCount = Annotated[int, Field(ge=1, le=8)]
+Channels = Annotated[int, Field(ge=1, le=2**13)]
+PowerOfTwo = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(gt=0, lt=1)]
+Text = Annotated[str, Field(max_length=4096), AfterValidator(_no_control_chars)]
+
+_PAIR = Field(min_length=2, max_length=2)
+_ASCENDING = AfterValidator(_ascending)
+PixelRange = Annotated[list[Annotated[int, Field(ge=1, le=512)]], _PAIR, _ASCENDING]
+NoiseRange = Annotated[list[Annotated[float, Field(ge=0, le=255)]], _PAIR, _ASCENDING]
+PercentRange = Annotated[list[Annotated[int, Field(ge=0, le=100)]], _PAIR, _ASCENDING]
 
 _FOLDER_OPTIONS = re.compile(r"[^,:/]+(,(root_folder_id|team_drive|shared_with_me|drive_id)(=[\w.-]*)?)+:")
 
 
-def _without_secrets(key: str, place: str | None, remote: bool) -> None:
-    """A path, an address or an rclone remote is kept by git, dvc.lock and the logs: it must not hold what opens a door.
+def _check_no_secrets(key: str, location: str | None, is_remote: bool) -> None:
+    """Reject a path, URL or rclone remote that may contain credentials: git, dvc.lock and logs would store them.
 
-    Options in the name of a remote (`:s3,secret_access_key=...:bucket`) hold passwords, and commands that rclone would run; those that
-    name a folder are taken.
+    Options in an rclone remote (`:s3,secret_access_key=...:bucket`) may hold passwords, or commands that rclone runs.
+    Only options that select a folder are allowed.
     """
-    address = re.match(r"[\w+.-]+://[^/]*@|[\w+.-]+://[^#]*\?", place or "")
-    name = re.sub("^(:archive:)+", "", place or "")  # of the remote that the archive lies on
-    options = remote and re.match(r":?[^,:/]*,.*:", name) and not _FOLDER_OPTIONS.match(name)
-    if address or options:
-        mend = "make a remote of it with `rclone config`, which keeps them in a file of your own, and give its name"
+    is_url = re.match(r"[\w+.-]+://[^/]*@|[\w+.-]+://[^#]*\?", location or "")
+    remote = re.sub("^(:archive:)+", "", location or "")  # the remote on which the archive lies
+    has_options = is_remote and re.match(r":?[^,:/]*,.*:", remote) and not _FOLDER_OPTIONS.match(remote)
+    if is_url or has_options:
         raise ValueError(
-            f"{key}: user, password, key or options stand in it, and git and dvc.lock would keep them: {mend}"
+            f"{key}: contains a user, a password, a key or options, which git and dvc.lock would store: "
+            "create a remote with `rclone config`, which keeps them outside of the project, and give its name"
         )
 
 
-def _range(kind: type, least: float, most: float):
-    number = Annotated[kind, Field(ge=least, le=most)]
-    return Annotated[list[number], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
-
-
-Text = Annotated[str, Field(max_length=4096), AfterValidator(_without_control)]
-PowerOfTwo = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]
-Pixels = _range(int, 1, 512)
-
-
-# The sets of images: for training, for testing, and with labels.
-SETS = ("ffhq", "celebahq", "celebamask")
-
-
-class Group(BaseModel):
-    """Every key is written in the file, none has a hidden default: what a run used is what DVC recorded."""
+class ParamGroup(BaseModel):
+    """Group of parameters without defaults: each key must be in the file, so that DVC records what a run used."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ImageSet(Group):
-    """Where the images of a set come from."""
+class ImageSetParams(ParamGroup):
+    """Source of a set of images."""
 
     source: Literal["sample", "folder", "rclone"]
-    count: Count | None  # sample: portraits to draw; folder and rclone: images to choose with the seed, null for all
-    skip: Annotated[
-        int, Field(ge=0, le=10**9)
-    ]  # so many are passed over first: sets that share a folder take different parts of it
-    images: Text | None  # folder: its path; rclone: the remote's
+    count: Count | None  # sample: number of portraits to render; otherwise number of images to select, None for all
+    skip: Annotated[int, Field(ge=0, le=10**9)]  # images to skip first, so that sets can share a folder
+    images: Text | None  # folder: path; rclone: remote
 
     @model_validator(mode="after")
-    def _source_has_what_it_needs(self):
+    def _check_source(self) -> Self:
         if self.source == "sample" and self.count is None:
-            raise ValueError("source sample needs a count of portraits to draw")
+            raise ValueError("source sample needs count, the number of portraits to render")
         if self.source != "sample" and not self.images:
-            raise ValueError(
-                f"source {self.source} needs images, the path of the {self.source if self.source == 'folder' else 'remote'}"
-            )
-        _without_secrets("images", self.images, self.source == "rclone")
+            raise ValueError(f"source {self.source} needs images, the path of the folder or the name of the remote")
+        _check_no_secrets("images", self.images, self.source == "rclone")
         return self
 
 
-class LabelledSet(ImageSet):
-    """A set of images with a region map each."""
+class LabeledSetParams(ImageSetParams):
+    """Source of a set of images with a parsing map each."""
 
-    masks: (
-        Text | None
-    )  # folder and rclone: where the label PNGs are, named as their images, or CelebAMask-HQ's parts, NUMBER_PART.png
+    # folder, rclone: where the label PNGs are, named as their images, or the parts of CelebAMask-HQ, NUMBER_PART.png
+    masks: Text | None
 
     @model_validator(mode="after")
-    def _masks_are_named(self):
+    def _check_masks(self) -> Self:
         if self.source != "sample" and not self.masks:
-            raise ValueError(f"source {self.source} of a labelled set needs masks, the path of the label PNGs")
-        _without_secrets("masks", self.masks, self.source == "rclone")
+            raise ValueError(f"source {self.source} of a labeled set needs masks, the path of the label PNGs")
+        _check_no_secrets("masks", self.masks, self.source == "rclone")
         return self
 
 
-class Degrade(Group):
-    """The degradation program of the article; lengths are in pixels of a 512-pixel image and scale with image_size."""
+class DegradeParams(ParamGroup):
+    """Degradation program of the reimplementation; lengths in pixels of a 512-pixel image, scaled to image_size."""
 
     variants: Count  # degraded copies of each training image
     gray: Probability
     blur: Probability
-    blur_kernel: Pixels  # Gaussian (sigma), average and median
-    motion_kernel: Pixels
-    downsample: Pixels  # the small size drawn, the upper bound left out
+    blur_kernel: PixelRange  # of Gaussian (as sigma), average and median blur
+    motion_kernel: PixelRange
+    downsample: PixelRange  # side of the downsampled image; the upper bound is exclusive
     noise: Probability
-    noise_scale: _range(float, 0, 255)  # standard deviation in levels
+    noise_scale: NoiseRange  # standard deviation in gray levels, 0 to 255
     jpeg: Probability
-    jpeg_compression: _range(int, 0, 100)
+    jpeg_compression: PercentRange
 
 
-class Fpn(Group):
-    """Face parsing network, and how it is trained when its source is train."""
+class FaceParserParams(ParamGroup):
+    """Face parsing network and, for `source: train`, its training."""
 
     source: Literal["train", "published"]
     base_channels: Channels
@@ -141,198 +132,218 @@ class Fpn(Group):
     min_feature_size: PowerOfTwo
     body_blocks: Annotated[int, Field(ge=1, le=64)]
     epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]  # batch norm needs two
-    learning_rate: Rate
-    degraded: Probability  # share of the training inputs that are degraded; it grows from 0 to this over the first half
-    balance: Annotated[
-        float, Field(ge=0, le=1)
-    ]  # a label weighs its share of the pixels to minus this power; 0: all alike
-    lambda_image: Weight  # of the L1 loss on the restored image, beside 1 for the cross entropy
-    held_out: Annotated[float, Field(gt=0, lt=1)]  # share of the labelled faces kept for the metrics
+    batch_size: Annotated[int, Field(ge=2)]  # batch normalization needs two images
+    learning_rate: LearningRate
+    degraded: Probability  # fraction of degraded training inputs; grows from 0 to this value in the first half
+    balance: Annotated[float, Field(ge=0, le=1)]  # class weights are (fraction of the pixels)^-balance; 0: equal
+    lambda_image: NonNegative  # weight of the L1 loss of the restored image; the cross entropy has weight 1
+    held_out: Annotated[float, Field(gt=0, lt=1)]  # fraction of the labeled faces used for validation
 
 
-class Generator(Group):
+class GeneratorParams(ParamGroup):
     constant_size: PowerOfTwo
-    constant_scale: Weight  # of the constant's random start; 1 in the published code
+    constant_scale: NonNegative  # standard deviation of the constant input's initialization; 1 in the published code
     min_channels: Channels
     max_channels: Channels
 
 
-class Discriminator(Group):
-    scales: Few
-    layers: Few
+class DiscriminatorParams(ParamGroup):
+    scales: SmallCount
+    layers: SmallCount
     base_channels: Channels
 
 
-class Perceptual(Group):
-    """The network whose features the style loss compares."""
+class PerceptualParams(ParamGroup):
+    """Network whose features the semantic-aware style loss compares."""
 
     network: Literal["vgg16", "vgg19"]
-    min_size: Count  # narrower images are enlarged to it first
-    scale: Annotated[float, Field(gt=0, le=10)]  # of the features; the loss grows with its fourth power
+    min_size: Count  # smaller images are upsampled to this side
+    scale: Annotated[float, Field(gt=0, le=10)]  # factor of the features; the loss grows with its fourth power
 
 
-class Weights(Group):
-    """Where pretrained weights come from: packages (of the requirements), or download (those, and the published ones)."""
+class WeightsParams(ParamGroup):
+    """Source of the pretrained weights: pip packages only, or also the published files."""
 
     source: Literal["packages", "download"]
-    mirror: (
-        Text | None
-    )  # a folder, or an http(s) address, that holds the published files, null for the publishers' own hosts
+    mirror: Text | None  # folder or http(s) URL with the published files, None for the publishers' own hosts
 
     @model_validator(mode="after")
-    def _mirror_is_open(self):
-        if "://" in (self.mirror or "") and not re.fullmatch(
-            r"https?://[^/@?#]+(/[^@?#]*)?", self.mirror, re.IGNORECASE
-        ):
-            mend = "fetch the files with a tool of your own, and set weights.mirror to their folder"
+    def _check_mirror(self) -> Self:
+        mirror = self.mirror or ""
+        if "://" in mirror and not re.fullmatch(r"https?://[^/@?#]+(/[^@?#]*)?", mirror, re.IGNORECASE):
             raise ValueError(
-                f"mirror: no plain http(s) address; a user, a password or a key in it would be kept by git and dvc.lock: {mend}"
+                "mirror: not a plain http(s) URL; git and dvc.lock would store a user, a password or a key in it: "
+                "download the files with another tool, and set weights.mirror to their folder"
             )
         return self
 
 
-class Compute(Group):
+class ComputeParams(ParamGroup):
+    """Hardware and processes. Of these keys, only `device` and `precision` may change a result."""
+
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
-    batch_size: Count  # images at once in parse, infer and evaluate
-    workers: Annotated[int, Field(ge=0)] | None  # processes that prepare data, null for one a core
-    devices: (
-        Count | None
-    )  # processes that share a stage's networks, one a GPU or a part of the cores; null for every GPU
-    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of training that a crash costs at most
-    scheduler: (
-        Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$", max_length=256)] | None
-    )  # of dask, whose workers share the work on images; null for this machine alone
+    batch_size: Count  # of parse, infer and evaluate
+    workers: Annotated[int, Field(ge=0)] | None  # data-loading processes, None for one per core
+    devices: Count | None  # processes that share a stage's networks, one per GPU or part of the cores; None: all GPUs
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # interval between training checkpoints
+    # Address of a dask scheduler whose workers share the image processing; None for this machine only.
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$", max_length=256)] | None
 
     @property
-    def pool(self) -> int | str | None:
-        """Who works on many images: the workers of the scheduler, or so many processes of this machine."""
+    def executor(self) -> int | str | None:
+        """What processes images: the address of the dask scheduler, or the number of processes of this machine."""
         return self.scheduler or self.workers
 
 
-class Testset(Group):
-    count: Count | None  # images drawn of celebahq with the seed, null for all
-    gray: Probability  # the article's test images stay in colour
+class TestsetParams(ParamGroup):
+    """Test set: images of celebahq, selected with the seed."""
+
+    count: Count | None  # None for all
+    gray: Probability  # 0 in the reimplementation: its test images keep their color
 
 
-class Evaluate(Group):
+class EvaluateParams(ParamGroup):
+    """Evaluation of the test set."""
+
     resamples: Annotated[int, Field(ge=100)]  # of the bootstrap
     shown: (
-        Count  # faces in the picture of results, from the best to the worst; of an odd number, the median in the middle
+        Count  # rows of the contact sheet, from the best to the worst face; the middle of an odd number is the median
     )
 
 
-class Params(Group):
-    """All of params.yaml; DESIGN of the names: people type them after `dvc exp run -S`."""
+class Params(ParamGroup):
+    """All of params.yaml. Top-level names are what people type after `dvc exp run -S`, so they do not change."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     image_size: Annotated[PowerOfTwo, Field(ge=32)]
     epochs: Count
     batch_size: Count
-    lambda_ss: Weight
-    lambda_pix: Weight
-    lambda_fm: Weight
-    lambda_gen: Weight
-    lr_generator: Rate
-    lr_discriminator: Rate
-    lr_decay: Probability  # share of the training, at its end, over which both rates fall to 0
-    ffhq: ImageSet
-    celebahq: ImageSet
-    celebamask: LabelledSet
-    degrade: Degrade
-    weights: Weights
-    fpn: Fpn
-    generator: Generator
-    discriminator: Discriminator
-    perceptual: Perceptual
-    compute: Compute
-    testset: Testset
+    lambda_ss: NonNegative
+    lambda_pix: NonNegative
+    lambda_fm: NonNegative
+    lambda_gen: NonNegative
+    lr_generator: LearningRate
+    lr_discriminator: LearningRate
+    lr_decay: Probability  # fraction of the training, at its end, over which both learning rates fall linearly to 0
+    ffhq: ImageSetParams
+    celebahq: ImageSetParams
+    celebamask: LabeledSetParams
+    degrade: DegradeParams
+    weights: WeightsParams
+    fpn: FaceParserParams
+    generator: GeneratorParams
+    discriminator: DiscriminatorParams
+    perceptual: PerceptualParams
+    compute: ComputeParams
+    testset: TestsetParams
     models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)], Text], Field(min_length=1)]
-    evaluate: Evaluate
+    evaluate: EvaluateParams
 
     @model_validator(mode="after")
-    def _sizes_fit(self):
-        for name, size in [
-            ("generator.constant_size", self.generator.constant_size),
-            ("fpn.min_feature_size", self.fpn.min_feature_size),
-        ]:
+    def _check_sizes(self) -> Self:
+        sizes = {
+            "generator.constant_size": self.generator.constant_size,
+            "fpn.min_feature_size": self.fpn.min_feature_size,
+        }
+        for name, size in sizes.items():
             if size > self.image_size:
-                raise ValueError(f"{name} {size} is over image_size {self.image_size}")
+                raise ValueError(f"{name} {size} is greater than image_size {self.image_size}: lower it")
         for name, group in [("generator", self.generator), ("fpn", self.fpn)]:
             if group.min_channels > group.max_channels:
-                raise ValueError(
-                    f"{name}.min_channels {group.min_channels} is over {name}.max_channels {group.max_channels}"
-                )
-        halvings = self.discriminator.scales - 1 + self.discriminator.layers
-        if self.image_size < 3 * 2**halvings:
+                raise ValueError(f"{name}.min_channels {group.min_channels} is greater than max_channels: lower it")
+        scales, layers = self.discriminator.scales, self.discriminator.layers
+        min_size = 3 * 2 ** (scales - 1 + layers)
+        if self.image_size < min_size:
             raise ValueError(
-                f"discriminator.scales {self.discriminator.scales} and layers {self.discriminator.layers} need images of at least {3 * 2**halvings} pixels, image_size is {self.image_size}"
-            )
-        if self.image_size != PUBLISHED_SIZE and (
-            published := [name for name, path in self.models.items() if path.endswith(".pth")]
-        ):
-            raise ValueError(
-                f"models.{published[0]}: a published generator restores {PUBLISHED_SIZE}-pixel images, image_size is {self.image_size}"
-            )
-        if taken := {"degraded", "true", "intervals", "reasons", "notes"} & self.models.keys():
-            raise ValueError(
-                f"models.{min(taken)}: metrics/evaluation.json has another use for the name, choose another"
-            )
-        if max(self.lambda_ss, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:
-            raise ValueError(
-                "lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0: the generator would learn nothing, give one a weight"
+                f"discriminator.scales {scales} and layers {layers} need images of at least {min_size} pixels, "
+                f"image_size is {self.image_size}: lower one of them"
             )
         return self
 
     @model_validator(mode="after")
-    def _test_images_are_not_trained_on(self):
-        test = self.celebahq
-        for name, other in [("ffhq", self.ffhq), ("celebamask", self.celebamask)]:
-            shared = test.source == other.source != "sample" and os.path.normpath(test.images) == os.path.normpath(
-                other.images
+    def _check_models(self) -> Self:
+        published = [name for name, path in self.models.items() if path.endswith(".pth")]
+        if published and self.image_size != PUBLISHED_SIZE:
+            raise ValueError(
+                f"models.{published[0]}: a published generator restores {PUBLISHED_SIZE}-pixel images, "
+                f"image_size is {self.image_size}: remove the model, or set image_size to {PUBLISHED_SIZE}"
             )
-            if shared and _end(test) > other.skip and _end(other) > test.skip:
+        reserved = {"degraded", "true", "intervals", "reasons", "notes"} & self.models.keys()
+        if reserved:
+            raise ValueError(f"models.{min(reserved)}: metrics/evaluation.json reserves this name: choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _check_losses(self) -> Self:
+        if max(self.lambda_ss, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:
+            raise ValueError(
+                "lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0, so the generator would learn nothing: "
+                "give one of them a weight"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_test_images_are_unseen(self) -> Self:
+        for name, other in [("ffhq", self.ffhq), ("celebamask", self.celebamask)]:
+            if _overlap(self.celebahq, other):
                 raise ValueError(
-                    f"celebahq (the test set) and {name} take the same images of {test.images}: choose their count and skip so that one ends where the other begins"
+                    f"celebahq (the test set) and {name} contain the same images of {self.celebahq.images}: "
+                    "choose count and skip of both so that one ends where the other begins"
                 )
         return self
 
 
-def _end(given: ImageSet) -> float:
-    """The place after the last image that a set takes, in the order that the seed gives to its folder."""
-    return math.inf if given.count is None else given.skip + given.count
+def _overlap(a: ImageSetParams, b: ImageSetParams) -> bool:
+    """Return whether two sets may contain the same image of one folder or remote."""
+    if a.source == "sample" or a.source != b.source:
+        return False
+    assert a.images and b.images  # `_check_source` requires them
+    same_folder = os.path.normpath(a.images) == os.path.normpath(b.images)
+    # Index after the last image, in the order in which the seed shuffles the folder.
+    end_a, end_b = (math.inf if params.count is None else params.skip + params.count for params in (a, b))
+    return same_folder and end_a > b.skip and end_b > a.skip
 
 
-def read(path: Path | str = "params.yaml") -> Params:
-    """Read and check a parameter file.
+def read_params(path: Path | str = "params.yaml") -> Params:
+    """Read and validate a parameter file.
 
     Raises:
-        InputError: the file is missing or no YAML, or it has unknown keys, missing keys, wrong types or impossible values; all of them are named.
+        UserError: the file is missing or not valid YAML, or it has unknown or missing keys, wrong types or invalid
+            values. The message lists the first `MAX_PROBLEMS` problems.
     """
-    values = strict_yaml.read(Path(path))
+    content = strict_yaml.read(Path(path))
     try:
-        return Params.model_validate(values)
+        return Params.model_validate(content)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(shortened(part, 80) for part in e['loc'])}: {_said(e)}".removeprefix(": ")
-            for e in error.errors()
-        ]
-        more = f"; {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
-        raise InputError(f"{path}: {'; '.join(problems[:MOST_PROBLEMS])}{more}") from None
+        errors = error.errors()
+        problems = [_describe(problem) for problem in errors[:MAX_PROBLEMS]]
+        if len(errors) > MAX_PROBLEMS:
+            problems.append(f"{len(errors) - MAX_PROBLEMS} more")
+        raise UserError(f"{path}: {'; '.join(problems)}") from None
 
 
-def _said(error: dict) -> str:
-    match error["type"]:
-        case "extra_forbidden":
-            return "unknown key, remove it or mend its name"
-        case "missing":
-            return "missing key, take it from params/*.yaml"
-        case _:
-            message = error["msg"].removeprefix("Value error, ")
-            value = error["input"]
-            return (
-                message
-                if isinstance(value, dict | BaseModel)
-                else f"{message[0].lower()}{message[1:]}, not {quoted(value)}"
-            )
+def _describe(error: Any) -> str:
+    """Return `key: what is wrong` of one of pydantic's errors."""
+    location = [truncate(part, 80) for part in error["loc"]]
+    kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        similar = difflib.get_close_matches(location[-1], _keys(location[:-1]), 1)
+        message = f"unknown key: did you mean {similar[0]}?" if similar else "unknown key: remove it"
+    elif kind == "missing":
+        message = "missing key: copy it from params/*.yaml"
+    elif kind in ("model_type", "dict_type"):
+        message = f"must be a group of keys, not {safe_repr(value)}"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
+        if not isinstance(value, dict | BaseModel):
+            message = f"{message[0].lower()}{message[1:]}, not {safe_repr(value)}"
+    return f"{'.'.join(location)}: {message}".removeprefix(": ")
+
+
+def _keys(location: list[str]) -> list[str]:
+    """Return the keys of the group of parameters at a location."""
+    group: Any = Params
+    for name in location:
+        group = group.model_fields[name].annotation
+    return list(group.model_fields)

@@ -1,6 +1,7 @@
-"""Restore the faces of photographs, each in its place.
+"""Restore the faces of photographs.
 
-python -m psfr.restore PHOTO|FOLDER -o OUT [--model MODEL] [--scale 1|2|4] [--strength 0..1] [--twice] [--keep-faces] [--copy-faceless]
+python -m psfr.restore PHOTO|FOLDER -o OUT [--model MODEL] [--scale 1|2|4] [--strength 0..1] [--twicing]
+    [--keep-faces] [--copy-faceless]
 """
 
 import argparse
@@ -13,208 +14,241 @@ import numpy as np
 from tqdm import tqdm
 
 from psfr.data import images, labels
-from psfr.params import Compute
+from psfr.metrics import identity
+from psfr.params import ComputeParams
 from psfr.photos import alignment, blending, detection, io
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.photos.restorer import Restorer, load_restorer
-from psfr.utils.errors import InputError, raise_together, run
+from psfr.utils.errors import UserError, print_debug_traceback, raise_all, run_main
+from psfr.utils.files import find_duplicates
 
-COMPUTE = Compute(
+COMPUTE = ComputeParams(
     device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None
 )
-NONE_FOUND = 2  # exit status
+NO_FACE_STATUS = 2  # exit status if a photograph has no face
 
+# Maps an aligned face, uint8 RGB (S, S, 3), to its parsing map, uint8 (S, S), and the restored face, uint8 (S, S, 3).
 RestoreFn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class RestoredFace:
-    """One face of a photograph, in its frame, and what became of it."""
+    """A restored face of a photograph.
 
-    frame: Frame  # in the photograph
-    aligned: np.ndarray  # uint8 RGB (S, S, 3)
-    regions: np.ndarray  # uint8 (S, S), labels
-    restored: (
-        np.ndarray
-    )  # uint8 RGB (S, S, 3), as the network draws it, or `twiced`; in a photograph of one tone, in that
-    distance: float  # between the embeddings of the face in the photograph and in the result
+    Args:
+        frame: its position in the photograph.
+        aligned: the face before restoration, uint8 RGB (S, S, 3).
+        seg: its parsing map, uint8 (S, S).
+        restored: the restored face, after twicing and in the photograph's tint if there is one, uint8 RGB (S, S, 3).
+        identity_distance: between the face in the photograph and in the result, as `psfr.metrics.identity` computes it.
+    """
+
+    frame: Frame
+    aligned: np.ndarray
+    seg: np.ndarray
+    restored: np.ndarray
+    identity_distance: float
 
 
 def restore(
-    photograph: Photograph, restorer: RestoreFn, size: int, scale: int, strength: float, twice: bool = False
+    photograph: Photograph, restore_fn: RestoreFn, size: int, scale: int, strength: float, twicing: bool = False
 ) -> tuple[Photograph, list[RestoredFace]]:
     """Restore every face of a photograph.
 
     Args:
-        restorer: makes of an aligned face, uint8 RGB (size, size, 3), its region map and the restored face, as `photos.restorer.Restorer` does.
-        scale: how many times its size the result has.
-        strength: 0 leaves the faces as they are, 1 restores them fully.
-        twice: as `twiced`.
+        photograph: any number of faces, at any rotation.
+        restore_fn: restores an aligned face, as `psfr.photos.restorer.Restorer` does.
+        size: side length of the aligned faces that `restore_fn` takes.
+        scale: factor by which the result is larger than the photograph.
+        strength: weight of the change, from 0 (no change) to 1 (full restoration).
+        twicing: whether to call `apply_twicing`.
 
     Returns:
-        The result, which differs from the (enlarged) photograph in the faces alone, and the faces, the largest first.
+        The result, which differs from the (upscaled) photograph only in the faces, and the faces, the largest first.
 
     Raises:
-        InputError: the result would be too large, or dlib's files are missing.
+        UserError: the result would be too large, or dlib's files are missing or damaged.
     """
-    seen = photograph.seen
-    result = photograph.enlarged(scale)
-    frames = detection.find(seen)
-    done = []
+    image = photograph.to_rgb8()
+    result = photograph.upscaled(scale)
+    frames = detection.find_faces(image)
+    faces: list[tuple[Frame, np.ndarray, np.ndarray, np.ndarray]] = []
     for frame in frames:
-        aligned = alignment.crop(seen, frame, size)
-        tone = blending.tone(aligned)
-        regions, restored = restorer(aligned if tone is None else images.gray(aligned))
-        if twice:
-            restored = twiced(restorer, restored)
-        if tone is not None:
-            restored = tone.of(aligned, restored)
-        others = np.array(
-            [[frame.unit(other.centre), other.size / frame.size] for other in frames if other is not frame]
-        )
-        change = strength * blending.difference(aligned, restored, blending.mask(regions, others))
-        blending.paste(result.levels, change, frame.scaled(scale))
-        done.append((frame, aligned, regions, restored))
-    return result, [RestoredFace(*face, _distance(seen, result, face[0], scale)) for face in done]
+        aligned = alignment.crop(image, frame, size)
+        seg, restored = _restore_aligned(aligned, restore_fn, twicing)
+        others = [other for other in frames if other is not frame]
+        other_faces = np.array([[frame.to_unit(other.center), other.size / frame.size] for other in others])
+        alpha = blending.blend_mask(seg, other_faces)
+        delta = strength * blending.residual(aligned, restored, alpha)
+        blending.blend(result.pixels, delta, frame.scaled(scale))
+        faces.append((frame, aligned, seg, restored))
+    # Distances are computed last: the residual of an adjacent face may reach into the frame.
+    restored_faces = []
+    for frame, aligned, seg, restored in faces:
+        distance = _identity_distance(image, result, frame, scale)
+        restored_faces.append(RestoredFace(frame, aligned, seg, restored, distance))
+    return result, restored_faces
 
 
-def twiced(restorer: RestoreFn, restored: np.ndarray) -> np.ndarray:
-    """A restored face, uint8 RGB (S, S, 3), with what the restorer loses of it when it restores it once more (Tukey's twicing, 1977).
+def _restore_aligned(aligned: np.ndarray, restore_fn: RestoreFn, twicing: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return parsing map and restored face. A monochrome face is restored in grayscale and tinted again."""
+    tint = blending.detect_tint(aligned)
+    seg, restored = restore_fn(aligned if tint is None else images.gray(aligned))
+    if twicing:
+        restored = apply_twicing(restore_fn, restored)
+    if tint is not None:
+        restored = tint.apply(aligned, restored)
+    return seg, restored
 
-    That face is sharp already, so what is lost then is the network's doing, not the photograph's, and much of it was lost of the true face too.
+
+def apply_twicing(restore_fn: RestoreFn, restored: np.ndarray) -> np.ndarray:
+    """Add to a restored face what a second restoration removes from it (twicing; Tukey, 1977).
+
+    The restored face is already sharp, so what the second restoration removes is the network's own error. It estimates
+    the network's error in the first restoration.
+
+    Args:
+        restore_fn: the function that restored the face.
+        restored: uint8 RGB (S, S, 3).
+
+    Returns:
+        uint8 RGB (S, S, 3): 2 * restored - restore_fn(restored), clipped.
     """
-    return np.clip(2 * restored.astype(np.int16) - restorer(restored)[1], 0, 255).astype(np.uint8)
+    return np.clip(2 * restored.astype(np.int16) - restore_fn(restored)[1], 0, 255).astype(np.uint8)
 
 
-def _distance(seen: np.ndarray, result: Photograph, frame: Frame, scale: int) -> float:
-    after = alignment.crop(result.levels, frame.scaled(scale), detection.SIZE)
-    if after.dtype == np.uint16:
-        after = np.rint(after / np.float32(257)).astype(np.uint8)
-    return detection.distances(alignment.crop(seen, frame, detection.SIZE), after)[0]
+def _identity_distance(image: np.ndarray, result: Photograph, frame: Frame, scale: int) -> float:
+    aligned = alignment.crop(image, frame, identity.SIZE)
+    restored = alignment.crop(result.pixels, frame.scaled(scale), identity.SIZE)
+    if restored.dtype == np.uint16:
+        restored = io.to_8_bits(restored)
+    return identity.embedding_distances(aligned, [restored], detection.identity_models())[0]
 
 
 def restore_file(path: Path, out: Path, restorer: Restorer, options: argparse.Namespace) -> list[RestoredFace]:
-    """Restore one file as `out`, which is not written where there is no face, unless the options ask for a copy; the faces."""
-    result, found = restore(io.read(path), restorer, restorer.size, options.scale, options.strength, options.twice)
-    if found or options.copy_faceless:
+    """Restore a file and return its faces. Without a face, `out` is written only with `--copy-faceless`."""
+    photograph = io.read(path)
+    result, faces = restore(photograph, restorer, restorer.size, options.scale, options.strength, options.twicing)
+    if faces or options.copy_faceless:
         io.write(out, result)
     if options.keep_faces:
-        for number, face in enumerate(found, 1):
-            kept = out.parent / "faces" / f"{out.stem}_{number}"
-            images.write(kept.with_name(f"{kept.name}_aligned.png"), face.aligned)
-            labels.write(kept.with_name(f"{kept.name}_regions.png"), face.regions)
-            images.write(kept.with_name(f"{kept.name}_restored.png"), face.restored)
-    return found
+        for number, face in enumerate(faces, 1):
+            prefix = f"{out.stem}_{number}"
+            folder = out.parent / "faces"
+            images.write(folder / f"{prefix}_aligned.png", face.aligned)
+            labels.write(folder / f"{prefix}_regions.png", face.seg)
+            images.write(folder / f"{prefix}_restored.png", face.restored)
+    return faces
 
 
-def _outputs(given: Path, out: Path) -> dict[Path, Path]:
-    """Each photograph, with the file that its restored version becomes.
+def _outputs(photo: Path, out: Path) -> dict[Path, Path]:
+    """Return the output path of each photograph of a file or folder.
 
     Raises:
-        InputError: nothing to restore, or two of the photographs, or a photograph and a result, would be one file.
+        UserError: there is nothing to restore, two photographs have the same output, or an output is a photograph.
     """
-    if given.is_dir():
-        paths = [
-            path
-            for path in io.listed(given)
-            if out.resolve() not in path.resolve().parents or out.resolve() == given.resolve()
-        ]
-        outputs = {path: out / path.relative_to(given).with_suffix(".png") for path in paths}
+    if photo.is_dir():
+        paths = io.list_photos(photo)
+        if out.resolve() != photo.resolve():
+            paths = [path for path in paths if out.resolve() not in path.resolve().parents]
+        outputs = {path: out / path.relative_to(photo).with_suffix(".png") for path in paths}
     else:
-        outputs = {given: out if out.suffix.lower() in io.SUFFIXES else out / f"{given.stem}.png"}
-    first: dict[Path, Path] = {}
-    raise_together(
-        [
-            f"{path} and {first[to]} would both become {to}"
-            for path, to in outputs.items()
-            if first.setdefault(to, path) is not path
-        ]
-        + [
-            f"{to} would be written over"
-            for to in outputs.values()
-            if to.exists() and any(to.samefile(path) for path in outputs if path.exists())
-        ],
-        "rename one, or name another folder after -o",
-    )
+        outputs = {photo: out if out.suffix.lower() in io.SUFFIXES else out / f"{photo.stem}.png"}
+    problems = [
+        f"{path} and {first} would both become {outputs[path]}"
+        for path, first in find_duplicates(outputs, lambda path: outputs[path])
+    ]
+    existing_photos = [path for path in outputs if path.exists()]
+    for target in outputs.values():
+        if target.exists() and any(target.samefile(path) for path in existing_photos):
+            problems.append(f"{target} would be overwritten")
+    raise_all(problems, "rename one, or choose another folder with -o")
     return outputs
 
 
 def main() -> None:
-    options = _arguments().parse_args()
+    """Run the command."""
+    options = _parser().parse_args()
     outputs = _outputs(options.photo, options.out)
     restorer = load_restorer(options.model, COMPUTE)
     faceless, failed = [], []
     for path, out in tqdm(outputs.items(), "restore", unit="photo", disable=len(outputs) == 1):
         try:
-            found = restore_file(path, out, restorer, options)
-        except (InputError, OSError, MemoryError) as error:
+            faces = restore_file(path, out, restorer, options)
+        except (UserError, OSError, MemoryError) as error:
+            print_debug_traceback(error)
             failed.append(str(error) if str(path) in str(error) else f"{path}: {error or 'not enough memory'}")
             continue
-        if not found:
+        if not faces:
             faceless.append(path)
-        tqdm.write(_said(path, out, found, options.copy_faceless), file=sys.stdout)
+        tqdm.write(_report(path, out, faces, options.copy_faceless), file=sys.stdout)
     if len(outputs) > 1:
-        print(
-            f"{len(outputs) - len(faceless) - len(failed)} photographs restored, {len(faceless)} without a face, {len(failed)} failed"
-        )
-    raise_together(failed)
+        num_restored = len(outputs) - len(faceless) - len(failed)
+        print(f"{num_restored} photographs restored, {len(faceless)} without a face, {len(failed)} failed")
+    raise_all(failed)
     if faceless:
-        sys.exit(NONE_FOUND)
+        sys.exit(NO_FACE_STATUS)
 
 
-def _said(path: Path, out: Path, found: list[RestoredFace], copied: bool) -> str:
-    """What became of a photograph, a line for it and one for each face."""
-    if not found:
+def _report(path: Path, out: Path, faces: list[RestoredFace], copied: bool) -> str:
+    """Return what is printed for a photograph: one line, and one for each face."""
+    if not faces:
         return f"{path}: no face found, {f'copied to {out}' if copied else 'nothing written'}"
-    lines = [f"{out}: {len(found)} face{'s' * (len(found) > 1)}"]
-    for number, face in enumerate(found, 1):
-        x, y = face.frame.centre.real, face.frame.centre.imag
+    lines = [f"{out}: {len(faces)} face{'s' if len(faces) > 1 else ''}"]
+    for number, face in enumerate(faces, 1):
+        center = face.frame.center
         lines.append(
-            f"  {number}: at {x:.0f}, {y:.0f}, frame of {face.frame.size:.0f} pixels, identity distance {face.distance:.3f}"
+            f"  {number}: at {center.real:.0f}, {center.imag:.0f}, frame of {face.frame.size:.0f} pixels, "
+            f"identity distance {face.identity_distance:.3f}"
         )
     return "\n".join(lines)
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m psfr.restore",
-        description="Restore the faces of photographs, each in its place.",
-        epilog=f"exit status: 0 all restored, {NONE_FOUND} a photograph without a face, 1 a photograph failed",
+        description="Restore the faces of photographs.",
+        epilog=f"exit status: 0 all restored, {NO_FACE_STATUS} a photograph has no face, 1 a photograph failed",
     )
-    parser.add_argument("photo", type=Path, help="a photograph, or a folder of them, sub-folders included")
+    parser.add_argument("photo", type=Path, help="a photograph, or a folder of photographs, searched recursively")
     parser.add_argument(
         "-o", dest="out", type=Path, required=True, help="a .png or .jpg file for one photograph, or a folder"
     )
     parser.add_argument(
         "--model",
         default="models",
-        help="the folder of a run, a published .pth file, or a git revision of this project; models if left out",
+        help="folder of a run, published .pth file, or git revision of this project (default: models)",
     )
-    parser.add_argument("--scale", type=int, choices=(1, 2, 4), default=1, help="times the photograph's size")
+    parser.add_argument("--scale", type=int, choices=(1, 2, 4), default=1, help="upscale the photograph (default: 1)")
     parser.add_argument(
-        "--strength", type=_share, default=1.0, help="0 leaves faces as they are, 1 (if left out) restores them fully"
+        "--strength", type=_fraction, default=1.0, help="0 keeps the faces, 1 restores them fully (default: 1)"
     )
     parser.add_argument(
-        "--twice",
+        "--twicing",
         action="store_true",
-        help="restore the restored face too, and give back what that loses: often nearer to the person, twice the work",
+        help="restore each restored face again and add what that loses: often closer to the person, at twice the time",
     )
     parser.add_argument(
         "--keep-faces",
         action="store_true",
-        help="write aligned, parsed and restored faces too, into faces/ beside the result",
+        help="also write the aligned faces, their parsing maps and the restored faces to faces/ next to the result",
     )
-    parser.add_argument("--copy-faceless", action="store_true", help="write photographs without a face as they are")
+    parser.add_argument("--copy-faceless", action="store_true", help="write photographs without a face unchanged")
     return parser
 
 
-def _share(text: str) -> float:
+def _fraction(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 
 
+def cli() -> None:
+    """Entry point of `psfr-restore`."""
+    run_main(main)
+
+
 if __name__ == "__main__":
-    run(main)
+    cli()

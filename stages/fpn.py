@@ -1,67 +1,66 @@
-"""The face parsing network: trained on the labelled set, or the published one."""
+"""Train the face parsing network on the labeled set, or take the published one; evaluate it on the validation set."""
 
 import csv
 import json
 from pathlib import Path
 
-from psfr import params
-from psfr.compute import devices, processes
-from psfr.compute.processes import by_first, run
-from psfr.metrics.segmentation import summary
+from psfr.compute.devices import get_device
+from psfr.compute.processes import get_rank, on_rank_zero, run_distributed
+from psfr.metrics.segmentation import compute_scores
 from psfr.networks import serialization
+from psfr.networks.fpn import FaceParsingNetwork
+from psfr.params import Params, read_params
 from psfr.pretrained import loader, network_files
 from psfr.training import fpn
-from psfr.training.checkpoint import Snapshots
-from psfr.utils.files import cached, replacing
-from psfr.utils.resume import unfinished
+from psfr.training.checkpoint import CheckpointManager
+from psfr.utils.files import atomic_write, mirror_to_cache
+from psfr.utils.resume import training_state_dir
 
-LABELLED = Path("data/celebamask/hr")
+LABELED = Path("data/celebamask/hr")
 MODEL = Path("models/fpn.safetensors")
 METRICS = Path("metrics/fpn")
-PUBLISHED = loader.FOLDER / "published" / network_files.PUBLISHED_FPN
+PUBLISHED = loader.WEIGHTS_DIR / "published" / network_files.PUBLISHED_FPN
 
 
 def main() -> None:
-    values = params.read()
-    training, held_out = fpn.split(LABELLED, values)
-    if values.fpn.source == "train":
-        with by_first(unfinished(MODEL.parent, "fpn")) as folder:
-            network, history = fpn.train(
-                LABELLED, training, values, Snapshots(folder, values.compute.checkpoint_seconds)
-            )
-        sizes = fpn.sizes(values)
+    params = read_params()
+    train_names, val_names = fpn.train_val_split(LABELED, params)
+    if params.fpn.source == "train":
+        network, history = _train(train_names, params)
+        config = fpn.network_config(params)
     else:
-        sizes = {}
-        network, history = serialization.from_published("fpn", loader.load(PUBLISHED)), []
-    network.to(devices.device(values.compute))
-    scores = {
-        quality: summary(fpn.evaluate(network, LABELLED, held_out, values, quality == "degraded"))
-        for quality in ("degraded", "high_quality")
-    }
-    if processes.rank():
+        network = serialization.from_published("fpn", loader.load(PUBLISHED))
+        assert isinstance(network, FaceParsingNetwork)
+        history, config = [], {}
+    network.to(get_device(params.compute))
+    degraded = compute_scores(fpn.evaluate(network, LABELED, val_names, params, degraded=True))
+    high_quality = compute_scores(fpn.evaluate(network, LABELED, val_names, params, degraded=False))
+    if get_rank() > 0:
         return
-    serialization.save(MODEL, network, **sizes)
-    _write_metrics(METRICS, scores, history)
-    cached("fpn", *(METRICS / name for name in ("metrics.json", "iou.csv", "history.csv")))
+    serialization.save(MODEL, network, **config)
+    _write_metrics(degraded, high_quality, history)
+    mirror_to_cache("fpn", METRICS / "metrics.json", METRICS / "iou.csv", METRICS / "history.csv")
 
 
-def _write_metrics(folder: Path, scores: dict[str, dict], history: list[dict]) -> None:
-    with replacing(folder / "metrics.json") as path:
-        path.write_text(json.dumps({**scores["degraded"], "high_quality": scores["high_quality"]}, indent=2) + "\n")
-    with replacing(folder / "iou.csv") as path, path.open("w", newline="") as file:
+def _train(names: list[str], params: Params) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
+    with on_rank_zero(training_state_dir(MODEL.parent, "fpn")) as state_dir:
+        checkpoints = CheckpointManager(state_dir, params.compute.checkpoint_seconds)
+        return fpn.train(LABELED, names, params, checkpoints)
+
+
+def _write_metrics(degraded: dict, high_quality: dict, history: list[dict[str, float]]) -> None:
+    with atomic_write(METRICS / "metrics.json") as path:
+        path.write_text(json.dumps({**degraded, "high_quality": high_quality}, indent=2) + "\n")
+    with atomic_write(METRICS / "iou.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "quality", "iou"])
-        writer.writerows(
-            [name, quality, iou]
-            for quality, score in scores.items()
-            for name, iou in score["iou"].items()
-            if iou is not None
-        )
-    with replacing(folder / "history.csv") as path, path.open("w", newline="") as file:
+        for quality, scores in (("degraded", degraded), ("high_quality", high_quality)):
+            writer.writerows([label, quality, iou] for label, iou in scores["iou"].items() if iou is not None)
+    with atomic_write(METRICS / "history.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["epoch", "cross_entropy", "l1"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_distributed(main)

@@ -1,27 +1,27 @@
-"""Make data/testset: images drawn of data/celebahq/hr, their degraded copies, and degradations.csv, what was done to each."""
+"""Choose the test images from data/celebahq/hr, degrade them, and record the degradations in degradations.csv."""
 
 from pathlib import Path
 
-from psfr import params
 from psfr.data import degradation, degradation_table, images
-from psfr.data.subset import chosen
-from psfr.utils import errors
-from psfr.utils.files import replacing_folder
+from psfr.data.subset import choose_subset
+from psfr.params import read_params
+from psfr.utils.errors import run_main
+from psfr.utils.files import atomic_dir
+
+SOURCE = Path("data/celebahq/hr")
+TESTSET = Path("data/testset")
 
 
 def main() -> None:
-    given = params.read()
-    source = Path("data/celebahq/hr")
-    names = chosen(
-        [path.stem for path in images.listed(source)], given.testset.count, 0, given.seed, "testset", str(source)
-    )
-    paths = [source / f"{name}.png" for name in names]
-    degrade = given.degrade.model_copy(update={"gray": given.testset.gray})
-    testset = Path("data/testset")
-    with replacing_folder(testset / "hr") as hr, replacing_folder(testset / "lr") as lr:
-        rows = degradation.make_pairs(paths, hr, lr, degrade, given.seed, given.compute.pool)
-        degradation_table.write_table(rows, testset / "degradations.csv")
+    params = read_params()
+    names = [path.stem for path in images.list_images(SOURCE)]
+    chosen = choose_subset(names, params.testset.count, 0, params.seed, "testset", str(SOURCE))
+    paths = [SOURCE / f"{name}.png" for name in chosen]
+    degrade_params = params.degrade.model_copy(update={"gray": params.testset.gray})
+    with atomic_dir(TESTSET / "hr") as hr, atomic_dir(TESTSET / "lr") as lr:
+        rows = degradation.write_pairs(paths, hr, lr, degrade_params, params.seed, params.compute.executor)
+        degradation_table.write_table(rows, TESTSET / "degradations.csv")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run_main(main)

@@ -1,28 +1,29 @@
-"""Region maps of the training images, made once: the GAN's training never runs the face parsing network."""
+"""Predict the parsing maps of the training images once, so that the GAN's training need not run the parsing network."""
 
 from pathlib import Path
 
-from psfr import inference, params
-from psfr.compute.processes import by_first, run
+from psfr import inference
+from psfr.compute.processes import on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
-from psfr.utils.resume import resuming_folder
+from psfr.params import read_params
+from psfr.utils.resume import resumable_dir
+
+FFHQ = Path("data/ffhq")
 
 
 def main() -> None:
-    values = params.read()
-    fpn = serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
-    folders = [
-        Path("data/ffhq/hr"),
-        *(Path("data/ffhq/lr") / str(variant) for variant in range(values.degrade.variants)),
-    ]
-    listed = [images.listed(folder) for folder in folders]
-    with by_first(resuming_folder(Path("data/ffhq/parse"), "parse", items=("data/ffhq/hr", "data/ffhq/lr"))) as out:
-        for folder, paths in zip(folders, listed, strict=True):
-            name = folder.relative_to("data/ffhq")
-            inference.parse(fpn, paths, out / name, values.image_size, values.compute, f"parse {name}")
+    params = read_params()
+    face_parser = serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
+    folders = ["hr", *(f"lr/{variant}" for variant in range(params.degrade.variants))]
+    paths = {folder: images.list_images(FFHQ / folder) for folder in folders}
+    parse_dir = resumable_dir(FFHQ / "parse", "parse", per_file_deps=("data/ffhq/hr", "data/ffhq/lr"))
+    with on_rank_zero(parse_dir) as out:
+        for folder in folders:
+            description = f"parse {folder}"
+            inference.parse(face_parser, paths[folder], out / folder, params.image_size, params.compute, description)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_distributed(main)

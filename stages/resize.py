@@ -1,26 +1,25 @@
-"""Make data/SET/hr of data/SET/raw: squares of image_size, with label maps where the set has them."""
+"""Crop and resize data/SET/raw to squares of image_size in data/SET/hr, with the parsing maps of a labeled set."""
 
 import argparse
 from pathlib import Path
 
-from psfr import params
 from psfr.data import resize
-from psfr.utils import errors
-from psfr.utils.resume import resuming_folder
+from psfr.params import SETS, LabeledSetParams, read_params
+from psfr.utils.errors import run_main
+from psfr.utils.resume import resumable_dir
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("set", choices=params.SETS)
+    parser.add_argument("set", choices=SETS)
     name = parser.parse_args().set
-    given = params.read()
-    resize_set = (
-        resize.resize_labelled_folder if isinstance(getattr(given, name), params.LabelledSet) else resize.resize_folder
-    )
+    params = read_params()
+    is_labeled = isinstance(getattr(params, name), LabeledSetParams)
+    resize_set = resize.resize_labeled_folder if is_labeled else resize.resize_folder
     folder = Path("data", name)
-    with resuming_folder(folder / "hr", f"resize@{name}", items=(f"data/{name}/raw",)) as hr:
-        resize_set(folder / "raw", hr, given.image_size, given.compute.pool)
+    with resumable_dir(folder / "hr", f"resize@{name}", per_file_deps=(f"data/{name}/raw",)) as hr:
+        resize_set(folder / "raw", hr, params.image_size, params.compute.executor)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    run_main(main)

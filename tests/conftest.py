@@ -1,24 +1,24 @@
-"""What several test files build on."""
+"""Fixtures shared by several test files."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.running import clone, ran
+from tests.helpers.running import clone, run_command
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    """A clone in which `dvc repro` has run on params/tiny.yaml, its results committed: to be copied, not changed."""
+def finished_project(tmp_path_factory) -> Path:
+    """A clone in which `dvc repro` has run on params/tiny.yaml, results committed. Copy it, do not modify it."""
     folder = clone(tmp_path_factory.mktemp("finished") / "project")
-    ran(["dvc", "repro"], folder)
-    ran(["git", "add", "-A"], folder)
-    ran(["git", "commit", "-q", "-m", "results"], folder)
+    run_command(["dvc", "repro"], folder)
+    run_command(["git", "add", "-A"], folder)
+    run_command(["git", "commit", "-q", "-m", "results"], folder)
     return folder
 
 
 @pytest.fixture
-def project(finished, tmp_path) -> Path:
-    """A copy of `finished` to do as one likes with."""
-    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+def project(finished_project, tmp_path) -> Path:
+    """A copy of `finished_project` that the test may modify."""
+    return Path(shutil.copytree(finished_project, tmp_path / "project", symlinks=True))

@@ -1,4 +1,4 @@
-"""The reader of parameters: what it takes, what it refuses and how."""
+"""Validation of parameter files: what is accepted, what is rejected, and the messages."""
 
 import copy
 import os
@@ -13,24 +13,25 @@ from hypothesis import strategies as st
 
 from psfr import params
 from psfr.utils import strict_yaml
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
 FILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]
-DEFAULT = yaml.load(FILES[0].read_text(), strict_yaml.Loader)
+DEFAULT = yaml.load(FILES[0].read_text(), strict_yaml.StrictLoader)
 
 
-def keys(values: dict, before: str = "") -> set[str]:
+def keys(values: dict, prefix: str = "") -> set[str]:
+    """Return all keys with dots between groups; the keys of `models` are free."""
     found = set()
     for key, value in values.items():
-        found |= {before + key} | (
-            keys(value, f"{before}{key}.") if isinstance(value, dict) and key != "models" else set()
-        )
+        found.add(prefix + key)
+        if isinstance(value, dict) and key != "models":
+            found |= keys(value, f"{prefix}{key}.")
     return found
 
 
-def changed(dotted: str, value: object) -> dict:
-    """The default parameters with one value changed; `...` removes the key."""
+def default_with(dotted: str, value: object) -> dict:
+    """Return the default parameters with one value replaced; `...` removes the key."""
     values = copy.deepcopy(DEFAULT)
     *groups, key = dotted.split(".")
     group = values
@@ -43,81 +44,105 @@ def changed(dotted: str, value: object) -> dict:
     return values
 
 
-def refusal(tmp_path: Path, values: object) -> str:
+def rejection(tmp_path: Path, values: object) -> str:
+    """Return the message with which parameters, or the text of a file, are rejected."""
     path = tmp_path / "params.yaml"
     path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
-    with pytest.raises(InputError) as caught:
-        params.read(path)
+    with pytest.raises(UserError) as caught:
+        params.read_params(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_valid_and_has_the_same_keys(path):
-    params.read(path)
-    assert keys(yaml.load(path.read_text(), strict_yaml.Loader)) == keys(DEFAULT)
+    params.read_params(path)
+    assert keys(yaml.load(path.read_text(), strict_yaml.StrictLoader)) == keys(DEFAULT)
 
 
 def test_numbers_with_an_exponent_are_numbers():
     assert "lr_discriminator: 4e-4" in FILES[0].read_text()
-    assert params.read(FILES[0]).lr_discriminator == 4e-4
+    assert params.read_params(FILES[0]).lr_discriminator == 4e-4
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("seed", -1), ("seed", 1.5), ("seed", "one"), ("seed", True), ("image_size", 100), ("image_size", 16), ("image_size", 0),
-        ("epochs", 0), ("batch_size", 2.5), ("lambda_ss", -1), ("lambda_pix", float("inf")), ("lambda_fm", float("nan")), ("lambda_gen", None),
-        ("lr_generator", 0), ("lr_discriminator", 2), ("lr_decay", 1.1), ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3),
-        ("degrade.gray", 1.1), ("degrade.blur", -0.1), ("degrade.blur_kernel", [15, 3]), ("degrade.blur_kernel", [3]), ("degrade.blur_kernel", 3),
-        ("degrade.downsample", [0, 256]), ("degrade.noise_scale", [0, 300]), ("degrade.jpeg_compression", [10, 101]), ("degrade.variants", 0),
-        ("fpn.source", "trained"), ("fpn.held_out", 1), ("fpn.held_out", 0), ("fpn.batch_size", 1), ("compute.workers", -1),
-        ("compute.precision", "fp16"), ("models", {}), ("evaluate.resamples", 1), ("weights.source", None), ("degrade", None), ("generator", []),
+        ("seed", -1), ("seed", 1.5), ("seed", "one"), ("seed", True), ("image_size", 100), ("image_size", 16),
+        ("image_size", 0), ("epochs", 0), ("batch_size", 2.5), ("lambda_ss", -1), ("lambda_pix", float("inf")),
+        ("lambda_fm", float("nan")), ("lambda_gen", None), ("lr_generator", 0), ("lr_discriminator", 2),
+        ("lr_decay", 1.1), ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3),
+        ("degrade.gray", 1.1), ("degrade.blur", -0.1), ("degrade.blur_kernel", [15, 3]), ("degrade.blur_kernel", [3]),
+        ("degrade.blur_kernel", 3), ("degrade.downsample", [0, 256]), ("degrade.noise_scale", [0, 300]),
+        ("degrade.jpeg_compression", [10, 101]), ("degrade.variants", 0), ("fpn.source", "trained"),
+        ("fpn.held_out", 1), ("fpn.held_out", 0), ("fpn.batch_size", 1), ("compute.workers", -1),
+        ("compute.precision", "fp16"), ("models", {}), ("evaluate.resamples", 1), ("weights.source", None),
+        ("degrade", None), ("generator", []),
     ],
 )  # fmt: skip
-def test_impossible_values_are_named(tmp_path, key, value):
-    assert key in refusal(tmp_path, changed(key, value))
+def test_invalid_values_are_reported_with_their_key(tmp_path, key, value):
+    assert key in rejection(tmp_path, default_with(key, value))
 
 
 @given(st.sampled_from(sorted(keys(DEFAULT))))
-def test_a_missing_key_is_named(tmp_path_factory, key):
-    said = refusal(tmp_path_factory.mktemp("params"), changed(key, ...))
-    assert f"{key}: missing key" in said
+def test_a_missing_key_is_reported(tmp_path_factory, key):
+    message = rejection(tmp_path_factory.mktemp("params"), default_with(key, ...))
+    assert f"{key}: missing key" in message
 
 
 @given(st.sampled_from(["", "ffhq.", "degrade.", "fpn.", "compute."]), st.from_regex(r"[a-z_]{3,12}", fullmatch=True))
-def test_an_unknown_key_is_named(tmp_path_factory, group, key):
+def test_an_unknown_key_is_reported(tmp_path_factory, group, key):
     if group + key in keys(DEFAULT):
         return
-    said = refusal(tmp_path_factory.mktemp("params"), changed(group + key, 1))
-    assert f"{group}{key}: unknown key" in said
+    message = rejection(tmp_path_factory.mktemp("params"), default_with(group + key, 1))
+    assert f"{group}{key}: unknown key" in message
 
 
-def test_all_faults_are_named_at_once(tmp_path):
-    values = changed("epochs", 0)
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("lambda_s", "lambda_s: unknown key: did you mean lambda_ss?"),
+        ("fpn.epoch", "fpn.epoch: unknown key: did you mean epochs?"),
+        ("fpn.xyz", "fpn.xyz: unknown key: remove it"),
+    ],
+)
+def test_the_message_on_an_unknown_key_suggests_a_similar_one(tmp_path, key, message):
+    assert rejection(tmp_path, default_with(key, 1)).endswith(message)
+
+
+@pytest.mark.parametrize("key", ["degrade", "models"])
+def test_a_value_in_place_of_a_group_is_reported(tmp_path, key):
+    assert rejection(tmp_path, default_with(key, None)).endswith(f"{key}: must be a group of keys, not None")
+
+
+def test_all_problems_are_reported_at_once(tmp_path):
+    values = default_with("epochs", 0)
     values |= {"lambda_s": 1, "seed": "x"}
     del values["fpn"]["epochs"]
-    said = refusal(tmp_path, values)
-    assert all(f"{key}: " in said for key in ("epochs", "lambda_s", "seed", "fpn.epochs"))
+    message = rejection(tmp_path, values)
+    assert all(f"{key}: " in message for key in ("epochs", "lambda_s", "seed", "fpn.epochs"))
 
 
 @pytest.mark.parametrize(
     "text", ["", "just words", "- a list", "a: [1", "seed: 1\nseed: 2", "\x00", "? [1]\n: 2", "{}: 1", "1: 2", "null"]
 )
-def test_what_is_no_set_of_parameters_is_one_line(tmp_path, text):
-    assert str(tmp_path / "params.yaml") in refusal(tmp_path, text)
+def test_other_yaml_is_rejected_in_one_line(tmp_path, text):
+    assert str(tmp_path / "params.yaml") in rejection(tmp_path, text)
 
 
 TEXT = FILES[0].read_text()
 LEVELS = "abcdefgh"
+# Aliases of lists of aliases, and of mappings merged from aliases: 9^7 values.
+ALIASES = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise(LEVELS))
+MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in pairwise(LEVELS))
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: &a [1, 1, 1]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise(LEVELS)) + "seed: *h", "refers to another place"),
-        ("a: &a {x: 1}\n" + "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in pairwise(LEVELS)), "refers to another place"),
-        ("a: &a [*a]", "refers to another place"),
+        ("a: &a [1, 1, 1]\n" + ALIASES + "seed: *h", "is an alias"),
+        ("a: &a {x: 1}\n" + MERGES, "is an alias"),
+        ("a: &a [*a]", "is an alias"),
         ("a: " + "[" * 5000, "not valid YAML .*recursion"),
         (TEXT.replace("seed: 1", "seed: " + "9" * 5000), "not valid YAML .*4300 digits"),
         (TEXT.replace("seed: 1", "seed: 0x" + "f" * 20_000), "seed: .*thousands of digits"),
@@ -135,30 +160,30 @@ LEVELS = "abcdefgh"
         (TEXT + "1: 2\n2001-01-01: 3\n~: 4\n", "keys should be strings"),
         (TEXT + "#" * 200_000, "more than 100000 bytes"),
         (TEXT + "---\na: 1", "not valid YAML .*single document"),
-        (TEXT.replace("images: null", 'images: "a\\0b"', 1), "ffhq.images: .*no control characters"),
+        (TEXT.replace("images: null", 'images: "a\\0b"', 1), "ffhq.images: .*control characters are not allowed"),
         (TEXT.replace("images: null", 'images: "a\\ud800b"', 1), "ffhq.images: "),
         (TEXT.replace("  ours:", "  ../ours:"), "models.*pattern"),
         (TEXT.replace("  ours:", "  " + "o" * 300 + ":"), "models.*64"),
         (TEXT.replace("count: 240", "count: 1" + "0" * 30), "ffhq.count: .*less than"),
     ],
 )  # fmt: skip
-def test_no_file_takes_memory_or_time_or_ends_in_more_than_one_short_line(tmp_path, text, words):
-    said = refusal(tmp_path, text)
-    assert re.search(words, said) and len(said) < 5000 and said.isprintable()
+def test_malicious_files_are_rejected_in_one_short_line(tmp_path, text, words):
+    message = rejection(tmp_path, text)
+    assert re.search(words, message) and len(message) < 5000 and message.isprintable()
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
-def test_other_encodings_are_refused(tmp_path, encoding):
+def test_other_encodings_are_rejected(tmp_path, encoding):
     (tmp_path / "params.yaml").write_bytes((TEXT + "# \xe9").encode(encoding))
-    with pytest.raises(InputError, match="not valid YAML .*utf-8"):
-        params.read(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="not valid YAML .*utf-8"):
+        params.read_params(tmp_path / "params.yaml")
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_other_than_regular_files_are_rejected(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     for name in ("pipe.yaml", "."):
-        with pytest.raises(InputError, match="no regular file"):
-            params.read(tmp_path / name)
+        with pytest.raises(UserError, match="not a regular file"):
+            params.read_params(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +201,13 @@ def test_what_is_no_file_is_refused(tmp_path):
         ("images", "https://host.invalid/faces?sig=SECRET"),
     ],
 )
-def test_secrets_in_a_remote_are_refused_and_not_repeated(tmp_path, key, value):
-    values = changed(
+def test_secrets_in_a_remote_are_rejected_and_not_printed(tmp_path, key, value):
+    values = default_with(
         "celebamask",
         DEFAULT["celebamask"] | {"source": "rclone", "images": "drive:faces", "masks": "drive:masks", key: value},
     )
-    said = refusal(tmp_path, values)
-    assert f"celebamask: {key}: " in said and "rclone config" in said and "SECRET" not in said
+    message = rejection(tmp_path, values)
+    assert f"celebamask: {key}: " in message and "rclone config" in message and "SECRET" not in message
 
 
 @pytest.mark.parametrize(
@@ -195,17 +220,17 @@ def test_secrets_in_a_remote_are_refused_and_not_repeated(tmp_path, key, value):
         "file:///SECRET",
     ],
 )
-def test_secrets_in_the_mirror_are_refused_and_not_repeated(tmp_path, value):
-    said = refusal(tmp_path, changed("weights.mirror", value))
-    assert "weights: mirror: no plain http(s) address" in said and "SECRET" not in said
-    assert "SECRET" not in refusal(
+def test_secrets_in_the_mirror_are_rejected_and_not_printed(tmp_path, value):
+    message = rejection(tmp_path, default_with("weights.mirror", value))
+    assert "weights: mirror: not a plain http(s) URL" in message and "SECRET" not in message
+    assert "SECRET" not in rejection(
         tmp_path,
-        changed("weights.mirror", [value.replace("SECRET", "token=SECRET")]) | {"seed": "https://me:SECRET@host"},
+        default_with("weights.mirror", [value.replace("SECRET", "token=SECRET")]) | {"seed": "https://me:SECRET@host"},
     )
 
 
 @pytest.mark.parametrize(
-    "place",
+    "remote",
     [
         "drive:",
         "drive,root_folder_id=1tZ_-x,shared_with_me:faces",
@@ -218,33 +243,33 @@ def test_secrets_in_the_mirror_are_refused_and_not_repeated(tmp_path, value):
         ":archive:drive:a.zip",
     ],
 )
-def test_other_remotes_are_taken(tmp_path, place):
-    values = changed("ffhq", DEFAULT["ffhq"] | {"source": "rclone", "images": place})
+def test_other_remotes_are_accepted(tmp_path, remote):
+    values = default_with("ffhq", DEFAULT["ffhq"] | {"source": "rclone", "images": remote})
     (tmp_path / "params.yaml").write_text(
         yaml.safe_dump(values | {"weights": {"source": "packages", "mirror": "https://host.invalid:8080/a/b/"}})
     )
-    assert params.read(tmp_path / "params.yaml").ffhq.images == place
+    assert params.read_params(tmp_path / "params.yaml").ffhq.images == remote
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
-        params.read(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match=r"none\.yaml: no such file"):
+        params.read_params(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"ffhq.count": None}, "ffhq: source sample needs a count"),
+        ({"ffhq.count": None}, "ffhq: source sample needs count"),
         ({"ffhq.source": "folder"}, "ffhq: source folder needs images"),
         ({"celebamask.source": "folder", "celebamask.images": "faces"}, "celebamask: .*needs masks"),
-        ({"generator.constant_size": 256}, "generator.constant_size 256 is over image_size"),
-        ({"fpn.min_channels": 4096}, "fpn.min_channels 4096 is over"),
+        ({"generator.constant_size": 256}, "generator.constant_size 256 is greater than image_size"),
+        ({"fpn.min_channels": 4096}, "fpn.min_channels 4096 is greater than"),
         ({"discriminator.scales": 8}, "need images of at least"),
         ({"models": {"degraded": "x"}}, "models.degraded"),
         ({"lambda_ss": 0, "lambda_pix": 0, "lambda_fm": 0, "lambda_gen": 0}, "all 0"),
     ],
 )
-def test_values_that_do_not_go_together(tmp_path, changes, words):
+def test_inconsistent_values_are_rejected(tmp_path, changes, words):
     values = copy.deepcopy(DEFAULT)
     for dotted, value in changes.items():
         *groups, key = dotted.split(".")
@@ -252,7 +277,7 @@ def test_values_that_do_not_go_together(tmp_path, changes, words):
         for name in groups:
             group = group[name]
         group[key] = value
-    assert re.search(words, refusal(tmp_path, values))
+    assert re.search(words, rejection(tmp_path, values))
 
 
 @given(
@@ -262,8 +287,8 @@ def test_values_that_do_not_go_together(tmp_path, changes, words):
     st.integers(0, 12),
     st.booleans(),
 )
-def test_training_on_test_images_is_refused(tmp_path_factory, train_count, train_skip, test_count, test_skip, same):
-    """Sets of one folder: refused just when an image of the test set is one of the training set."""
+def test_training_on_test_images_is_rejected(tmp_path_factory, train_count, train_skip, test_count, test_skip, same):
+    """Two sets of one folder are rejected if, and only if, an image of the test set is in the training set."""
     values = copy.deepcopy(DEFAULT)
     values["ffhq"] |= {"source": "folder", "images": "faces/", "count": train_count, "skip": train_skip}
     values["celebahq"] |= {
@@ -276,14 +301,14 @@ def test_training_on_test_images_is_refused(tmp_path_factory, train_count, train
     test = set(range(test_skip, test_skip + test_count if test_count else 1000))
     path = tmp_path_factory.mktemp("params")
     if same and train & test:
-        assert "celebahq (the test set) and ffhq take the same images" in refusal(path, values)
+        assert "celebahq (the test set) and ffhq contain the same images" in rejection(path, values)
     else:
         (path / "params.yaml").write_text(yaml.safe_dump(values))
-        params.read(path / "params.yaml")
+        params.read_params(path / "params.yaml")
 
 
-def test_a_published_generator_needs_the_published_size(tmp_path):
+def test_a_published_generator_needs_the_published_image_size(tmp_path):
     text = (REPOSITORY / "params/ffhq.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("image_size: 512", "image_size: 256"))
-    with pytest.raises(InputError, match="models.published.*512.*256"):
-        params.read(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="models.published.*512.*256"):
+        params.read_params(tmp_path / "params.yaml")

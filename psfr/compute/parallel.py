@@ -1,81 +1,94 @@
-"""Work on many items, over all cores or over the machines of a dask scheduler, with a progress bar."""
+"""Parallel map over the cores of this machine or over the workers of a dask scheduler, with a progress bar."""
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from functools import partial
+from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
 from psfr.compute import cluster
-from psfr.utils.errors import InputError, raise_together
+from psfr.utils.errors import UserError, print_debug_traceback, raise_all
 
-Pool = (
-    int | str | None
-)  # processes of this machine, None for one a core, 0 or 1 for this process alone; or the address of a dask scheduler
+T = TypeVar("T")
+R = TypeVar("R")
+
+# The number of processes on this machine (None: one per core; 0 or 1: no other process), or a dask scheduler's address.
+Executor = int | str | None
 
 
-def each(function: Callable, items: Iterable, pool: Pool, description: str, unit: str = "image") -> list:
+def map(
+    function: Callable[[T], R], items: Iterable[T], executor: Executor, description: str, unit: str = "image"
+) -> list[R]:
     """Call `function(item)` for every item and return the results in the order of the items.
 
     Args:
-        function: runs in other processes, of other machines too; what it returns or writes may depend on its item alone.
-        items: any iterable; a generator is read as the work proceeds.
-        pool: who does it.
-        description: stands before the progress bar, which shows the rate in `unit`s a second.
+        function: picklable; it may run in other processes, also on other machines. What it returns or writes may depend
+            on its item only.
+        items: any iterable; a generator is consumed while the work proceeds.
+        executor: where the calls run.
+        description: label of the progress bar.
+        unit: noun for one item in the progress bar.
 
     Raises:
-        InputError: once all items were tried, with the messages of all that raised one. Any other error ends the work at once.
+        UserError: some calls raised a UserError. It is raised after all items were processed and contains all of their
+            messages. Any other exception stops the work immediately.
     """
-    return list(results(function, items, pool, description, unit))
+    return list(imap(function, items, executor, description, unit))
 
 
-def results(function: Callable, items: Iterable, pool: Pool, description: str, unit: str = "image") -> Iterator:
-    """The results of `each` one after the other, so that they need not be in memory together."""
-    total = len(items) if hasattr(items, "__len__") else None
+def imap(
+    function: Callable[[T], R], items: Iterable[T], executor: Executor, description: str, unit: str = "image"
+) -> Iterator[R]:
+    """Yield the results of `map` one by one, so that they need not fit in memory together."""
+    total = len(items) if isinstance(items, Sized) else None
     problems = []
-    with _outcomes(function, items, pool, total) as outcomes:
+    with _outcomes(function, items, executor, total) as outcomes:
         for outcome in tqdm(outcomes, description, total, unit=unit):
-            if isinstance(outcome, InputError):
+            if isinstance(outcome, UserError):
                 problems.append(str(outcome))
             else:
                 yield outcome
-    raise_together(problems)
+    raise_all(problems)
 
 
 @contextmanager
-def _outcomes(function: Callable, items: Iterable, pool: Pool, total: int | None) -> Iterator[Iterator]:
-    calls = (delayed(_in_worker)(os.getcwd(), function, item) for item in items)
-    if isinstance(pool, str):
-        with cluster.connected(pool) as backend, parallel_config(backend):
+def _outcomes(
+    function: Callable[[T], R], items: Iterable[T], executor: Executor, total: int | None
+) -> Iterator[Iterable]:
+    """Start the calls and yield an iterable of their results, in order."""
+    calls = (delayed(_call_in_worker)(os.getcwd(), function, item) for item in items)
+    if isinstance(executor, str):
+        with cluster.dask_backend(executor) as backend, parallel_config(backend):
             yield Parallel(return_as="generator")(calls)
         return
-    processes = cpu_count() if pool is None else pool
+    num_processes = cpu_count() if executor is None else executor
     if total is not None:
-        processes = min(processes, total)
-    if processes > 1:
+        num_processes = min(num_processes, total)
+    if num_processes > 1:
         with parallel_config("loky", inner_max_num_threads=1):
-            yield Parallel(processes, return_as="generator")(calls)
+            yield Parallel(num_processes, return_as="generator")(calls)
     else:
-        yield map(partial(_outcome, function), items)
+        yield (_try_call(function, item) for item in items)
 
 
-def _outcome(function: Callable, item: object) -> object:
-    """The result of one call, or the InputError that it raised."""
+def _try_call(function: Callable[[T], R], item: T) -> R | UserError:
+    """Return the result of the call, or the UserError that it raised."""
     try:
         return function(item)
-    except InputError as error:
+    except UserError as error:
+        print_debug_traceback(error)
         return error
 
 
-def _in_worker(folder: str, function: Callable, item: object) -> object:
-    """`_outcome` in a process that joblib or dask may have started for other work, so in another folder.
+def _call_in_worker(folder: str, function: Callable[[T], R], item: T) -> R | UserError:
+    """Run `_try_call` in the working directory `folder`: the worker may have been started in another one.
 
-    Each core has a process already: threads of OpenCV, which joblib cannot set, would only be in their way.
+    OpenCV is limited to one thread, which joblib cannot do: each core already has a process.
     """
     os.chdir(folder)
     if cv2 := sys.modules.get("cv2"):
         cv2.setNumThreads(1)
-    return _outcome(function, item)
+    return _try_call(function, item)

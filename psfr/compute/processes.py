@@ -1,7 +1,7 @@
-"""Work that several processes share: one a GPU, or one a share of the processor's cores.
+"""Data-parallel processes: one per GPU, or one per group of CPU cores.
 
-A stage's `main` runs in each of them. On one machine `compute.devices` says how many there are; on several machines torchrun starts
-them. The first process alone writes metrics, checkpoints and messages.
+A stage's `main` runs in each process. On a single machine `compute.devices` sets their number; on several machines
+torchrun starts them. Only rank 0 writes metrics, checkpoints and messages.
 """
 
 import os
@@ -12,180 +12,210 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import zip_longest
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, multiprocessing
-from torch.multiprocessing.spawn import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
 
-from psfr import params
-from psfr.params import Compute
+from psfr.params import ComputeParams, read_params
 from psfr.utils import errors
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
 T = TypeVar("T")
 
-_NONE = object()
+_MISSING = object()
 
-# Processes wait for the first one while it works alone. One that dies is noticed by whoever started it, not by this limit.
-PATIENCE = timedelta(hours=24)
-GRACE = 5  # seconds for a process to end by itself when its neighbour has
+# The other processes wait at a collective call while rank 0 works alone. A dead process is detected by the launcher or
+# torchrun, not by this timeout.
+TIMEOUT = timedelta(hours=24)
+GRACE_PERIOD = 5  # seconds that the other processes have to exit after one has exited
 
 
-def count() -> int:
-    """How many processes share the work."""
+def get_world_size() -> int:
+    """Return the number of processes, 1 if the work is not distributed."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def rank() -> int:
-    """This process's place among them, from 0."""
+def get_rank() -> int:
+    """Return the rank of this process, 0 if the work is not distributed."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def local() -> tuple[int, int]:
-    """This process's place among those of its machine, and how many they are."""
+def local_rank_and_size() -> tuple[int, int]:
+    """Return the rank of this process among those of its machine, and their number."""
     return int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
-def share(items: list[T]) -> list[T]:
-    """This process's part of the items: every `count`-th one."""
-    return items[rank() :: count()]
+def shard(items: list[T]) -> list[T]:
+    """Return the items that this process handles: every `world_size`-th one, starting at its rank."""
+    return items[get_rank() :: get_world_size()]
 
 
-def unshared(mine: list[T]) -> list[T]:
-    """The results for all the items, in their order, when each process has those of its `share`."""
-    return [each for row in zip_longest(*gathered(mine), fillvalue=_NONE) for each in row if each is not _NONE]
+def gather_in_order(local_results: list[T]) -> list[T]:
+    """Return the results for all items, in the order of the items, in all processes.
+
+    Args:
+        local_results: one result for each item of this process's `shard`.
+    """
+    results = []
+    for row in zip_longest(*all_gather_object(local_results), fillvalue=_MISSING):
+        results.extend(result for result in row if result is not _MISSING)
+    return results
 
 
-def gathered(value: T) -> list[T]:
-    """What each process gives, in their order; known to all of them."""
-    if count() == 1:
+def all_gather_object(value: T) -> list[T]:
+    """Return the value of each process, ordered by rank, in all processes. Blocks until all have called it."""
+    if get_world_size() == 1:
         return [value]
-    values: list = [None] * count()
+    values: list = [None] * get_world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def of_first(value: T) -> T:
-    """The first process's value."""
-    return gathered(value)[0]
+def broadcast_from_rank_zero(value: T) -> T:
+    """Return the value of rank 0 in all processes."""
+    return all_gather_object(value)[0]
 
 
 @contextmanager
-def by_first(context: AbstractContextManager[T]) -> Iterator[T]:
-    """Enter a context in the first process alone; all get what it gives, and it ends when all have come to the end of the block."""
-    with context if rank() == 0 else nullcontext() as value:
-        yield of_first(value)
-        gathered(None)
+def on_rank_zero(context: AbstractContextManager[T]) -> Iterator[T]:
+    """Enter the context on rank 0 only; yield its value in all processes.
+
+    Rank 0 leaves the context after all processes have finished the block.
+    """
+    with context if get_rank() == 0 else nullcontext() as value:
+        yield broadcast_from_rank_zero(cast("T", value))  # only rank 0's value is used
+        all_gather_object(None)
 
 
-def mean_(tensors: Iterable[Tensor]) -> None:
-    """Put the mean over the processes into each tensor."""
-    if count() == 1:
+def all_reduce_mean_(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor, in place, by its mean over all processes."""
+    if get_world_size() == 1:
         return
     tensors = list(tensors)
-    joined = torch.cat([tensor.flatten() for tensor in tensors])
-    distributed.all_reduce(joined)
-    joined /= count()
-    for tensor, mean in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= get_world_size()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
 
 
-def run(main: Callable[[], None]) -> None:
-    """`errors.run` of a stage's `main`, in as many processes as `compute.devices` or torchrun ask for."""
-    errors.run(lambda: _run(main))
+def run_distributed(main: Callable[[], None]) -> None:
+    """Run a stage's `main` with `errors.run_main`, in as many processes as `compute.devices` or torchrun specify."""
+    errors.run_main(lambda: _run(main))
 
 
 def _run(main: Callable[[], None]) -> None:
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process and its neighbours
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process and the others
         if os.environ["RANK"] != "0":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ctrl-C in `_worker`: torchrun hands it on to all
+            # torchrun sends its signals to all processes. Only rank 0 handles them, as in `_worker`.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _join("env://")
-        main()
-        distributed.destroy_process_group()
+        _run_in_process_group(main, "env://")
         return
-    processes = _wanted(params.read().compute)
-    if processes == 1:
+    num_processes = _num_processes(read_params().compute)
+    if num_processes == 1:
         main()
     else:
-        _launch(main, processes)
+        _launch(main, num_processes)
 
 
-def _wanted(compute: Compute) -> int:
+def _run_in_process_group(main: Callable[[], None], init_method: str) -> None:
+    _init_process_group(init_method)
+    main()
+    distributed.destroy_process_group()
+
+
+def _num_processes(compute: ComputeParams) -> int:
     gpus = torch.cuda.device_count() if compute.device != "cpu" and torch.cuda.is_available() else 0
     if gpus and (compute.devices or 0) > gpus:
-        raise InputError(f"compute.devices: {compute.devices}, but torch sees {gpus} GPUs: lower it")
+        raise UserError(f"compute.devices: {compute.devices}, but PyTorch finds {gpus} GPUs: lower it")
     return compute.devices or gpus or 1
 
 
-def _launch(main: Callable[[], None], processes: int) -> None:
+def _launch(main: Callable[[], None], num_processes: int) -> None:
+    """Run `main` in new processes; print the message and take the exit status of the first one that fails."""
     with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.start_processes(
+        context = start_processes(
             _worker,
-            (main, processes, Path(folder), multiprocessing.get_start_method()),
-            processes,
+            (main, num_processes, Path(folder), multiprocessing.get_start_method()),
+            num_processes,
             join=False,
             start_method="spawn",
         )
-        # The first process keeps the training's state and then ends; this one waits for it.
+        assert isinstance(context, ProcessContext)
+        rank_zero = cast("BaseProcess", context.processes[0])
+        # After a signal rank 0 saves the training's state and exits; the launcher waits for it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: context.processes[0].terminate())
+        signal.signal(signal.SIGTERM, lambda *_: rank_zero.terminate())
         try:
-            while not context.join(grace_period=GRACE):
+            while not context.join(grace_period=GRACE_PERIOD):
                 pass
         except ProcessExitedException as error:
-            said = Path(folder, str(error.error_index))
-            if said.is_file():
-                sys.exit(said.read_text(encoding="utf-8") or error.exit_code)
-            print(file=sys.stderr)  # it may have died within a progress bar
-            ended = error.signal_name or f"exit status {error.exit_code}"
-            raise InputError(
-                f"process {error.error_index + 1} of {processes} was ended by {ended}: run again, it goes on from what is kept"
-            ) from None
+            message_file = Path(folder, str(error.error_index))
+            if message_file.is_file():
+                sys.exit(message_file.read_text(encoding="utf-8") or error.exit_code)
+            print(file=sys.stderr)  # the process may have died while it drew a progress bar
+            reason = (
+                f"was killed by {error.signal_name}" if error.signal_name else f"exited with status {error.exit_code}"
+            )
+            raise UserError(f"process {error.error_index + 1} of {num_processes} {reason}: rerun to resume") from None
 
 
-def _worker(place: int, main: Callable[[], None], processes: int, folder: Path, start_method: str) -> None:
-    """One of the processes that `_launch` starts; what it has to say when it ends early goes to a file of the folder."""
+def _worker(rank: int, main: Callable[[], None], num_processes: int, folder: Path, start_method: str) -> None:
+    """Run `main` as one of the processes of `_launch`; if it exits early, write its message to folder/RANK.
+
+    Args:
+        start_method: the launcher's default start method, restored here for data loading processes.
+    """
     os.environ |= {
-        "RANK": str(place),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_RANK": str(place),
-        "LOCAL_WORLD_SIZE": str(processes),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(num_processes),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(num_processes),
     }
-    multiprocessing.set_start_method(start_method, force=True)  # of the loader's workers: the usual one again
-    own, launcher = os.getpid(), os.getppid()
-
-    def interrupted(*_) -> None:
-        # Ctrl-C reaches all, the loader's workers too: it is the first one's to answer, the others take part in its last step.
-        if os.getpid() == own and os.getppid() != launcher:
-            sys.exit("error: its launcher has ended")
-
-    if place:
-        signal.signal(signal.SIGINT, interrupted)
-
-    def work() -> None:
-        _join((folder / "meeting").as_uri())
-        main()
-        distributed.destroy_process_group()
-
+    multiprocessing.set_start_method(start_method, force=True)
+    if rank:
+        _leave_sigint_to_rank_zero()
     try:
-        errors.run(work)
+        errors.run_main(lambda: _run_in_process_group(main, (folder / "init_method").as_uri()))
     except SystemExit as end:
-        message, status = (end.code, 1) if isinstance(end.code, str) else ("", end.code)
-        (folder / str(place)).write_text(message, encoding="utf-8")
-        sys.stderr.flush()
-        os._exit(status)  # threads that still wait for the neighbours would end it with an error of their own
+        message = end.code if isinstance(end.code, str) else ""
+        (folder / str(rank)).write_text(message, encoding="utf-8")
+        _exit_without_cleanup(1 if isinstance(end.code, str) else end.code)
 
 
-def _join(meeting: str) -> None:
-    place, neighbours = local()
-    on_gpu = params.read().compute.device != "cpu" and torch.cuda.is_available()
-    if on_gpu:
-        torch.cuda.set_device(place)
+def _leave_sigint_to_rank_zero() -> None:
+    """Ignore Ctrl-C, which reaches all processes, data loading processes included.
+
+    Rank 0 handles it, and this process takes part in the last step. It exits if the launcher has died.
+    """
+    worker, launcher = os.getpid(), os.getppid()
+
+    def on_sigint(*_) -> None:
+        # Data loading processes inherit this handler.
+        if os.getpid() == worker and os.getppid() != launcher:
+            sys.exit("error: the launcher process has died")
+
+    signal.signal(signal.SIGINT, on_sigint)
+
+
+def _exit_without_cleanup(status: int | None) -> NoReturn:
+    """Exit at once: threads that wait for other processes would replace the message by an error of their own."""
+    sys.stderr.flush()
+    os._exit(status or 0)
+
+
+def _init_process_group(init_method: str) -> None:
+    local_rank, local_world_size = local_rank_and_size()
+    use_cuda = read_params().compute.device != "cpu" and torch.cuda.is_available()
+    if use_cuda:
+        torch.cuda.set_device(local_rank)
     else:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size))
     distributed.init_process_group(
-        "nccl" if on_gpu else "gloo", meeting, PATIENCE, int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+        "nccl" if use_cuda else "gloo", init_method, TIMEOUT, int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     )

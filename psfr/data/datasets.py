@@ -1,4 +1,4 @@
-"""Pictures on disk as samples for a network."""
+"""Datasets of image files, and data loading."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -10,108 +10,119 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from psfr.data import images, labels
-from psfr.utils.errors import InputError
-from psfr.utils.seeds import generator
+from psfr.utils.errors import UserError
+from psfr.utils.seeds import rng_for
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """Levels or labels as they are, uint8 (H, W, 3) or (H, W); `to_unit` makes images of the levels, on the device."""
+    """Convert an image or a parsing map, uint8 (H, W, 3) or (H, W), to a tensor of the same shape and values.
+
+    Call `normalize` on the device to convert images to what networks take.
+    """
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def to_unit(levels: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) to images, float32 (B, 3, H, W) in [-1, 1], in channels-last layout."""
-    return levels.permute(0, 3, 1, 2).float() / 127.5 - 1
+def normalize(pixels: Tensor) -> Tensor:
+    """Convert images from uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], in channels-last memory format."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_image(image: Tensor) -> np.ndarray:
-    """One picture, float (3, H, W) in [-1, 1] (what lies outside is clipped), to uint8 (H, W, 3)."""
-    levels = ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return levels.permute(1, 2, 0).cpu().numpy()
+def to_image(tensor: Tensor) -> np.ndarray:
+    """Convert an image from float (3, H, W) in [-1, 1] to uint8 (H, W, 3); values out of the range are clipped."""
+    pixels = ((tensor.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
-class ShuffledVariants(Sampler[list[tuple[int, int]]]):
-    """Batches of pairs (index, epoch) in an order that belongs to (seed, epoch) alone; each epoch takes the next variant of every image.
+class VariantBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (index, epoch), in an order that depends on the seed and the epoch only.
 
-    What is left over for a last batch is left out. Each process takes its share of every batch.
+    The dataset selects by the epoch which degraded variant of an image it loads. An incomplete last batch is dropped.
+    Each process gets its part of every batch.
+
+    Set `epoch` and `start_batch`, the number of batches to skip, before an iteration.
 
     Args:
-        length: images; if they are fewer than a batch, they are the batch.
-        batch_size: images of a batch, over all processes.
-        rank, processes: which share of each batch this process takes.
+        num_images: number of images; if they are fewer than `batch_size`, a batch consists of all of them.
+        batch_size: images per batch, over all processes.
+        seed: seed of the order.
+        rank: rank of this process.
+        world_size: number of processes.
 
     Raises:
-        InputError: a batch cannot be shared evenly.
+        UserError: if `world_size` does not divide the batch.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1):
-        self.length, self.seed = length, seed
-        self.batch_size = min(batch_size, length)
-        if self.batch_size % processes:
-            raise InputError(
-                f"compute.devices: {processes} processes cannot share batches of {self.batch_size} images evenly: choose a divisor of it"
+    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        self.num_images, self.seed = num_images, seed
+        self.batch_size = min(batch_size, num_images)
+        if self.batch_size % world_size:
+            raise UserError(
+                f"compute.devices: {world_size} processes cannot share batches of {self.batch_size} images evenly: "
+                "choose a divisor of it"
             )
-        share = self.batch_size // processes
-        self.mine = slice(rank * share, (rank + 1) * share)
+        local_batch_size = self.batch_size // world_size
+        self.local_slice = slice(rank * local_batch_size, (rank + 1) * local_batch_size)
         self.epoch = 0
-        self.start = 0  # batches of the epoch that are passed over
+        self.start_batch = 0
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
-        return self.length // self.batch_size
+        """Return the number of batches in an epoch."""
+        return self.num_images // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter([self.batch(self.epoch, place) for place in range(self.start, len(self))])
+        return iter([self.batch(self.epoch, index) for index in range(self.start_batch, len(self))])
 
-    def batch(self, epoch: int, place: int) -> list[tuple[int, int]]:
-        """This process's share of one batch of an epoch."""
-        indices = _order(self.length, self.seed, epoch)[place * self.batch_size : (place + 1) * self.batch_size][
-            self.mine
-        ]
-        return [(index, epoch) for index in indices.tolist()]
+    def batch(self, epoch: int, index: int) -> list[tuple[int, int]]:
+        """Return this process's part of a batch, by its index in the epoch."""
+        order = _order(self.num_images, self.seed, epoch)
+        batch = order[index * self.batch_size : (index + 1) * self.batch_size]
+        return [(image, epoch) for image in batch[self.local_slice].tolist()]
 
 
 @lru_cache(maxsize=1)
-def _order(length: int, seed: int, epoch: int) -> np.ndarray:
-    return generator(seed, "order", epoch).permutation(length)
+def _order(num_images: int, seed: int, epoch: int) -> np.ndarray:
+    return rng_for(seed, "order", epoch).permutation(num_images)
 
 
-class Quartets(Dataset):
-    """The training samples of the GAN: high-quality and degraded image, and the region map of each.
+class PairedFaceDataset(Dataset):
+    """Training set of the GAN: pairs of high-quality and degraded images, with the parsing map of each.
+
+    A sample is addressed by (index, epoch) and consists of `hq`, `lq`, both uint8 (H, W, 3), `hq_seg` and `lq_seg`,
+    both uint8 (H, W). Each epoch loads the next degraded variant of an image.
 
     Args:
-        hr: folder of high-quality images.
-        lr: folder with a folder of degraded images for each variant, 0, 1, ...
-        parse: folder of region maps, laid out as hr and lr together: parse/hr and parse/lr.
-        gray: names and variants of the images that were made grey before they were degraded: their target is grey too.
+        hr: the folder of high-quality images, hr/NAME.png.
+        lr: the folder of degraded images, lr/VARIANT/NAME.png with variants 0, 1, ...
+        parse: the folder of parsing maps, parse/hr/NAME.png and parse/lr/VARIANT/NAME.png.
+        gray: (name, variant) of the images that were converted to gray before their degradation; their target is
+            gray, too.
 
     Raises:
-        InputError: an image without its degraded copies or maps; every missing file is counted, the first is named.
+        UserError: if files are missing; it names the first and says how many there are.
     """
 
     def __init__(self, hr: Path, lr: Path, parse: Path, gray: set[tuple[str, int]]):
         self.hr, self.lr, self.parse, self.gray = hr, lr, parse, gray
-        self.names = [path.stem for path in images.listed(hr)]
-        self.variants = len([folder for folder in lr.iterdir() if folder.name.isdigit()])
-        folders = [
-            hr,
-            parse / "hr",
-            *(folder / str(variant) for variant in range(self.variants) for folder in (lr, parse / "lr")),
-        ]
-        missing = [
-            folder / f"{name}.png"
-            for folder in folders
-            for there in [images.there(folder)]
-            for name in self.names
-            if f"{name}.png" not in there
-        ]
-        if missing or not self.variants:
-            raise InputError(
-                f"{missing[0] if missing else lr / '0'}: missing, and {max(len(missing) - 1, 0)} more: make them with `dvc repro parse`"
-            )
+        self.names = [path.stem for path in images.list_images(hr)]
+        self.num_variants = len([folder for folder in lr.iterdir() if folder.name.isdigit()])
+        missing = self._missing_files()
+        if missing:
+            raise UserError(f"{missing[0]}: missing, and {len(missing) - 1} more: make them with `dvc repro parse`")
+
+    def _missing_files(self) -> list[Path]:
+        folders = [self.hr, self.parse / "hr"]
+        for variant in range(self.num_variants):
+            folders += [self.lr / str(variant), self.parse / "lr" / str(variant)]
+        missing = []
+        for folder in folders:
+            existing = images.existing_names(folder)
+            missing += [folder / f"{name}.png" for name in self.names if f"{name}.png" not in existing]
+        if not missing and not self.num_variants:
+            missing.append(self.lr / "0")
+        return missing
 
     def paths(self, name: str, variant: int) -> tuple[Path, Path, Path, Path]:
-        """The files of a sample: high-quality and degraded image, and the map of each."""
+        """Return the files of a sample, in its order."""
         file, folder = f"{name}.png", str(variant)
         return self.hr / file, self.lr / folder / file, self.parse / "hr" / file, self.parse / "lr" / folder / file
 
@@ -119,27 +130,28 @@ class Quartets(Dataset):
         return len(self.names)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For (index, epoch): high and degraded image, uint8 (H, W, 3), and the labels of each, uint8 (H, W)."""
         index, epoch = key
-        name, variant = self.names[index], epoch % self.variants
-        hr, lr, hr_map, lr_map = self.paths(name, variant)
-        high = images.read(hr)
+        name, variant = self.names[index], epoch % self.num_variants
+        hq_path, lq_path, hq_seg_path, lq_seg_path = self.paths(name, variant)
+        hq = images.read(hq_path)
         if (name, variant) in self.gray:
-            high = images.gray(high)
-        return (
-            to_tensor(high),
-            to_tensor(images.read(lr)),
-            to_tensor(labels.read(hr_map)),
-            to_tensor(labels.read(lr_map)),
-        )
+            hq = images.gray(hq)
+        lq, hq_seg, lq_seg = images.read(lq_path), labels.read(hq_seg_path), labels.read(lq_seg_path)
+        return to_tensor(hq), to_tensor(lq), to_tensor(hq_seg), to_tensor(lq_seg)
 
 
-def loader(dataset: Dataset, batches: Iterable[list], workers: int) -> DataLoader:
-    """The batches of keys that `batches` gives, prepared beside the computation by `workers` processes (0: none)."""
+def make_dataloader(dataset: Dataset, batches: Iterable[list], num_workers: int) -> DataLoader:
+    """Create a loader of the given batches of keys.
+
+    Args:
+        dataset: maps a key to a sample.
+        batches: the keys of each batch.
+        num_workers: data loading processes; 0 loads in this process.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=workers,
+        num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its own: the state of torch's is the training's
+        generator=torch.Generator(),  # its own, because the state of torch's default generator belongs to the training
     )

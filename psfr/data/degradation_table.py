@@ -1,36 +1,37 @@
-"""The table of degradations, `degradations.csv`: what was drawn for each image."""
+"""Table of degradations, `degradations.csv`: the sampled parameters of each image."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from psfr.utils.errors import InputError, shortened
-from psfr.utils.files import replacing
+from psfr.utils.errors import UserError, truncate
+from psfr.utils.files import atomic_write
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """All that was drawn for one image; None where the step is left out. Lengths are pixels of the image at hand."""
+    """Sampled parameters of one image. None: the step is left out. Lengths are in pixels of the image itself."""
 
-    gray: bool  # the image itself, so also the target of restoration
-    blur: str | None  # one of BLURS
+    gray: bool  # converted to grayscale first, as is the target of restoration
+    blur: str | None  # one of degradation.BLURS
     blur_size: float | None  # gaussian: standard deviation; others: width of the kernel
     motion_angle: float | None  # degrees
-    motion_direction: float | None  # -1 backward ... 1 forward
-    size: int  # width it is reduced to
-    interpolation: str  # one of INTERPOLATIONS
-    noise_scale: float | None  # standard deviation in levels
+    motion_direction: float | None  # -1 backward to 1 forward
+    size: int  # width after downsampling
+    interpolation: str  # of the downsampling, one of degradation.INTERPOLATIONS
+    noise_scale: float | None  # standard deviation, in levels of 0 to 255
     noise_per_channel: bool | None
     noise_seed: int | None
-    jpeg_compression: int | None  # 0 ... 100, imgaug turns it into a quality
+    jpeg_compression: int | None  # 0 to 100, which imgaug converts to a JPEG quality
 
 
 def write_table(rows: Iterable[dict], path: Path) -> None:
-    """Write what was done as CSV, a row as it comes; an empty field is a step left out, yes and no are 1 and 0."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    """Write the rows as CSV while they arrive; None becomes an empty field, booleans become 0 and 1."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = None
         for row in rows:
             if writer is None:
@@ -40,28 +41,32 @@ def write_table(rows: Iterable[dict], path: Path) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table of `write_table`: columns name, variant (of the training set's), and the fields of `Degradation`.
+    """Read a table that `write_table` wrote.
+
+    Returns:
+        Columns `name`, `variant` (training images only) and the fields of `Degradation`; NaN if a step is left out.
 
     Raises:
-        InputError: the table is missing or damaged, or has other columns or values.
+        UserError: If the table is missing or damaged, or has other columns or values.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such table: make it with `dvc repro`")
-    # A picture may be called NA or null: no name stands for a missing value.
-    texts = {"name": str, "blur": str, "interpolation": str}
+        raise UserError(f"{path}: no such table: make it with `dvc repro`")
+    columns = [field.name for field in fields(Degradation)]
+    dtypes: dict[Hashable, Any] = {"name": str, "blur": str, "interpolation": str}
+    # Without keep_default_na=False, an image called NA or null would lose its name.
+    missing_values = {name: [""] for name in columns}
     try:
-        table = pd.read_csv(
-            path, dtype=texts, keep_default_na=False, na_values={field.name: [""] for field in fields(Degradation)}
-        )
-        lacking = {"name", *(field.name for field in fields(Degradation))} - set(table)
-        if lacking:
-            raise ValueError(f"no column {min(lacking)}")
-        if not set(table.gray) <= {0, 1} or not pd.api.types.is_integer_dtype(table.get("variant", pd.Series([0]))):
-            raise ValueError("gray is 0 or 1, variant a whole number")
+        table = pd.read_csv(path, dtype=dtypes, keep_default_na=False, na_values=missing_values)
+        missing = {"name", *columns} - set(table)
+        if missing:
+            raise ValueError(f"no column {min(missing)}")
+        if not set(table.gray) <= {0, 1}:
+            raise ValueError("gray must be 0 or 1")
+        if "variant" in table and not pd.api.types.is_integer_dtype(table.variant):
+            raise ValueError("variant must be an integer")
     except OSError:
         raise
-    except Exception as error:  # pandas raises many kinds on what is no table
-        raise InputError(
-            f"{path}: not a readable table of degradations ({shortened(error)}): make it again with `dvc repro`"
-        ) from None
+    except Exception as error:  # pandas raises exceptions of many types on damaged files
+        problem = f"not a readable table of degradations ({truncate(error)})"
+        raise UserError(f"{path}: {problem}: make it again with `dvc repro`") from None
     return table

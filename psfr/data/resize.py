@@ -1,4 +1,4 @@
-"""Pictures of any size and shape to squares of the experiment's size."""
+"""Resize images and parsing maps to squares of `image_size`."""
 
 from functools import partial
 from pathlib import Path
@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 
 from psfr.compute import parallel
-from psfr.compute.parallel import Pool
+from psfr.compute.parallel import Executor
 from psfr.data import images, labels
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
 
-def square(array: np.ndarray) -> np.ndarray:
-    """The centre square of (H, W, ...)."""
+def center_crop(array: np.ndarray) -> np.ndarray:
+    """Crop an array of shape (H, W, ...) to its central square."""
     height, width = array.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -21,37 +21,43 @@ def square(array: np.ndarray) -> np.ndarray:
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """Centre square of an image, uint8 (H, W, 3), as (size, size, 3): area filter to reduce, Lanczos to enlarge."""
-    image = square(image)
+    """Center-crop an image, uint8 (H, W, 3), and resize it to (size, size, 3).
+
+    Downscaling averages over pixel areas, upscaling uses Lanczos interpolation.
+    """
+    image = center_crop(image)
     if len(image) == size:
         return image
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if len(image) > size else cv2.INTER_LANCZOS4)
+    interpolation = cv2.INTER_AREA if len(image) > size else cv2.INTER_LANCZOS4
+    return cv2.resize(image, (size, size), interpolation=interpolation)
 
 
-def resize_labels(regions: np.ndarray, size: int) -> np.ndarray:
-    """Centre square of a label map, uint8 (H, W), as (size, size): each pixel takes the label at its centre."""
-    return cv2.resize(square(regions), (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+def resize_labels(seg: np.ndarray, size: int) -> np.ndarray:
+    """Center-crop a parsing map, uint8 (H, W), and resize it to (size, size) by nearest neighbor at pixel centers."""
+    return cv2.resize(center_crop(seg), (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def resize_folder(raw: Path, hr: Path, size: int, pool: Pool) -> None:
-    """Write each image of `raw` to `hr/NAME.png`; what is there is kept.
-
-    Raises:
-        InputError: damaged images, all named.
-    """
-    parallel.each(partial(_resize, hr, size), images.listed(raw), pool, f"resize {raw.parent.name}")
-
-
-def resize_labelled_folder(raw: Path, hr: Path, size: int, pool: Pool) -> None:
-    """Write each image of `raw/images` to `hr/images/NAME.png`, and its label map of `raw/masks` to `hr/labels/NAME.png`; what is there is kept.
+def resize_folder(raw: Path, hr: Path, size: int, executor: Executor) -> None:
+    """Resize each image of `raw` to `hr/NAME.png`; existing files are kept.
 
     Raises:
-        InputError: damaged images or maps, or maps of other sizes than their images, all named.
+        UserError: If images are damaged; the message names all of them.
     """
-    parallel.each(
-        partial(_resize_labelled, raw / "masks", hr, size),
-        images.listed(raw / "images"),
-        pool,
+    parallel.map(partial(_resize, hr, size), images.list_images(raw), executor, f"resize {raw.parent.name}")
+
+
+def resize_labeled_folder(raw: Path, hr: Path, size: int, executor: Executor) -> None:
+    """Resize each image of `raw/images` to `hr/images/NAME.png` and its map of `raw/masks` to `hr/labels/NAME.png`.
+
+    Existing files are kept.
+
+    Raises:
+        UserError: If images or maps are damaged or their sizes are incompatible; the message names all of them.
+    """
+    parallel.map(
+        partial(_resize_labeled, raw / "masks", hr, size),
+        images.list_images(raw / "images"),
+        executor,
         f"resize {raw.parent.name}",
     )
 
@@ -62,12 +68,12 @@ def _resize(hr: Path, size: int, path: Path) -> None:
         images.write(out, resize_image(images.read(path), size))
 
 
-def _resize_labelled(masks: Path, hr: Path, size: int, path: Path) -> None:
+def _resize_labeled(masks: Path, hr: Path, size: int, path: Path) -> None:
     file = f"{path.stem}.png"
     if (hr / "images" / file).is_file() and (hr / "labels" / file).is_file():
         return
-    image, regions = images.read(path), labels.read(masks / file)
-    if not labels.fits(regions.shape, image.shape[:2]):
-        raise InputError(f"{masks / file}: does not fit the size of {path}: give it the image's size")
+    image, seg = images.read(path), labels.read(masks / file)
+    if not labels.sizes_compatible(seg.shape, image.shape[:2]):
+        raise UserError(f"{masks / file}: its size does not fit that of {path}: resize it to the size of the image")
     images.write(hr / "images" / file, resize_image(image, size))
-    labels.write(hr / "labels" / file, resize_labels(regions, size))
+    labels.write(hr / "labels" / file, resize_labels(seg, size))

@@ -1,28 +1,34 @@
-"""Which of many images an experiment takes."""
+"""Choose the images of a set."""
 
 from collections.abc import Iterable
 
-from psfr.utils.errors import InputError
-from psfr.utils.seeds import seed_of
+from psfr.utils.errors import UserError
+from psfr.utils.seeds import derive_seed
 
 
-def chosen(names: Iterable[str], count: int | None, skip: int, seed: int, wanted_by: str, place: str) -> list[str]:
-    """Choose `count` names (None: all) after the first `skip` of an order that belongs to the seed alone; sorted.
+def choose_subset(
+    names: Iterable[str], count: int | None, skip: int, seed: int, set_name: str, source: str
+) -> list[str]:
+    """Choose `count` of the names (None: all) after skipping the first `skip` in an order given by the seed.
 
-    Each name has its own place in that order, so a set that skips what another takes shares no image with it, however they are listed.
+    The position of a name in that order depends on the seed and the name alone. So a set that skips as many images as
+    another one takes has no image in common with it, however the images are listed.
 
     Args:
-        wanted_by, place: words of the message.
+        set_name: The group of params.yaml that asks for the images, for the error message.
+        source: The folder or remote that holds the images, for the error message.
+
+    Returns:
+        The chosen names, sorted.
 
     Raises:
-        InputError: there are too few names.
+        UserError: If there are too few names.
     """
-    order = sorted(names, key=lambda name: seed_of(seed, "choose", name))
-    count = max(len(order) - skip, 1) if count is None else count
+    order = sorted(names, key=lambda name: derive_seed(seed, "choose", name))
+    if count is None:
+        count = max(len(order) - skip, 1)
     if skip + count > len(order):
         after = f" after the first {skip}" if skip else ""
-        raise InputError(
-            f"{place}: {len(order)} images, {wanted_by} takes {count}{after}: lower {wanted_by}.count"
-            + (" or skip" if skip else "")
-        )
+        hint = f"lower {set_name}.count" + (" or skip" if skip else "")
+        raise UserError(f"{source}: {len(order)} images, {set_name} takes {count}{after}: {hint}")
     return sorted(order[skip : skip + count])

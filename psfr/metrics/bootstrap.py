@@ -1,4 +1,4 @@
-"""Percentile bootstrap (Efron & Tibshirani 1993): how far a figure would move with other test images of the same kind."""
+"""Percentile bootstrap (Efron and Tibshirani, 1993): how much a metric depends on the choice of test images."""
 
 from collections.abc import Callable
 
@@ -6,25 +6,34 @@ import numpy as np
 
 from psfr.utils import seeds
 
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 
 
-def resamples(seed: int, images: int, count: int) -> np.ndarray:
-    """Draws of `images` images with replacement, int64 (count, images).
+def resample_indices(seed: int, n: int, n_resamples: int) -> np.ndarray:
+    """Draw `n_resamples` resamples of `n` images with replacement.
 
-    The same draws serve every model and metric, so that their intervals tell of the same imagined test sets.
+    Use the same resamples for all models and metrics: their intervals then refer to the same resampled test sets.
+
+    Returns:
+        Indices, int64 (n_resamples, n).
     """
-    return seeds.generator(seed, "bootstrap").integers(images, size=(count, images))
+    return seeds.rng_for(seed, "bootstrap").integers(n, size=(n_resamples, n))
 
 
-def interval(draws: np.ndarray, statistic: Callable[[np.ndarray], float], value: float | None = None) -> list[float]:
-    """The central 95 % of `statistic(indices)` over the draws: [low, high].
+def confidence_interval(
+    resamples: np.ndarray, statistic: Callable[[np.ndarray], float], bias_corrected_to: float | None = None
+) -> list[float]:
+    """Return the 95 % interval [low, high] of `statistic(indices)` over the resamples.
 
     Args:
-        value: the statistic of all images, where it is biased: a draw repeats images, so its covariance has fewer directions than that
-            of the set, and a Fréchet distance of draws can lie wholly above the set's own. The draws are then shifted to have it as mean.
+        resamples: indices (n_resamples, n) from `resample_indices`.
+        statistic: maps the indices of one resample to a number.
+        bias_corrected_to: for a biased statistic, its value on all images. The resampled values are shifted to have
+            it as their mean. A Fréchet distance needs this: a resample repeats images, so its covariance has a lower
+            rank than that of the set, and the distances of all resamples can exceed the distance of the set.
     """
-    values = np.array([statistic(indices) for indices in draws])
-    if value is not None:
-        values += value - values.mean()
-    return [float(bound) for bound in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")]
+    values = np.array([statistic(indices) for indices in resamples])
+    if bias_corrected_to is not None:
+        values += bias_corrected_to - values.mean()
+    quantiles = [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
+    return [float(bound) for bound in np.quantile(values, quantiles, method="inverted_cdf")]

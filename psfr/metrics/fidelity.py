@@ -1,28 +1,49 @@
-"""PSNR and SSIM: how near the pixels are to the true ones."""
+"""PSNR and SSIM: agreement of the pixels with the true image."""
 
 import numpy as np
 from torch import Tensor
 
 from psfr.utils import compat
 
-compat.before_torchvision()
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure  # noqa: E402
+compat.patch_torchvision()
+from torchmetrics.functional.image import (  # noqa: E402 (after the patch)
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 DATA_RANGE = 2.0  # of images in [-1, 1]
 
 
-def psnr(restored: Tensor, true: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image in dB, (B,); infinite where both are equal. Images (B, 3, H, W) in [-1, 1]."""
-    return peak_signal_noise_ratio(restored, true, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
+def psnr(restored: Tensor, hq: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio of each image in dB.
+
+    Args:
+        restored, hq: images (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B,), infinite for equal images.
+    """
+    return peak_signal_noise_ratio(restored, hq, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
 
 
-def psnr_of_set(psnr_of_images: np.ndarray) -> float:
-    """PSNR of the mean squared error over all images of one size, as the article took it: the mean is of errors, not of decibels."""
-    errors = DATA_RANGE**2 / 10 ** (np.asarray(psnr_of_images, np.float64) / 10)
-    mean = errors.mean()
-    return float(10 * np.log10(DATA_RANGE**2 / mean)) if mean > 0 else float("inf")
+def pooled_psnr(psnr_per_image: np.ndarray) -> float:
+    """Return the PSNR of the mean squared error over all images, as reported by the reimplementation.
+
+    The mean is taken over squared errors, not over decibels. All images must have one size.
+    """
+    squared_errors = DATA_RANGE**2 / 10 ** (np.asarray(psnr_per_image, np.float64) / 10)
+    mse = squared_errors.mean()
+    return float(10 * np.log10(DATA_RANGE**2 / mse)) if mse > 0 else float("inf")
 
 
-def ssim(restored: Tensor, true: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004; Gaussian window, sigma 1.5) of each image, (B,). Images (B, 3, H, W) in [-1, 1]."""
-    return structural_similarity_index_measure(restored, true, data_range=DATA_RANGE, reduction="none").reshape(-1)
+def ssim(restored: Tensor, hq: Tensor) -> Tensor:
+    """Return the structural similarity (Wang et al., 2004; Gaussian window, sigma 1.5) of each image.
+
+    Args:
+        restored, hq: images (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B,), at most 1.
+    """
+    values = structural_similarity_index_measure(restored, hq, data_range=DATA_RANGE, reduction="none")
+    return values.reshape(-1)

@@ -1,4 +1,4 @@
-"""What the metrics say of each version of the test images: for each image, for the whole set, and how sure that is."""
+"""Evaluation of the test set: per-image metrics, metrics of the whole set, and confidence intervals."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,181 +12,211 @@ from torch import Tensor
 from tqdm import tqdm
 
 from psfr.compute import parallel, processes
-from psfr.compute.parallel import Pool
+from psfr.compute.parallel import Executor
 from psfr.data import datasets, images
 from psfr.metrics import bootstrap, fidelity, frechet, identity, st_lpips
-from psfr.metrics.testset import TRUE, FacesUnderTest
+from psfr.metrics.testset import TRUE, TestSet
 from psfr.pretrained import metric_files
 
-# In the order of the report. The first group has a value for each image, the second only for a set of images.
-OF_IMAGES = ("psnr", "ssim", "lpips", "st_lpips", "identity")
-OF_SETS = ("fid", "frechet_vgg16")
-METRICS = ("psnr", "ssim", "lpips", "fid", "st_lpips", "identity", "frechet_vgg16")
+PER_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips", "identity")
+SET_METRICS = ("fid", "frechet_vgg16")  # defined for a set of images only
+METRICS = ("psnr", "ssim", "lpips", "fid", "st_lpips", "identity", "frechet_vgg16")  # in the order of the report
 
-DIGITS = 6  # that are written
+DIGITS = 6  # significant digits in the result files
 
-LOSSLESS = "between folders of lossless PNGs; the article's folders held JPEGs of Pillow's default quality, so its figures are not quite comparable"
+LOSSLESS = (
+    "between folders of lossless PNGs; the reimplementation's folders held JPEGs of Pillow's default quality, "
+    "so its figures are not quite comparable"
+)
 
 
 @dataclass
-class Measured:
-    """values[version][metric]: (images,); features[metric][version, or TRUE]: (images, dimensions); reasons[metric]: why it has no value."""
+class Evaluation:
+    """Metrics of every variant of the test images.
+
+    Attributes:
+        names: the test images, without suffix.
+        values: values[variant][metric], float64 (images,).
+        features: features[metric][variant or TRUE], (images, dimensions), for the metrics between sets.
+        missing_reasons: missing_reasons[metric], why a metric has no value.
+    """
 
     names: list[str]
     values: dict[str, dict[str, np.ndarray]]
     features: dict[str, dict[str, np.ndarray]]
-    reasons: dict[str, list[str]] = field(default_factory=dict)
+    missing_reasons: dict[str, list[str]] = field(default_factory=dict)
 
-    def statistic(self, version: str, metric: str) -> Callable[[np.ndarray], float]:
-        """The metric of the set that the images of some indices make up."""
-        if metric in OF_SETS:
-            restored, true = self.features[metric][version], self.features[metric][TRUE]
+    def statistic(self, variant: str, metric: str) -> Callable[[np.ndarray], float]:
+        """Return a function of indices that computes the metric over the images at these indices."""
+        if metric in SET_METRICS:
+            restored, true = self.features[metric][variant], self.features[metric][TRUE]
             return lambda indices: frechet.distance(restored[indices], true[indices])
-        values = self.values[version][metric]
+        values = self.values[variant][metric]
         if metric == "psnr":
-            return lambda indices: fidelity.psnr_of_set(values[indices])
+            return lambda indices: fidelity.pooled_psnr(values[indices])
         return lambda indices: float(values[indices].mean())
 
     def table(self) -> pd.DataFrame:
-        """One row for each image and version."""
+        """Return the per-image metrics, one row for each image and variant."""
         frames = [
-            pd.DataFrame({"name": self.names, "model": version, **values}) for version, values in self.values.items()
+            pd.DataFrame({"name": self.names, "model": variant, **values}) for variant, values in self.values.items()
         ]
         return pd.concat(frames, ignore_index=True).sort_values(["name", "model"], kind="stable", ignore_index=True)
 
 
-def measure(testset: FacesUnderTest, folder: Path, batch_size: int, device: torch.device, pool: Pool) -> Measured:
-    """Compute every metric whose weights are in `folder`, for every version of the test images; the first process gets them all.
+def evaluate(
+    testset: TestSet, weights_dir: Path, batch_size: int, device: torch.device, executor: Executor
+) -> Evaluation:
+    """Compute every metric for every variant of the test images.
+
+    LPIPS and FID are skipped if their weights are missing. With several processes, each computes its share of the
+    batches and only rank 0 gets the complete evaluation.
+
+    Args:
+        weights_dir: folder of the metrics' weights.
+        executor: where the identity distances are computed, see `parallel`.
 
     Raises:
-        InputError: an image cannot be read, or weights are damaged, or those of ST-LPIPS or of the faces' identity are missing.
+        UserError: an image cannot be read, weights are damaged, or those of ST-LPIPS or of the face embedding are
+            missing.
     """
-    measured = Measured(testset.names, {version: {} for version in testset.versions}, {})
-    distance = {
-        "psnr": fidelity.psnr,
-        "ssim": fidelity.ssim,
-        "st_lpips": st_lpips.network(folder, "alex").to(device),
-    }
-    if reason := _absent(folder, metric_files.VGG16):
-        measured.reasons["lpips"] = [reason]
-    else:
-        from psfr.metrics import offline  # here, as it takes long to import and most runs have no use for it
+    evaluation = Evaluation(testset.names, {variant: {} for variant in testset.variants}, {})
+    joined = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
+    _add_fid_features(evaluation, testset, weights_dir, batch_size, device)
+    if processes.get_rank():
+        return evaluation
 
-        distance["lpips"] = offline.Lpips(folder, device)
-    vgg = st_lpips.network(folder, "vgg").to(device)
-
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        rows: list[dict[tuple[str, str], Tensor]] = []
-        for batch in _batches(testset.names, batch_size):
-            true = _read(testset, TRUE, batch, device)
-            row = {(TRUE, "frechet_vgg16"): st_lpips.deepest_features(vgg, true).cpu()}
-            for version in testset.versions:
-                restored = _read(testset, version, batch, device)
-                row[version, "frechet_vgg16"] = st_lpips.deepest_features(vgg, restored).cpu()
-                row |= {
-                    (version, metric): function(restored, true).reshape(-1).cpu()
-                    for metric, function in distance.items()
-                }
-            rows.append(row)
-        rows = processes.unshared(rows)
-        joined = {key: torch.cat([row[key] for row in rows]).double().numpy() for key in rows[0]}
-
-    _measure_fid(measured, testset, folder, batch_size, device)
-    if processes.rank():
-        return measured
-    measured.features["frechet_vgg16"] = {
-        version: joined[version, "frechet_vgg16"] for version in (TRUE, *testset.versions)
-    }
-    versions = [[testset.path(version, name) for version in (TRUE, *testset.versions)] for name in testset.names]
-    persons = np.array(parallel.each(partial(identity.distances, folder=folder), versions, pool, "identity"))
-    for index, version in enumerate(testset.versions):
-        joined[version, "identity"] = persons[:, index]
-        measured.values[version] = {
-            metric: joined[version, metric] for metric in OF_IMAGES if (version, metric) in joined
+    variants = (TRUE, *testset.variants)
+    evaluation.features["frechet_vgg16"] = {variant: joined[variant, "frechet_vgg16"] for variant in variants}
+    paths = [[testset.path(variant, name) for variant in variants] for name in testset.names]
+    distances = parallel.map(
+        partial(identity.embedding_distances_from_files, folder=weights_dir), paths, executor, "identity"
+    )
+    for variant, column in zip(testset.variants, np.array(distances).T, strict=True):
+        joined[variant, "identity"] = column
+        evaluation.values[variant] = {
+            metric: joined[variant, metric] for metric in PER_IMAGE_METRICS if (variant, metric) in joined
         }
     if len(testset.names) < 2:
-        measured.features.clear()
-        measured.reasons |= {
-            metric: ["a distance between sets needs at least two images: raise testset.count"] for metric in OF_SETS
-        }
-    return measured
+        evaluation.features.clear()
+        reason = "a distance between sets needs at least two images: raise testset.count"
+        evaluation.missing_reasons |= {metric: [reason] for metric in SET_METRICS}
+    return evaluation
 
 
-def _measure_fid(
-    measured: Measured, testset: FacesUnderTest, folder: Path, batch_size: int, device: torch.device
+def _perceptual_values(
+    evaluation: Evaluation, testset: TestSet, weights_dir: Path, batch_size: int, device: torch.device
+) -> dict[tuple[str, str], np.ndarray]:
+    """Compute PSNR, SSIM, LPIPS and ST-LPIPS of each image, and the features of the Fréchet distance.
+
+    Returns:
+        {(variant, metric): float64 (images, ...)}.
+    """
+    distance_fns = {
+        "psnr": fidelity.psnr,
+        "ssim": fidelity.ssim,
+        "st_lpips": st_lpips.load_network(weights_dir, "alex").to(device),
+    }
+    if reason := _missing_weights(weights_dir, metric_files.VGG16):
+        evaluation.missing_reasons["lpips"] = [reason]
+    else:
+        from psfr.metrics import pretrained_metrics  # slow to import and not needed by most runs
+
+        distance_fns["lpips"] = pretrained_metrics.Lpips(weights_dir, device)
+    vgg = st_lpips.load_network(weights_dir, "vgg").to(device)
+
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        batches: list[dict[tuple[str, str], Tensor]] = []
+        for names in _local_batches(testset.names, batch_size):
+            true = _read_batch(testset, TRUE, names, device)
+            values = {(TRUE, "frechet_vgg16"): st_lpips.deepest_features(vgg, true).cpu()}
+            for variant in testset.variants:
+                restored = _read_batch(testset, variant, names, device)
+                values[variant, "frechet_vgg16"] = st_lpips.deepest_features(vgg, restored).cpu()
+                for metric, distance_fn in distance_fns.items():
+                    values[variant, metric] = distance_fn(restored, true).reshape(-1).cpu()
+            batches.append(values)
+        batches = processes.gather_in_order(batches)
+        return {key: torch.cat([values[key] for values in batches]).double().numpy() for key in batches[0]}
+
+
+def _add_fid_features(
+    evaluation: Evaluation, testset: TestSet, weights_dir: Path, batch_size: int, device: torch.device
 ) -> None:
-    if reason := _absent(folder, metric_files.INCEPTION):
-        measured.reasons["fid"] = [reason]
+    if reason := _missing_weights(weights_dir, metric_files.INCEPTION):
+        evaluation.missing_reasons["fid"] = [reason]
         return
-    from psfr.metrics import offline
+    from psfr.metrics import pretrained_metrics
 
-    network = offline.inception(folder, device)
-    batches = _cut(testset.names, batch_size)
-    for version in (TRUE, *testset.versions):
-        paths = [[testset.path(version, name) for name in batch] for batch in processes.share(batches)]
-        features = [
-            offline.inception_features(network, batch, device)
-            for batch in tqdm(paths, f"FID features of {version}", unit="batch", disable=processes.rank() > 0)
-        ]
-        measured.features.setdefault("fid", {})[version] = np.concatenate(processes.unshared(features))
+    network = pretrained_metrics.load_inception(weights_dir, device)
+    evaluation.features["fid"] = {}
+    batches = processes.shard(_split(testset.names, batch_size))
+    for variant in (TRUE, *testset.variants):
+        features = []
+        for names in tqdm(batches, f"FID features of {variant}", unit="batch", disable=processes.get_rank() > 0):
+            paths = [testset.path(variant, name) for name in names]
+            features.append(pretrained_metrics.inception_features(network, paths, device))
+        evaluation.features["fid"][variant] = np.concatenate(processes.gather_in_order(features))
 
 
-def _absent(folder: Path, name: str) -> str | None:
-    if (folder / name).is_file():
+def _missing_weights(weights_dir: Path, name: str) -> str | None:
+    if (weights_dir / name).is_file():
         return None
-    return f"{folder / name} is not there: set weights.source to download, no other weights stand in for it"
+    return f"{weights_dir / name} is not there: set weights.source to download, no other weights stand in for it"
 
 
-def _cut(names: list[str], size: int) -> list[list[str]]:
+def _split(names: list[str], size: int) -> list[list[str]]:
     return [names[start : start + size] for start in range(0, len(names), size)]
 
 
-def _batches(names: list[str], size: int) -> Iterator[list[str]]:
-    """This process's share of the batches."""
-    mine = processes.share(_cut(names, size))
-    with tqdm(total=sum(map(len, mine)), desc="metrics", unit="image", disable=processes.rank() > 0) as bar:
-        for batch in mine:
+def _local_batches(names: list[str], size: int) -> Iterator[list[str]]:
+    """Yield this process's share of the batches."""
+    batches = processes.shard(_split(names, size))
+    with tqdm(total=sum(map(len, batches)), desc="metrics", unit="image", disable=processes.get_rank() > 0) as bar:
+        for batch in batches:
             yield batch
             bar.update(len(batch))
 
 
-def _read(testset: FacesUnderTest, version: str, names: list[str], device: torch.device) -> Tensor:
-    batch = torch.stack([datasets.to_tensor(images.read(testset.path(version, name))) for name in names])
-    return datasets.to_unit(batch.to(device))
+def _read_batch(testset: TestSet, variant: str, names: list[str], device: torch.device) -> Tensor:
+    batch = torch.stack([datasets.to_tensor(images.read(testset.path(variant, name))) for name in names])
+    return datasets.normalize(batch.to(device))
 
 
-def summary(measured: Measured, seed: int, resamples: int) -> dict:
-    """The content of evaluation.json.
+def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
+    """Return the content of evaluation.json.
 
     Returns:
-        for "degraded" and each model the value of each metric, a number or None; "intervals": for the same, [low, high] of 95 % of the
-        resampled test sets; "reasons": metric to the lines that say why it, or its interval, is None; "notes": what to know of a metric.
+        For "degraded" and each model, the value of each metric, a number or None.
+        "intervals": for the same, the 95 % bootstrap interval [low, high] of each metric.
+        "reasons": for each metric, why it or its interval is None.
+        "notes": for each metric, remarks on how it was computed.
     """
-    everyone = np.arange(len(measured.names))
-    draws = bootstrap.resamples(seed, len(everyone), resamples)
+    all_indices = np.arange(len(evaluation.names))
+    resamples = bootstrap.resample_indices(seed, len(all_indices), n_resamples)
     values: dict[str, dict] = {}
     intervals: dict[str, dict] = {}
-    reasons = {metric: list(lines) for metric, lines in measured.reasons.items()}
-    for version, of_images in measured.values.items():
-        values[version], intervals[version] = dict.fromkeys(METRICS), {}
-        there = [metric for metric in METRICS if metric in of_images or metric in measured.features]
-        for metric in tqdm(there, f"intervals of {version}", unit="metric"):
-            statistic = measured.statistic(version, metric)
-            value = statistic(everyone)
+    reasons = {metric: list(lines) for metric, lines in evaluation.missing_reasons.items()}
+    for variant, image_values in evaluation.values.items():
+        values[variant], intervals[variant] = dict.fromkeys(METRICS), {}
+        computed = [metric for metric in METRICS if metric in image_values or metric in evaluation.features]
+        for metric in tqdm(computed, f"intervals of {variant}", unit="metric"):
+            statistic = evaluation.statistic(variant, metric)
+            value = statistic(all_indices)
             if not np.isfinite(value):
-                reasons.setdefault(metric, []).append(f"{version}: infinite, all its images equal the true ones")
+                reasons.setdefault(metric, []).append(f"{variant}: infinite, all its images equal the true ones")
                 continue
-            values[version][metric] = _rounded(value)
-            if metric in OF_SETS and (side := min(measured.features[metric][version].shape)) > frechet.RESAMPLED_SIDE:
-                reasons.setdefault(metric, []).append(
-                    f"{version}: no interval, resamples of {side} images or features take hours"
-                )
+            values[variant][metric] = _round(value)
+            dim = min(evaluation.features[metric][variant].shape) if metric in SET_METRICS else 0
+            if dim > frechet.MAX_BOOTSTRAP_DIM:
+                reason = f"{variant}: no interval, resamples of {dim} images or features take hours"
+                reasons.setdefault(metric, []).append(reason)
                 continue
-            bounds = bootstrap.interval(draws, statistic, value if metric in OF_SETS else None)
-            intervals[version][metric] = [_rounded(bound) for bound in bounds]
-    notes = {"fid": [LOSSLESS]} if "fid" in measured.features else {}
+            interval = bootstrap.confidence_interval(resamples, statistic, value if metric in SET_METRICS else None)
+            intervals[variant][metric] = [_round(bound) for bound in interval]
+    notes = {"fid": [LOSSLESS]} if "fid" in evaluation.features else {}
     return values | {"intervals": intervals, "reasons": reasons, "notes": notes}
 
 
-def _rounded(value: float) -> float | None:
+def _round(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None

@@ -1,41 +1,46 @@
-"""How well a region map agrees with the true one: pixel accuracy and intersection over union (IoU)."""
+"""Agreement of a predicted parsing map with the true one: pixel accuracy and intersection over union (IoU)."""
 
 import numpy as np
 
 from psfr.data import labels
 
 
-def confusion(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Count the pixels of each (true label, predicted label); the matrices of several images add up.
+def confusion_matrix(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Count the pixels of each (true label, predicted label). The matrices of several images can be added.
 
     Args:
-        predicted, true: integers 0..18 of one shape, arrays or CPU tensors.
+        predicted, true: labels 0..18, arrays or CPU tensors of one shape.
 
     Returns:
-        int64 (19, 19): the row is the true label, the column the predicted one.
+        int64 (19, 19): rows are true labels, columns predicted labels.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     predicted, true = np.asarray(predicted), np.asarray(true)
     if predicted.shape != true.shape:
-        raise ValueError(f"region maps of shapes {predicted.shape} and {true.shape}")
-    pairs = true.astype(np.int64).ravel() * labels.COUNT + predicted.astype(np.int64).ravel()
-    return np.bincount(pairs, minlength=labels.COUNT**2).reshape(labels.COUNT, labels.COUNT)
+        raise ValueError(f"parsing maps of different shapes: {predicted.shape} and {true.shape}")
+    pairs = true.astype(np.int64).ravel() * labels.NUM_CLASSES + predicted.astype(np.int64).ravel()
+    return np.bincount(pairs, minlength=labels.NUM_CLASSES**2).reshape(labels.NUM_CLASSES, labels.NUM_CLASSES)
 
 
-def summary(matrix: np.ndarray) -> dict:
-    """What a confusion matrix says.
+def compute_scores(matrix: np.ndarray) -> dict:
+    """Compute the scores of a confusion matrix.
 
     Returns:
-        "mean_iou": over the labels that occur in the true maps; "pixel_accuracy": share of pixels with the right label;
-        "iou": of each label by its name, None for a label that does not occur in the true maps.
+        "mean_iou": mean over the labels that occur in the true maps.
+        "pixel_accuracy": share of correctly labeled pixels.
+        "iou": IoU of each label by name, None for labels that do not occur in the true maps.
     """
-    right = np.diag(matrix).astype(np.float64)
+    correct = np.diag(matrix).astype(np.float64)
     true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
     occurs = true > 0
-    iou = right / np.maximum(true + predicted - right, 1)
+    iou = correct / np.maximum(true + predicted - correct, 1)
     return {
         "mean_iou": float(iou[occurs].mean()) if occurs.any() else None,
-        "pixel_accuracy": float(right.sum() / matrix.sum()) if occurs.any() else None,
+        "pixel_accuracy": float(correct.sum() / matrix.sum()) if occurs.any() else None,
         "iou": {
-            name: float(value) if there else None for name, value, there in zip(labels.NAMES, iou, occurs, strict=True)
+            name: float(value) if present else None
+            for name, value, present in zip(labels.NAMES, iou, occurs, strict=True)
         },
     }

@@ -1,22 +1,23 @@
-"""The article's table: a row for each version of the test images, its four metrics in its order and with its digits."""
+"""The reimplementation's table of results: a row for each variant of the test images, with its four metrics."""
 
-HEADS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "fid": "FID ↓"}
-NOTHING = "–"
+COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "fid": "FID ↓"}
+MISSING = "\N{EN DASH}"
 
 
-def markdown(summary: dict) -> str:
-    """What `report.summary` gives as a table in Markdown; below it why a figure is missing, and what to know of a metric."""
-    versions = {name: values for name, values in summary.items() if name not in ("intervals", "reasons", "notes")}
-    lines = [f"| model | {' | '.join(HEADS.values())} |", "| --- |" + " ---: |" * len(HEADS)]
-    lines += [
-        f"| {name} | {' | '.join(_figure(values[metric]) for metric in HEADS)} |" for name, values in versions.items()
-    ]
-    for metric, head in HEADS.items():
-        missing = any(values[metric] is None for values in versions.values())
-        remarks = (summary["reasons"].get(metric, []) if missing else []) + summary["notes"].get(metric, [])
-        lines += [f"\n{head.split()[0]}: {remark}." for remark in remarks]
+def to_markdown(summary: dict) -> str:
+    """Format the result of `report.summarize` as a Markdown table.
+
+    Below the table, a line for each metric says why values are missing and how the metric was computed.
+    """
+    variants = {name: values for name, values in summary.items() if name not in ("intervals", "reasons", "notes")}
+    lines = [f"| model | {' | '.join(COLUMNS.values())} |", "| --- |" + " ---: |" * len(COLUMNS)]
+    for name, values in variants.items():
+        cells = [MISSING if values[metric] is None else f"{values[metric]:.4f}" for metric in COLUMNS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for metric, title in COLUMNS.items():
+        remarks = []
+        if any(values[metric] is None for values in variants.values()):
+            remarks += summary["reasons"].get(metric, [])
+        remarks += summary["notes"].get(metric, [])
+        lines += [f"\n{title.split()[0]}: {remark}." for remark in remarks]
     return "\n".join(lines) + "\n"
-
-
-def _figure(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4f}"

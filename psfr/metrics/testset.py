@@ -1,53 +1,67 @@
-"""The test set on disk: true, degraded and restored images and the region maps, one file of each name in every folder."""
+"""The test set on disk: true, degraded and restored images and parsing maps, under the same file names."""
 
 from pathlib import Path
 
 from psfr.data import images
-from psfr.utils.errors import InputError, raise_together
+from psfr.utils.errors import UserError, print_debug_traceback, raise_all
 
 TRUE, DEGRADED, MAP = "true", "degraded", "region map"
 
 
-class FacesUnderTest:
-    """Paths of all versions of the test images: `versions` are the degraded ones and each model's.
+class TestSet:
+    """Paths of the test images.
+
+    Args:
+        folder: holds hr/, lr/, parse/ and sr/MODEL/ for each model.
+        models: names of the models.
+
+    Attributes:
+        names: the test images, without suffix.
+        variants: what is evaluated against the true images: the degraded images and those of each model.
 
     Raises:
-        InputError: a file is missing in some folder, or has no counterpart, or another size than the true image; all are named.
+        UserError: files are missing, have no true image, or differ from it in size. The message lists all of them.
     """
+
+    __test__ = False  # pytest would collect a class of this name
 
     def __init__(self, folder: Path, models: list[str]):
         folder = Path(folder)
-        self.folders = {TRUE: folder / "hr", DEGRADED: folder / "lr", MAP: folder / "parse"} | {
-            model: folder / "sr" / model for model in models
-        }
-        self.versions = [DEGRADED, *models]
-        self.names = [path.stem for path in images.listed(self.folders[TRUE])]
-        raise_together(self._problems(), "make the test set again with `dvc repro`")
+        self.folders = {TRUE: folder / "hr", DEGRADED: folder / "lr", MAP: folder / "parse"}
+        self.folders |= {model: folder / "sr" / model for model in models}
+        self.variants = [DEGRADED, *models]
+        self.names = [path.stem for path in images.list_images(self.folders[TRUE])]
+        raise_all(self._problems(), "make the test set again with `dvc repro`")
 
-    def path(self, version: str, name: str) -> Path:
-        return self.folders[version] / f"{name}.png"
+    def path(self, variant: str, name: str) -> Path:
+        """Return the path of an image; `variant` is one of `variants`, TRUE or MAP."""
+        return self.folders[variant] / f"{name}.png"
 
     def _problems(self) -> list[str]:
         problems = []
-        for version, folder in self.folders.items():
+        expected = {f"{name}.png" for name in self.names}
+        for variant, folder in self.folders.items():
             if not folder.is_dir():
                 problems.append(f"{folder} is missing")
                 continue
-            there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-            wanted = {f"{name}.png" for name in self.names}
-            problems += [f"{folder / name} is missing" for name in sorted(wanted - there)]
-            problems += [f"{folder / name} has no true image" for name in sorted(there - wanted)]
+            existing = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+            problems += [f"{folder / name} is missing" for name in sorted(expected - existing)]
+            problems += [f"{folder / name} has no true image" for name in sorted(existing - expected)]
             for name in self.names:
-                if version != TRUE and self.path(TRUE, name).is_file() and self.path(version, name).is_file():
-                    problems += self._sizes_differ(self.path(version, name), self.path(TRUE, name))
+                path, true = self.path(variant, name), self.path(TRUE, name)
+                if variant != TRUE and true.is_file() and path.is_file():
+                    problems += self._size_problems(path, true)
         return problems
 
     @staticmethod
-    def _sizes_differ(path: Path, true: Path) -> list[str]:
+    def _size_problems(path: Path, true: Path) -> list[str]:
         try:
-            with images.opened(path) as image, images.opened(true) as other:
-                if image.size == other.size:
+            with images.open_image(path) as image, images.open_image(true) as true_image:
+                if image.size == true_image.size:
                     return []
-                return [f"{path} is {image.width}x{image.height}, its true image {other.width}x{other.height}"]
-        except InputError as error:
+                return [
+                    f"{path} is {image.width}x{image.height}, its true image {true_image.width}x{true_image.height}"
+                ]
+        except UserError as error:
+            print_debug_traceback(error)
             return [str(error)]

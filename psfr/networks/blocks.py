@@ -1,7 +1,8 @@
-"""Layers that the networks share.
+"""Layers shared by the networks.
 
-What they store is the plain 3x3 kernel; what they compute with is derived from it, and may stand for more than one layer: a convolution
-and its pooling, or a doubling and its convolution, are one convolution of 2.25 times fewer products.
+Layers store a plain 3x3 kernel and convolve with a kernel computed from it, which also applies the normalization,
+upsampling or pooling around the convolution. Upsampling or pooling in the kernel takes 2.25 times fewer
+multiplications than the separate operations.
 """
 
 from abc import abstractmethod
@@ -13,89 +14,100 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-REGIONS = 19
-SLOPE = 0.2  # of every leaky ReLU
+from psfr.networks import NUM_CLASSES
+
+LEAKY_SLOPE = 0.2  # negative slope of every leaky ReLU
 
 
-def one_hot(labels: Tensor) -> Tensor:
-    """Region labels, int64 (B, H, W), as float32 planes (B, 19, H, W) of 0 and 1."""
-    planes = torch.zeros(labels.shape[0], REGIONS, *labels.shape[1:], device=labels.device)
-    return planes.scatter_(1, labels.unsqueeze(1), 1.0)
+def concat_one_hot(image: Tensor, seg: Tensor) -> Tensor:
+    """Concatenate an image (B, 3, H, W) with the one-hot planes of its parsing map.
 
+    Args:
+        image: float (B, 3, H, W).
+        seg: labels from 0 to 18, int64 (B, H, W).
 
-def with_regions(image: Tensor, labels: Tensor) -> Tensor:
-    """An image (B, 3, H, W) and its one-hot region map together, (B, 22, H, W), channels-last."""
+    Returns:
+        (B, 22, H, W) in the image's dtype, channels-last.
+    """
     batch, _, height, width = image.shape
-    planes = torch.zeros(batch, height, width, 3 + REGIONS, dtype=image.dtype, device=image.device)
-    planes.scatter_(3, labels.unsqueeze(3) + 3, 1.0)
+    planes = torch.zeros(batch, height, width, 3 + NUM_CLASSES, dtype=image.dtype, device=image.device)
+    planes.scatter_(3, seg.unsqueeze(3) + 3, 1.0)
     planes[..., :3] = image.permute(0, 2, 3, 1)
     return planes.permute(0, 3, 1, 2)
 
 
-def resized(condition: Tensor, size: int) -> Tensor:
-    """The condition at a feature map's size, bicubic as the published model has it."""
+def resize_condition(condition: Tensor, size: int) -> Tensor:
+    """Resize a condition (B, C, H, W) to size x size pixels, bicubic as in the published model."""
     if condition.shape[-1] == size:
         return condition
     return F.interpolate(condition, (size, size), mode="bicubic", align_corners=False)
 
 
-def padded(x: Tensor, mode: str, width: int = 1) -> Tensor:
-    """A map with `width` more pixels on each side, by "reflect" or "replicate", in its own precision: autocast would take it to float32 and back."""
+def pad(x: Tensor, mode: str, width: int = 1) -> Tensor:
+    """Pad each side of a feature map (B, C, H, W) by `width` pixels.
+
+    Args:
+        x: feature map of any dtype.
+        mode: "reflect" or "replicate", as in `torch.nn.functional.pad`.
+        width: number of pixels on each side.
+
+    Returns:
+        The padded map, in the dtype of `x`: under autocast `F.pad` would convert it to float32.
+    """
     with torch.autocast(x.device.type, enabled=False):
         return F.pad(x, (width,) * 4, mode)
 
 
 class InstanceNorm(torch.autograd.Function):
-    """Instance norm without affine parameters, eps 1e-5, statistics in float32 at least.
+    """Instance norm without affine parameters, eps 1e-5, with statistics in float32 or better.
 
-    Written over rows of pixels: the library's own kernels leave channels-last layout, or their gradient is many times slower in it.
+    It works on rows of pixels, (B, H * W, C): torch's own kernels leave the channels-last layout, or have a much slower
+    gradient in it.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         if x.dtype in (torch.bfloat16, torch.float16):
-            return InstanceNorm._rounded(ctx, x)
+            return InstanceNorm._forward_low_precision(ctx, x)
         rows = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        centred = rows.clone()
-        centred -= centred.mean(1, keepdim=True)
-        scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + 1e-5)
-        normal = centred.mul_(scale)
-        ctx.save_for_backward(normal, scale)
-        return normal.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        centered = rows.clone()
+        centered -= centered.mean(1, keepdim=True)
+        inv_std = torch.rsqrt(centered.square().mean(1, keepdim=True) + 1e-5)
+        normalized = centered.mul_(inv_std)
+        ctx.save_for_backward(normalized, inv_std)
+        return normalized.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     @staticmethod
-    def _rounded(ctx, x: Tensor) -> Tensor:
-        """Each image by the library's batch norm: its float32 statistics are worse than ours by far less than a bf16 pixel's rounding."""
-        one, zero = torch.ones(x.shape[1], device=x.device), torch.zeros(x.shape[1], device=x.device)
-        normal, _, scale = zip(
-            *(torch.native_batch_norm(image, one, zero, None, None, True, 0.0, 1e-5) for image in x.split(1)),
-            strict=True,
-        )
-        normal = torch.cat(normal) if len(normal) > 1 else normal[0]
-        ctx.save_for_backward(normal.permute(0, 2, 3, 1).flatten(1, 2), torch.stack(scale).unsqueeze(1))
-        return normal
+    def _forward_low_precision(ctx, x: Tensor) -> Tensor:
+        """Normalize each image by torch's batch norm, with statistics in float32."""
+        ones, zeros = torch.ones(x.shape[1], device=x.device), torch.zeros(x.shape[1], device=x.device)
+        results = [torch.native_batch_norm(image, ones, zeros, None, None, True, 0.0, 1e-5) for image in x.split(1)]
+        normalized = torch.cat([image for image, _, _ in results]) if len(results) > 1 else results[0][0]
+        inv_std = torch.stack([inv_std for _, _, inv_std in results]).unsqueeze(1)
+        ctx.save_for_backward(normalized.permute(0, 2, 3, 1).flatten(1, 2), inv_std)
+        return normalized
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        normal, scale = ctx.saved_tensors
-        batch, channels, height, width = gradient.shape
-        rows = gradient.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        along = (rows * normal).mean(1, keepdim=True, dtype=scale.dtype)
-        result = rows.to(scale.dtype, copy=True)
+    def backward(ctx, grad: Tensor) -> Tensor:
+        normalized, inv_std = ctx.saved_tensors
+        batch, channels, height, width = grad.shape
+        rows = grad.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        projection = (rows * normalized).mean(1, keepdim=True, dtype=inv_std.dtype)
+        result = rows.to(inv_std.dtype, copy=True)
         result -= result.mean(1, keepdim=True)
-        result = result.addcmul_(normal.to(scale.dtype), along, value=-1).mul_(scale).to(gradient.dtype)
+        result = result.addcmul_(normalized.to(inv_std.dtype), projection, value=-1).mul_(inv_std).to(grad.dtype)
         return result.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def instance_norm(x: Tensor) -> Tensor:
-    """`InstanceNorm` of features (B, C, H, W)."""
+    """Normalize each channel of each image of (B, C, H, W) to mean 0 and variance 1; see `InstanceNorm`."""
     return InstanceNorm.apply(x)
 
 
 @cache
-def _shifts(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(9, 16) of 0 and 1: the taps of a 4x4 kernel that each tap of a 3x3 kernel reaches when it is moved by 0 or 1 each way."""
+def _tap_shifts(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the 0/1 matrix (9, 16) that sums a 3x3 kernel, shifted by 0 or 1 pixel each way, in a 4x4 kernel."""
     shifts = torch.zeros(3, 3, 4, 4, dtype=dtype, device=device)
     for row in range(3):
         for column in range(3):
@@ -103,25 +115,37 @@ def _shifts(dtype: torch.dtype, device: torch.device) -> Tensor:
     return shifts.view(9, 16)
 
 
-def doubling_taps(weight: Tensor) -> Tensor:
-    """The (9, 16) map of `doubled_kernel`: an output pixel's three taps fall on two pixels of the small map; transposed, so mirrored."""
-    return _shifts(weight.dtype, weight.device).flip(0)
+def upsample_taps(weight: Tensor) -> Tensor:
+    """Return the matrix (9, 16) that maps a 3x3 kernel to that of `upsample_kernel`.
+
+    The three taps of an output pixel fall on two pixels of the small map. A transposed convolution mirrors its kernel,
+    hence the flip.
+    """
+    return _tap_shifts(weight.dtype, weight.device).flip(0)
 
 
-def pooling_taps(weight: Tensor) -> Tensor:
-    """The (9, 16) map of a 3x3 kernel to the 4x4 kernel of stride 2 that equals the convolution, then 2x2 average pooling."""
-    return _shifts(weight.dtype, weight.device) / 4
+def pool_taps(weight: Tensor) -> Tensor:
+    """Return the matrix (9, 16) that maps a 3x3 kernel to the 4x4 kernel of `ConvPool2d`, of stride 2."""
+    return _tap_shifts(weight.dtype, weight.device) / 4
 
 
-def doubled_kernel(weight: Tensor) -> Tensor:
-    """The kernel (in, out, 4, 4) of a transposed convolution of stride 2 that equals nearest doubling, then a 3x3 convolution."""
-    return (weight.flatten(2) @ doubling_taps(weight)).unflatten(2, (4, 4)).transpose(0, 1)
+def upsample_kernel(weight: Tensor) -> Tensor:
+    """Return the kernel of the transposed convolution that equals 2x nearest upsampling and a 3x3 convolution.
+
+    Args:
+        weight: kernel of the 3x3 convolution, (out, in, 3, 3).
+
+    Returns:
+        Kernel (in, out, 4, 4), for a stride of 2.
+    """
+    return (weight.flatten(2) @ upsample_taps(weight)).unflatten(2, (4, 4)).transpose(0, 1)
 
 
-class SpectralKernel(torch.autograd.Function):
-    """A kernel (out, in, 3, 3) divided by its singular value u^T W v, its taps spread by a (9, n) map if one is given: (out, in, 3, 3) or (out, in, n).
+class NormalizedWeight(torch.autograd.Function):
+    """Weight (out, in, 3, 3) divided by its largest singular value, estimated as u^T W v.
 
-    The gradient is that of the division, in as few passes over the weights as there can be.
+    With `taps`, a matrix (9, n), the 3x3 taps are also mapped to n taps and the result is (out, in, n). The gradient
+    passes over the weights as few times as possible.
     """
 
     @staticmethod
@@ -131,138 +155,166 @@ class SpectralKernel(torch.autograd.Function):
         return weight / sigma if taps is None else weight.flatten(2) @ (taps / sigma)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         weight, u, v, taps, sigma = ctx.saved_tensors
-        result = gradient / sigma if taps is None else gradient @ (taps / sigma).t()
+        result = grad / sigma if taps is None else grad @ (taps / sigma).t()
         result = result.reshape(weight.shape[0], -1)
-        along = result.flatten().dot(weight.flatten()) / sigma
-        return result.addr_(u * -along, v).view_as(weight), None, None, None
+        projection = result.flatten().dot(weight.flatten()) / sigma
+        return result.addr_(u * -projection, v).view_as(weight), None, None, None
 
 
-class Derived(nn.Module):
-    """A layer that computes with a kernel and a bias derived from its weights."""
+class ReparameterizedConv(nn.Module):
+    """Base class of layers that convolve with a kernel and a bias computed from their parameters."""
 
-    _kernels: "Kernels | None" = None
+    _kernel_cache: "KernelCache | None" = None
 
     @abstractmethod
-    def derived(self) -> tuple[Tensor, Tensor | None]:
-        """The kernel and the bias that `forward` computes with, in the weights' precision."""
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        """Compute the kernel and the bias that `forward` uses, in the dtype of the parameters."""
 
-    def operands(self) -> tuple[Tensor, Tensor | None]:
-        """`derived`, or what `kernels` keeps of it."""
-        if self._kernels is not None:
-            return self._kernels.of(self)
+    def cached_kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        """Return `kernel_and_bias`, from the cache within `cache_kernels`."""
+        if self._kernel_cache is not None:
+            return self._kernel_cache.get(self)
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
-            return self.derived()
+            return self.kernel_and_bias()
 
 
-class Kernels:
-    """The kernels and biases of a network's layers, each derived when it is first used, in the precision of the convolutions."""
+class KernelCache:
+    """Kernels and biases of a network's layers, computed on first use and converted to the dtype of the convolutions.
 
-    def __init__(self, network: nn.Module, precision: torch.dtype):
-        self.precision = precision
-        self.layers = [module for module in network.modules() if isinstance(module, Derived)]
-        self.kept: dict[Derived, tuple[Tensor, Tensor | None]] = {}
-        self.sources: list[Tensor] = []
+    Args:
+        network: the network whose `ReparameterizedConv` layers are cached.
+        dtype: dtype of the cached kernels and biases.
+
+    Attributes:
+        leaves: cached tensors that collect gradients, e.g. for `Tensor.backward(inputs=cache.leaves)`.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype):
+        self.dtype = dtype
+        self.layers = [module for module in network.modules() if isinstance(module, ReparameterizedConv)]
         self.leaves: list[Tensor] = []
+        self._cached: dict[ReparameterizedConv, tuple[Tensor, Tensor | None]] = {}
+        self._sources: list[Tensor] = []
 
-    def of(self, layer: Derived) -> tuple[Tensor, Tensor | None]:
-        if layer not in self.kept:
+    def get(self, layer: ReparameterizedConv) -> tuple[Tensor, Tensor | None]:
+        """Return the kernel and the bias of a layer."""
+        if layer not in self._cached:
             with torch.autocast(next(layer.parameters()).device.type, enabled=False):
-                kernel, bias = layer.derived()
-            self.kept[layer] = self._leaf(kernel), None if bias is None else self._leaf(bias)
-        return self.kept[layer]
+                kernel, bias = layer.kernel_and_bias()
+            self._cached[layer] = self._to_leaf(kernel), None if bias is None else self._to_leaf(bias)
+        return self._cached[layer]
 
-    def _leaf(self, source: Tensor) -> Tensor:
-        leaf = source.detach().to(self.precision, memory_format=torch.contiguous_format)
+    def _to_leaf(self, source: Tensor) -> Tensor:
+        leaf = source.detach().to(self.dtype, memory_format=torch.contiguous_format)
         if torch.is_grad_enabled() and source.requires_grad:
             leaf.requires_grad_()
-            self.sources.append(source)
+            self._sources.append(source)
             self.leaves.append(leaf)
         return leaf
 
-    def flow(self) -> None:
-        """Hand the gradients that gathered at the kernels on to the weights."""
-        reached = [
-            (source, leaf.grad.to(source.dtype))
-            for source, leaf in zip(self.sources, self.leaves, strict=True)
-            if leaf.grad is not None
-        ]
-        if reached:
-            torch.autograd.backward(*zip(*reached, strict=True))
+    def backward_to_weights(self) -> None:
+        """Propagate the gradients of the cached tensors to the layers' parameters."""
+        sources, grads = [], []
+        for source, leaf in zip(self._sources, self.leaves, strict=True):
+            if leaf.grad is not None:
+                sources.append(source)
+                grads.append(leaf.grad.to(source.dtype))
+        if sources:
+            torch.autograd.backward(sources, grads)
 
 
 @contextmanager
-def kernels(network: nn.Module, precision: torch.dtype) -> Iterator[Kernels]:
-    """Within it each layer derives its kernel once, however many passes use it; gradients gather there and reach the weights at the end."""
-    kept = Kernels(network, precision)
-    for layer in kept.layers:
-        layer._kernels = kept
-    try:
-        yield kept
-        kept.flow()
-    finally:
-        for layer in kept.layers:
-            layer._kernels = None
+def cache_kernels(network: nn.Module, dtype: torch.dtype) -> Iterator[KernelCache]:
+    """Compute the kernel of each layer once for all forward passes within the context.
 
+    Gradients collect at the cached kernels and are propagated to the parameters at the end. Compare
+    `torch.nn.utils.parametrize.cached`.
 
-class SpectralConv2d(Derived, nn.Conv2d):
-    """A 3x3 convolution whose kernel, as a matrix (out, in * 9), is divided by its largest singular value.
-
-    The singular vectors `u` and `v` are estimates that `power_iteration` improves; `forward` uses them as they are, in training and
-    evaluation alike. A training step calls `power_iteration` once.
+    Args:
+        network: the network whose layers are cached.
+        dtype: dtype of the convolutions.
     """
+    kernel_cache = KernelCache(network, dtype)
+    for layer in kernel_cache.layers:
+        layer._kernel_cache = kernel_cache
+    try:
+        yield kernel_cache
+        kernel_cache.backward_to_weights()
+    finally:
+        for layer in kernel_cache.layers:
+            layer._kernel_cache = None
+
+
+class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
+    """3x3 convolution with spectral norm: the kernel, a matrix (out, in * 9), is divided by its largest singular value.
+
+    The singular vectors `u` and `v` are estimated by power iteration. Unlike `torch.nn.utils.spectral_norm`, `forward`
+    never updates them: a training step calls `power_iteration` once.
+    """
+
+    padding: tuple[int, int]
+    u: Tensor
+    v: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, padding: int = 1):
         super().__init__(in_channels, out_channels, 3, padding=padding)
         self.register_buffer("u", torch.randn(out_channels))
         self.register_buffer("v", torch.randn(in_channels * 9))
-        if not self.weight.is_meta:  # a plan of a network has no values
+        if not self.weight.is_meta:  # a meta tensor has no values to iterate on
             self.u.copy_(F.normalize(self.u, dim=0))
             self.power_iteration(15)
 
     @torch.no_grad()
-    def power_iteration(self, count: int = 1) -> None:
-        """Improve `u` and `v` by `count` steps."""
+    def power_iteration(self, num_steps: int = 1) -> None:
+        """Update `u` and `v` by `num_steps` steps of the power iteration."""
         matrix = self.weight.flatten(1)
-        for _ in range(count):
+        for _ in range(num_steps):
             self.v.copy_(F.normalize(matrix.t().mv(self.u), dim=0, eps=1e-12))
             self.u.copy_(F.normalize(matrix.mv(self.v), dim=0, eps=1e-12))
 
-    def kernel(self, taps: Tensor | None = None) -> Tensor:
-        """The weight divided by its largest singular value, (out, in, 3, 3); spread by a (9, 16) map to (out, in, 4, 4)."""
-        kernel = SpectralKernel.apply(self.weight, self.u, self.v, taps)
+    def normalized_weight(self, taps: Tensor | None = None) -> Tensor:
+        """Return the weight divided by its largest singular value.
+
+        Args:
+            taps: matrix (9, 16) that maps the 3x3 taps to those of a 4x4 kernel, as `upsample_taps` and `pool_taps`.
+
+        Returns:
+            (out, in, 3, 3), or (out, in, 4, 4) with `taps`.
+        """
+        kernel = NormalizedWeight.apply(self.weight, self.u, self.v, taps)
         return kernel if taps is None else kernel.unflatten(2, (4, 4))
 
-    def derived(self) -> tuple[Tensor, Tensor]:
-        return self.kernel(), self.bias
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        return self.normalized_weight(), self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, *self.operands(), padding=self.padding)
+        return F.conv2d(x, *self.cached_kernel_and_bias(), padding=self.padding)
 
 
-class DoublingConv2d(SpectralConv2d):
-    """Nearest doubling of the map, then the convolution with zero padding: (B, C, H, W) to (B, out, 2H, 2W)."""
+class UpsampleConv2d(SpectralNormConv2d):
+    """2x nearest upsampling, then the convolution with zero padding: (B, in, H, W) to (B, out, 2H, 2W)."""
 
-    def derived(self) -> tuple[Tensor, Tensor]:
-        return self.kernel(doubling_taps(self.weight)).transpose(0, 1), self.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, *self.operands(), stride=2, padding=1)
-
-
-class PoolingConv2d(SpectralConv2d):
-    """Reflection padding, the convolution, then 2x2 average pooling: (B, C, H, W) to (B, out, H / 2, W / 2)."""
-
-    def derived(self) -> tuple[Tensor, Tensor]:
-        return self.kernel(pooling_taps(self.weight)), self.bias
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        return self.normalized_weight(upsample_taps(self.weight)).transpose(0, 1), self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(padded(x, "reflect"), *self.operands(), stride=2)
+        return F.conv_transpose2d(x, *self.cached_kernel_and_bias(), stride=2, padding=1)
+
+
+class ConvPool2d(SpectralNormConv2d):
+    """The convolution with reflection padding, then 2x2 average pooling: (B, in, H, W) to (B, out, H / 2, W / 2)."""
+
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        return self.normalized_weight(pool_taps(self.weight)), self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(pad(x, "reflect"), *self.cached_kernel_and_bias(), stride=2)
 
 
 def power_iteration(network: nn.Module) -> None:
-    """One step of the power iteration in every spectrally normalised layer of a network."""
+    """Run one step of the power iteration in every `SpectralNormConv2d` of a network."""
     for module in network.modules():
-        if isinstance(module, SpectralConv2d):
+        if isinstance(module, SpectralNormConv2d):
             module.power_iteration()

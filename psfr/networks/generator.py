@@ -1,107 +1,118 @@
-"""The progressive semantic-aware style transformation network (article, section Generator)."""
+"""Generator of PSFR-GAN (the reimplementation, section Generator)."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from psfr.networks import NUM_CLASSES
 from psfr.networks.blocks import (
-    REGIONS,
-    SLOPE,
-    Derived,
-    DoublingConv2d,
-    SpectralConv2d,
+    LEAKY_SLOPE,
+    ReparameterizedConv,
+    SpectralNormConv2d,
+    UpsampleConv2d,
+    concat_one_hot,
     instance_norm,
-    resized,
-    with_regions,
+    resize_condition,
 )
-from psfr.networks.inference.generator import FoldedGenerator
 
-CONDITION = 3 + REGIONS  # channels of the image with its one-hot region map
-HIDDEN = 64
+COND_CHANNELS = 3 + NUM_CLASSES  # the image and the one-hot planes of its parsing map
+SPADE_HIDDEN = 64
 
 
-class SpadeNorm(Derived):
-    """Instance norm whose scale and shift at each pixel come from the image and its region map (SPADE), by one convolution for both."""
+class SpadeNorm(ReparameterizedConv):
+    """SPADE norm: instance norm with a scale and a shift at each pixel that are computed from the condition.
+
+    One convolution computes both.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
-        self.hidden = SpectralConv2d(CONDITION, HIDDEN)
-        self.gamma = SpectralConv2d(HIDDEN, channels)
-        self.beta = SpectralConv2d(HIDDEN, channels)
+        self.hidden = SpectralNormConv2d(COND_CHANNELS, SPADE_HIDDEN)
+        self.gamma = SpectralNormConv2d(SPADE_HIDDEN, channels)
+        self.beta = SpectralNormConv2d(SPADE_HIDDEN, channels)
 
-    def derived(self) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.gamma.kernel(), self.beta.kernel()]), torch.cat([self.gamma.bias, self.beta.bias])
+    def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
+        assert self.gamma.bias is not None and self.beta.bias is not None
+        kernel = torch.cat([self.gamma.normalized_weight(), self.beta.normalized_weight()])
+        return kernel, torch.cat([self.gamma.bias, self.beta.bias])
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Features (B or 1, C, H, W) and the condition (B, 22, H, W) to (B, C, H, W)."""
-        hidden = F.leaky_relu(self.hidden(condition), SLOPE, inplace=True)
-        gamma, beta = F.conv2d(hidden, *self.operands(), padding=1).chunk(2, 1)
+        """Normalize features (B or 1, C, H, W) by a condition (B, 22, H, W); returns (B, C, H, W)."""
+        hidden = F.leaky_relu(self.hidden(condition), LEAKY_SLOPE, inplace=True)
+        gamma, beta = F.conv2d(hidden, *self.cached_kernel_and_bias(), padding=1).chunk(2, 1)
         return torch.addcmul(beta, instance_norm(x).to(beta.dtype), gamma)
 
 
 class StyleBlock(nn.Module):
-    """Style transformation block: twice SPADE norm, leaky ReLU and convolution, beside the identity."""
+    """Style transformation block: SPADE norm, leaky ReLU and convolution, two times, with an identity shortcut."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.norm0 = SpadeNorm(channels)
-        self.conv0 = SpectralConv2d(channels, channels)
+        self.conv0 = SpectralNormConv2d(channels, channels)
         self.norm1 = SpadeNorm(channels)
-        self.conv1 = SpectralConv2d(channels, channels)
+        self.conv1 = SpectralNormConv2d(channels, channels)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Features (B or 1, C, H, W) and the condition (B, 22, H, W) to (B, C, H, W)."""
-        residual = self.conv0(F.leaky_relu(self.norm0(x, condition), SLOPE, inplace=True))
-        residual = self.conv1(F.leaky_relu(self.norm1(residual, condition), SLOPE, inplace=True))
+        """Transform features (B or 1, C, H, W) by a condition (B, 22, H, W); returns (B, C, H, W)."""
+        residual = self.conv0(F.leaky_relu(self.norm0(x, condition), LEAKY_SLOPE, inplace=True))
+        residual = self.conv1(F.leaky_relu(self.norm1(residual, condition), LEAKY_SLOPE, inplace=True))
         return residual.add_(x)
 
 
 class GeneratorStage(nn.Module):
-    """A convolution, after doubling the map but in the first stage, and a style transformation block: F_i of the article."""
+    """A convolution, upsampling in all stages but the first, and a style block: F_i of the reimplementation."""
 
-    def __init__(self, in_channels: int, out_channels: int, double: bool):
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool):
         super().__init__()
-        self.conv = (DoublingConv2d if double else SpectralConv2d)(in_channels, out_channels)
+        conv_class = UpsampleConv2d if upsample else SpectralNormConv2d
+        self.conv = conv_class(in_channels, out_channels)
         self.style = StyleBlock(out_channels)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         x = self.conv(x)
-        return self.style(x, resized(condition, x.shape[-1]))
+        return self.style(x, resize_condition(condition, x.shape[-1]))
 
 
 class Generator(nn.Module):
-    """From a learned constant to the restored image, styled at every scale by the degraded image and its region map.
+    """Generator: restores an image from a learned constant, conditioned at each scale on the image and its parsing map.
 
     Args:
-        image_size: pixels a side of the images, constant_size times a power of two.
-        constant_size: pixels a side of the constant.
-        min_channels, max_channels: channels start at the larger bound (1024 at a 16x16 constant if unbounded) and halve down to the smaller.
+        image_size: side of the image in pixels, `constant_size` times a power of two.
+        constant_size: side of the learned constant in pixels.
+        min_channels: lower bound of the channels, which halve at each upsampling.
+        max_channels: upper bound of the channels of the constant, which are 1024 at a side of 16 without the bound.
     """
 
     def __init__(
         self, image_size: int = 512, constant_size: int = 16, min_channels: int = 32, max_channels: int = 1024
     ):
         super().__init__()
-        first = max(min_channels, min(1024 * 16 // constant_size, max_channels))
-        doublings = int(math.log2(image_size // constant_size))
-        channels = [max(min_channels, first // 2**i) for i in range(doublings + 1)]
-        self.constant = nn.Parameter(torch.randn(1, first, constant_size, constant_size))
-        self.stages = nn.ModuleList([GeneratorStage(first, first, double=False)])
-        for narrow, wide in zip(channels[1:], channels[:-1], strict=True):
-            self.stages.append(GeneratorStage(wide, narrow, double=True))
-        self.to_image = SpectralConv2d(channels[-1], 3)
+        const_channels = max(min_channels, min(1024 * 16 // constant_size, max_channels))
+        num_scales = int(math.log2(image_size // constant_size))
+        channels = [max(min_channels, const_channels // 2**i) for i in range(num_scales + 1)]
+        self.constant = nn.Parameter(torch.randn(1, const_channels, constant_size, constant_size))
+        self.stages = nn.ModuleList([GeneratorStage(const_channels, const_channels, upsample=False)])
+        for in_channels, out_channels in pairwise(channels):
+            self.stages.append(GeneratorStage(in_channels, out_channels, upsample=True))
+        self.to_image = SpectralNormConv2d(channels[-1], 3)
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
-        """Degraded image (B, 3, H, W) in [-1, 1] and its labels, int64 (B, H, W), to the restored image (B, 3, H, W)."""
-        condition = with_regions(image, labels)
-        # One constant for the whole batch: images part where the first norm meets their conditions.
+        """Restore an image.
+
+        Args:
+            image: degraded image, float (B, 3, H, W) in [-1, 1].
+            labels: its parsing map, int64 (B, H, W).
+
+        Returns:
+            Restored image (B, 3, H, W).
+        """
+        condition = concat_one_hot(image, labels)
+        # The batch shares one constant until the first SPADE norm adds the images' conditions.
         x = self.constant.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             x = stage(x, condition)
         return self.to_image(x)
-
-    def folded(self, precision: torch.dtype) -> FoldedGenerator:
-        """For `folding.fold`."""
-        return FoldedGenerator(self, precision)

@@ -1,8 +1,9 @@
-"""Networks on disk: safetensors of our own, and the authors' checkpoints."""
+"""Checkpoints of networks: this project's safetensors files and the authors' format."""
 
 import importlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,177 +12,215 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from psfr.utils.errors import InputError, quoted, shortened
-from psfr.utils.files import replacing
+from psfr.networks import NUM_CLASSES
+from psfr.utils.errors import UserError, safe_repr, truncate
+from psfr.utils.files import atomic_write
 
-# Imported by name when one is published: a stage that uses one network does not depend on the others' modules.
+# The modules psfr.networks.<key> are imported by name, so that a stage of one network does not depend on the others.
 _CLASSES = {"fpn": "FaceParsingNetwork", "generator": "Generator", "discriminator": "Discriminator"}
 
-# Our key names, each pattern with the published name for it, applied one after the other.
-_PUBLISHED = {
-    "fpn": [(r"\.conv\.", ".conv2d."), (r"\.norm\.", ".norm.norm."), (r"\.shortcut\.", ".shortcut_func."), (r"^to_image", "out_img_conv"), (r"^to_labels", "out_mask_conv")],
+# Regular expressions of this project's keys and their replacements in the authors' keys, applied in order.
+_Replacement = str | Callable[[re.Match[str]], str]
+_PUBLISHED_KEYS: dict[str, list[tuple[str, _Replacement]]] = {
+    "fpn": [
+        (r"\.conv\.", ".conv2d."),
+        (r"\.norm\.", ".norm.norm."),
+        (r"\.shortcut\.", ".shortcut_func."),
+        (r"^to_image", "out_img_conv"),
+        (r"^to_labels", "out_mask_conv"),
+    ],
     "generator": [
         (r"^constant", "const_input"),
         (r"^to_image", "img_out"),
         (r"^stages\.0\.conv\.", "head.0."),
         (r"^stages\.0\.style\.", "head.1."),
-        (r"^stages\.(\d+)\.conv\.", lambda m: f"body.{int(m[1]) - 1}.1."),
-        (r"^stages\.(\d+)\.style\.", lambda m: f"body.{int(m[1]) - 1}.2."),
+        (r"^stages\.(\d+)\.conv\.", lambda match: f"body.{int(match[1]) - 1}.1."),
+        (r"^stages\.(\d+)\.style\.", lambda match: f"body.{int(match[1]) - 1}.2."),
         (r"\.(norm|conv)([01])\.", r".\1_\2."),
         (r"\.hidden\.", ".conv1.0."),
         (r"\.(gamma|beta)\.", r".\1_conv."),
     ],
-    "discriminator": [(r"^scales\.", "D_pool."), (r"\.layers\.(\d+)\.", r".model.\1.conv2d."), (r"\.score\.", ".score_out.conv2d.")],
-}  # fmt: skip
-_SPECTRAL = [(r"\.weight$", ".weight_orig"), (r"\.([uv])$", r".weight_\1")]
+    "discriminator": [
+        (r"^scales\.", "D_pool."),
+        (r"\.layers\.(\d+)\.", r".model.\1.conv2d."),
+        (r"\.score\.", ".score_out.conv2d."),
+    ],
+}
+_SPECTRAL_NORM_KEYS: list[tuple[str, _Replacement]] = [(r"\.weight$", ".weight_orig"), (r"\.([uv])$", r".weight_\1")]
 
-# Least and most of a network's sizes: pixels a side and channels, unless they are named here.
-_BOUNDS = (1, 2**13)
-_BOUNDS_OF = {
+# Smallest and largest allowed value of a network's arguments, which may come from an untrusted file.
+_DEFAULT_LIMITS = (1, 2**13)
+_LIMITS = {
     "body_blocks": (1, 64),
     "scales": (1, 8),
     "layers": (1, 8),
-    "labels": (19, 19),
-    "input_channels": (22, 22),
+    "labels": (NUM_CLASSES, NUM_CLASSES),
+    "input_channels": (3 + NUM_CLASSES, 3 + NUM_CLASSES),
 }
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def from_published(kind: str, state_dict: dict[str, Tensor], **sizes: int) -> nn.Module:
-    """Build a network and give it weights under the authors' key names.
+def from_published(kind: str, state_dict: dict[str, Tensor], **config: int) -> nn.Module:
+    """Build a network from weights in the authors' format.
 
     Args:
         kind: "fpn", "generator" or "discriminator".
-        state_dict: the authors' keys, with or without the prefix of DataParallel, of any precision and device.
-        sizes: the network's arguments (image_size, min_channels, ...); those left out are the published ones.
+        state_dict: weights under the authors' keys, with or without the prefix of DataParallel, of any floating point
+            dtype and on any device.
+        config: arguments of the network (image_size, min_channels, ...); the defaults are the published sizes.
 
     Returns:
         The network in evaluation mode, float32 on the CPU.
 
     Raises:
-        InputError: keys are missing, unknown, or of other sizes; values are no numbers.
+        UserError: weights are missing, unknown, of another shape, or not finite.
     """
-    network_class = getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind])
-    network = _planned(network_class, sizes, f"the published {kind}")
-    ours = {_published(kind, name): name for name in network.state_dict()}
-    names = {name: name.removeprefix("module.") for name in state_dict}
-    tensors = {ours.get(names[name], names[name]): value for name, value in state_dict.items()}
-    return _filled(network, tensors, sizes, f"the published {kind}")
+    source = f"the published {kind}"
+    network = _build_on_meta(_network_class(kind), config, source)
+    own_keys = {_to_published_key(kind, key): key for key in network.state_dict()}
+    tensors = {}
+    for name, value in state_dict.items():
+        key = name.removeprefix("module.")
+        tensors[own_keys.get(key, key)] = value
+    return _load_into(network, tensors, config, source)
 
 
 def to_published(kind: str, network: nn.Module) -> dict[str, Tensor]:
-    """A network's weights under the authors' key names, as `from_published` takes them."""
-    return {_published(kind, name): value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    """Return a network's weights under the authors' keys; the inverse of `from_published`."""
+    return {_to_published_key(kind, key): value for key, value in _cpu_state_dict(network).items()}
 
 
-def _published(kind: str, name: str) -> str:
-    for pattern, replacement in _PUBLISHED[kind] + ([] if kind == "fpn" else _SPECTRAL):
-        name = re.sub(pattern, replacement, name)
-    return name
+def _network_class(kind: str) -> type[nn.Module]:
+    return getattr(importlib.import_module(f"psfr.networks.{kind}"), _CLASSES[kind])
+
+
+def _to_published_key(kind: str, key: str) -> str:
+    replacements = _PUBLISHED_KEYS[kind]
+    if kind != "fpn":  # the parsing network has no spectral norm
+        replacements = replacements + _SPECTRAL_NORM_KEYS
+    for pattern, replacement in replacements:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _cpu_state_dict(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
 
 
 def export(path: Path, out: Path) -> None:
-    """Write a checkpoint that `save` wrote as a .pth under the authors' key names, for their tools.
+    """Convert a checkpoint of `save` to a .pth file in the authors' format, for their tools.
+
+    Args:
+        path: a .safetensors file that `save` wrote.
+        out: the .pth file to write.
 
     Raises:
-        InputError: as `load`.
+        UserError: as in `load`, or the authors have no such network.
     """
-    found, _, _ = _read(path)
-    kind = next((kind for kind, name in _CLASSES.items() if name == found), None)
-    if kind is None:
-        raise InputError(
-            f"{path}: holds a {found}, the authors have no such network: name a parsing network, a generator or a discriminator"
-        )
-    network = load(path, getattr(importlib.import_module(f"psfr.networks.{kind}"), found))
-    with replacing(out) as temporary:
-        torch.save(to_published(kind, network), temporary)
+    class_name, _, _ = _read(path)
+    kinds = [kind for kind, name in _CLASSES.items() if name == class_name]
+    if not kinds:
+        hint = "name the checkpoint of a parsing network, a generator or a discriminator"
+        raise UserError(f"{path}: contains a {class_name}, which the authors' code does not have: {hint}")
+    network = load(path, _network_class(kinds[0]))
+    with atomic_write(out) as temporary:
+        torch.save(to_published(kinds[0], network), temporary)
 
 
-def save(path: Path, network: nn.Module, **sizes: int) -> None:
-    """Write a network's weights, with its class and sizes, as safetensors; the same weights give the same bytes."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(
-            tensors,
-            temporary,
-            {"network": json.dumps({"class": type(network).__name__, "sizes": sizes}, sort_keys=True)},
-        )
+def save(path: Path, network: nn.Module, **config: int) -> None:
+    """Write a network's weights, its class name and its config as safetensors. Equal weights give equal bytes.
+
+    Args:
+        path: the .safetensors file to write.
+        network: the network, on any device.
+        config: the arguments that the network was built with.
+    """
+    description = json.dumps({"class": type(network).__name__, "sizes": config}, sort_keys=True)
+    with atomic_write(path) as temporary:
+        save_file(_cpu_state_dict(network), temporary, {"network": description})
 
 
 def load(path: Path, network_class: type[Network]) -> Network:
-    """Read a network that `save` wrote, in evaluation mode.
+    """Read a network that `save` wrote.
+
+    Returns:
+        The network in evaluation mode, float32 on the CPU.
 
     Raises:
-        InputError: no such file, damaged, of another class, or not matching its own sizes.
+        UserError: the file is missing or damaged, or contains another class or weights that do not match its config.
     """
-    found, sizes, tensors = _read(path)
-    if found != network_class.__name__:
-        raise InputError(f"{path}: holds a {found}, a {network_class.__name__} is needed: name another file")
-    return _filled(_planned(network_class, sizes, str(path)), tensors, sizes, str(path))
+    class_name, config, tensors = _read(path)
+    if class_name != network_class.__name__:
+        problem = f"contains a {class_name}, but a {network_class.__name__} is expected"
+        raise UserError(f"{path}: {problem}: name another file")
+    return _load_into(_build_on_meta(network_class, config, str(path)), tensors, config, str(path))
 
 
 def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
-    """Class, sizes and weights of what `save` wrote."""
+    """Return class name, config and weights of a checkpoint."""
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint: train it with `dvc repro`, or fetch it with `dvc pull`")
+        raise UserError(f"{path}: no such checkpoint: train it with `dvc repro`, or download it with `dvc pull`")
     try:
         with safe_open(path, "pt") as file:
-            described = json.loads((file.metadata() or {})["network"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        found, sizes = described["class"], described["sizes"]
-        if not (isinstance(found, str) and isinstance(sizes, dict)):
-            raise TypeError("no class and sizes")
+            description = json.loads((file.metadata() or {})["network"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (`file` is no mapping)
+        class_name, config = description["class"], description["sizes"]
+        if not (isinstance(class_name, str) and isinstance(config, dict)):
+            raise TypeError("class name or sizes are missing")
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not a checkpoint of this project ({shortened(error)}): make it again with `dvc repro`"
-        ) from None
-    return shortened(found, 40), sizes, tensors
+        problem = f"not a checkpoint of this project ({truncate(error)})"
+        raise UserError(f"{path}: {problem}: create it again with `dvc repro`") from None
+    return truncate(class_name, 40), config, tensors
 
 
-def _planned(network_class: type[Network], sizes: dict, source: str) -> Network:
-    """The network without memory for its weights: sizes from outside may promise any amount."""
+def _build_on_meta(network_class: type[Network], config: dict, source: str) -> Network:
+    """Build a network without allocating its weights: a damaged config may ask for any amount of memory."""
     try:
-        sizes = {name: _size(name, value) for name, value in sizes.items()}
+        config = {name: _checked_size(name, value) for name, value in config.items()}
         with torch.device("meta"):
-            return network_class(**sizes)
+            return network_class(**config)
     except (TypeError, ValueError) as error:
-        mend = "take the sizes it was trained with"
-        raise InputError(
-            f"{source}: sizes that make no {network_class.__name__} ({shortened(error)}): {mend}"
-        ) from None
+        problem = f"invalid sizes of a {network_class.__name__} ({truncate(error)})"
+        raise UserError(f"{source}: {problem}: use the sizes that it was trained with") from None
 
 
-def _size(name: str, value: int | str) -> int:
+def _checked_size(name: str, value: int | str) -> int:
     size = int(value) if isinstance(value, int | str) else None
-    least, most = _BOUNDS_OF.get(name, _BOUNDS)
-    if size is None or not least <= size <= most:
-        raise ValueError(f"{shortened(name, 40)} is {quoted(value)}, not {least} to {most}")
+    min_size, max_size = _LIMITS.get(name, _DEFAULT_LIMITS)
+    if size is None or not min_size <= size <= max_size:
+        raise ValueError(f"{truncate(name, 40)} is {safe_repr(value)}, not {min_size} to {max_size}")
     return size
 
 
-def _filled(network: Network, tensors: dict[str, Tensor], sizes: dict, source: str) -> Network:
-    """Give a planned network its weights, as float32 on the CPU, once all of them are known to fit."""
-    wanted = network.state_dict()
-    problems = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-    problems += [f"{shortened(name, 80)} is unknown" for name in tensors.keys() - wanted.keys()]
-    problems += filter(None, (_misfit(name, tensors[name], wanted[name]) for name in wanted.keys() & tensors.keys()))
+def _load_into(network: Network, tensors: dict[str, Tensor], config: dict, source: str) -> Network:
+    """Load weights into a network on the meta device, as float32 on the CPU, after checking that all of them match."""
+    expected = network.state_dict()
+    problems = [f"{key} is missing" for key in expected.keys() - tensors.keys()]
+    problems += [f"{truncate(key, 80)} is unknown" for key in tensors.keys() - expected.keys()]
+    for key in expected.keys() & tensors.keys():
+        if mismatch := _mismatch(key, tensors[key], expected[key]):
+            problems.append(mismatch)
     if problems:
-        kind, first = type(network).__name__, "; ".join(sorted(problems)[:3])
-        raise InputError(
-            f"{source}: {len(problems)} of its weights do not fit a {kind} of sizes {quoted(sizes)} ({first}): give the sizes it was trained with"
+        first_problems = "; ".join(sorted(problems)[:3])
+        problem = (
+            f"{len(problems)} of its weights do not match a {type(network).__name__} of sizes {safe_repr(config)} "
+            f"({first_problems})"
         )
+        raise UserError(f"{source}: {problem}: use the sizes that it was trained with")
     network.to_empty(device="cpu").load_state_dict(tensors)
-    if bad := [name for name, value in network.state_dict().items() if not value.isfinite().all()]:
-        raise InputError(
-            f"{source}: {bad[0]} has values that are no numbers, as {len(bad) - 1} more: train again, or name another"
-        )
+    not_finite = [key for key, value in network.state_dict().items() if not value.isfinite().all()]
+    if not_finite:
+        problem = f"{not_finite[0]} has values that are not finite"
+        if len(not_finite) > 1:
+            problem += f", like {len(not_finite) - 1} other weights"
+        raise UserError(f"{source}: {problem}: train again, or name another file")
     return network.eval()
 
 
-def _misfit(name: str, value: Tensor, wanted: Tensor) -> str | None:
-    if value.shape != wanted.shape:
-        return f"{name} is {tuple(value.shape)}, not {tuple(wanted.shape)}"
-    if value.is_floating_point() != wanted.is_floating_point() or value.is_complex():
-        return f"{name} is {value.dtype}, not {wanted.dtype}"
+def _mismatch(key: str, value: Tensor, expected: Tensor) -> str | None:
+    if value.shape != expected.shape:
+        return f"{key} is {tuple(value.shape)}, not {tuple(expected.shape)}"
+    if value.is_floating_point() != expected.is_floating_point() or value.is_complex():
+        return f"{key} is {value.dtype}, not {expected.dtype}"
     return None

@@ -1,11 +1,12 @@
-"""FFHQ's frame: the square that training images show of a face, and the way of a photograph's pixels into it.
+"""FFHQ alignment: the square crop ("frame") of a face, and the transform between frame and photograph.
 
-Karras et al. (StyleGAN, 2019, and ProGAN, 2017, appendix C) lay it by the eyes and the corners of the mouth: upright along both, centred a little
-below the eyes, as wide as the eyes' or the mouth's distance asks for. Their constants, 2.0, 1.8 and 0.1, belong to other landmarks than dlib's;
-ours are measured so that faces that are aligned already stay in their place in the mean: `python -m benchmarks.frame FOLDER`, here on
-689 faces of CelebA-HQ.
+The frame follows Karras et al. (ProGAN, 2018, appendix C; StyleGAN, 2019): upright along the eyes and the mouth,
+centered slightly below the eyes, sized by the distance between the eyes or from the eyes to the mouth. Their constants
+2.0, 1.8 and 0.1 are for other landmarks than dlib's. The constants below are fitted to 689 aligned faces of CelebA-HQ,
+so that the frame of an aligned face is the whole image on average (`python -m benchmarks.frame FOLDER`).
 
-Places are complex numbers x + iy in pixels of the photograph, the centre of its first pixel at 0.5 + 0.5i, so that they scale with its size.
+Points are complex numbers x + iy in pixels of the photograph. The center of the first pixel is 0.5 + 0.5i, so that
+points scale with the image.
 """
 
 from dataclasses import dataclass
@@ -13,107 +14,129 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Half a side of the frame is the larger of these times the distance between the eyes, and from the eyes to the mouth.
-EYES, MOUTH = 2.019, 1.817
-# Its centre lies so far on the way from the eyes to the mouth.
-CENTRE = 0.069
-
-# Where the left and right eye and the left and right corner of the mouth lie in the frame on average, its side being 1.
-MEAN = np.array([0.3796 + 0.4823j, 0.6223 + 0.4828j, 0.3916 + 0.7354j, 0.6107 + 0.7357j])
+# Half the side of the frame is the larger of EYE_SCALE times the distance between the eyes and MOUTH_SCALE times the
+# distance from the eyes to the mouth.
+EYE_SCALE, MOUTH_SCALE = 2.019, 1.817
+# Position of the center of the frame on the line from the eyes (0) to the mouth (1).
+CENTER_SHIFT = 0.069
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A square in a photograph, turned: `corner` is its upper left one, `side` the way from there to the upper right one."""
+    """A rotated square in a photograph.
+
+    Args:
+        corner: the upper left corner.
+        side: the vector from the upper left to the upper right corner.
+    """
 
     corner: complex
     side: complex
 
-    def places(self, unit: np.ndarray) -> np.ndarray:
-        """Places in the photograph of places in the frame (complex, the frame's side being 1)."""
-        return self.corner + self.side * np.asarray(unit)
+    def to_image(self, points: complex | np.ndarray) -> np.ndarray:
+        """Convert points from unit coordinates of the frame (side length 1) to pixels of the photograph."""
+        return self.corner + self.side * np.asarray(points)
 
-    def unit(self, places: np.ndarray) -> np.ndarray:
-        """Places in the frame, its side being 1, of places in the photograph."""
-        return (np.asarray(places) - self.corner) / self.side
+    def to_unit(self, points: complex | np.ndarray) -> np.ndarray:
+        """Convert points from pixels of the photograph to unit coordinates of the frame (side length 1)."""
+        return (np.asarray(points) - self.corner) / self.side
 
     @property
     def size(self) -> float:
-        """Pixels a side in the photograph."""
+        """Side length in pixels of the photograph."""
         return abs(self.side)
 
     @property
-    def centre(self) -> complex:
-        return complex(self.places(0.5 + 0.5j))
+    def center(self) -> complex:
+        """Center in pixels of the photograph."""
+        return complex(self.to_image(0.5 + 0.5j))
 
-    def scaled(self, times: float) -> "Frame":
-        """The same square in the photograph enlarged so many times."""
-        return Frame(self.corner * times, self.side * times)
+    def scaled(self, factor: float) -> "Frame":
+        """Return the same square in the photograph resized by `factor`."""
+        return Frame(self.corner * factor, self.side * factor)
 
-    def moved(self, x: int, y: int) -> "Frame":
-        """The same square in the part of the photograph that begins at column x and row y."""
+    def translated(self, x: int, y: int) -> "Frame":
+        """Return the same square in a crop of the photograph whose first column is `x` and first row `y`."""
         return Frame(self.corner - complex(x, y), self.side)
 
 
-def frame(points: np.ndarray) -> Frame:
-    """The frame of a face by its left and right eye and its left and right corner of the mouth (as the viewer sees them), complex (4,)."""
-    left, right, mouth_left, mouth_right = points
-    eyes, eye_to_eye = (left + right) / 2, right - left
-    eye_to_mouth = (mouth_left + mouth_right) / 2 - eyes
-    across = eye_to_eye - 1j * eye_to_mouth
-    half = across / max(abs(across), 1e-9) * max(EYES * abs(eye_to_eye), MOUTH * abs(eye_to_mouth), 1e-3)
-    return Frame(complex(eyes + CENTRE * eye_to_mouth - half * (1 + 1j)), complex(2 * half))
-
-
-def matrix(corner: complex, side: complex, size: int) -> np.ndarray:
-    """OpenCV's matrix (2, 3) from pixel indices in a frame of `size` pixels a side to pixel indices in the photograph."""
-    step = side / size
-    start = corner + step * (0.5 + 0.5j) - (0.5 + 0.5j)
-    return np.array([[step.real, -step.imag, start.real], [step.imag, step.real, start.imag]])
-
-
-def crop(picture: np.ndarray, of: Frame, size: int) -> np.ndarray:
-    """What a frame shows, as (size, size, ...); beyond its edge the photograph is mirrored.
+def estimate_frame(points: np.ndarray) -> Frame:
+    """Return the FFHQ frame of a face.
 
     Args:
-        picture: uint8 or uint16 (H, W, 3) or (H, W).
+        points: complex (4,): left eye, right eye, left and right corner of the mouth, as the viewer sees them.
     """
-    rows, columns = window(of, picture.shape[:2])
-    picture, of = picture[rows, columns], of.moved(columns.start, rows.start)
-    # Reduced, it is taken at a multiple of the size, whose pixels are then averaged.
-    times = max(1, int(np.ceil(of.size / size - 0.01)))
-    taken = size * times
-    # OpenCV mirrors step by step: of a strip too narrow for a face it would never end.
-    border = cv2.BORDER_REFLECT_101 if min(picture.shape[:2]) > max(2, of.size / 16) else cv2.BORDER_REPLICATE
-    wide = cv2.warpAffine(
-        picture,
-        matrix(of.corner, of.side, taken),
-        (taken, taken),
+    left_eye, right_eye, mouth_left, mouth_right = points
+    eyes, eye_to_eye = (left_eye + right_eye) / 2, right_eye - left_eye
+    eye_to_mouth = (mouth_left + mouth_right) / 2 - eyes
+    direction = eye_to_eye - 1j * eye_to_mouth
+    length = max(EYE_SCALE * abs(eye_to_eye), MOUTH_SCALE * abs(eye_to_mouth), 1e-3)
+    half = direction / max(abs(direction), 1e-9) * length
+    return Frame(complex(eyes + CENTER_SHIFT * eye_to_mouth - half * (1 + 1j)), complex(2 * half))
+
+
+def affine_matrix(frame: Frame, size: int) -> np.ndarray:
+    """Return OpenCV's affine matrix (2, 3) from pixel indices of a (size, size) crop to those of the photograph."""
+    step = frame.side / size
+    offset = frame.corner + step * (0.5 + 0.5j) - (0.5 + 0.5j)
+    return np.array([[step.real, -step.imag, offset.real], [step.imag, step.real, offset.imag]])
+
+
+def crop(image: np.ndarray, frame: Frame, size: int) -> np.ndarray:
+    """Return the content of a frame as (size, size, ...). Beyond the border, the image is mirrored.
+
+    Args:
+        image: uint8 or uint16 (H, W, 3) or (H, W).
+    """
+    rows, columns = window(frame, image.shape)
+    image, frame = image[rows, columns], frame.translated(columns.start, rows.start)
+    # To reduce, sample at a multiple of the size and average the pixels.
+    factor = max(1, int(np.ceil(frame.size / size - 0.01)))
+    sampled_size = size * factor
+    # OpenCV mirrors step by step, which never ends in a strip much narrower than the frame.
+    border = cv2.BORDER_REFLECT_101 if min(image.shape[:2]) > max(2, frame.size / 16) else cv2.BORDER_REPLICATE
+    sampled = cv2.warpAffine(
+        image,
+        affine_matrix(frame, sampled_size),
+        (sampled_size, sampled_size),
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=border,
     )
-    return wide if times == 1 else cv2.resize(wide, (size, size), interpolation=cv2.INTER_AREA)
+    return sampled if factor == 1 else cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def window(of: Frame, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The rows and columns of a picture of `shape` (H, W) that a frame reaches; of a frame beyond it, those nearest."""
-    corners = of.places(np.array([0, 1, 1j, 1 + 1j]))
-    ranges = []
-    for values, length in ((corners.imag, shape[0]), (corners.real, shape[1])):
-        start = int(np.clip(np.floor(values.min()) - 2, 0, length - 1))
-        ranges.append(slice(start, int(np.clip(np.ceil(values.max()) + 2, start + 1, length))))
-    return ranges[0], ranges[1]
+def window(frame: Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of an image of `shape` (H, W, ...) that a frame covers, with a margin of 2 pixels.
+
+    For a frame outside the image, these are the nearest row or column. They are never empty.
+    """
+    corners = frame.to_image(np.array([0, 1, 1j, 1 + 1j]))
+    return _clipped_range(np.imag(corners), shape[0]), _clipped_range(np.real(corners), shape[1])
 
 
-def uncrop(square: np.ndarray, of: Frame, shape: tuple[int, int]) -> np.ndarray:
-    """`square`, float32 (S, S, ...), laid where the frame is in a picture of `shape` (H, W): 0 beyond it, averaged where it shrinks."""
-    size = min(len(square), max(1, round(of.size)))
-    if size < len(square):
-        square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
-    height, width = shape
+def _clipped_range(coordinates: np.ndarray, length: int) -> slice:
+    start = int(np.clip(np.floor(coordinates.min()) - 2, 0, length - 1))
+    stop = int(np.clip(np.ceil(coordinates.max()) + 2, start + 1, length))
+    return slice(start, stop)
+
+
+def uncrop(patch: np.ndarray, frame: Frame, shape: tuple[int, ...]) -> np.ndarray:
+    """Warp the content of a frame back into the photograph: the inverse of `crop`.
+
+    Args:
+        patch: float32 (S, S, ...).
+        shape: height and width of the photograph.
+
+    Returns:
+        float32 (H, W, ...), 0 outside the frame. A patch larger than its frame is reduced with an area filter first.
+    """
+    size = min(len(patch), max(1, round(frame.size)))
+    if size < len(patch):
+        patch = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)
+    height, width = shape[:2]
     return cv2.warpAffine(
-        square,
-        matrix(of.corner, of.side, size),
+        patch,
+        affine_matrix(frame, size),
         (width, height),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,

@@ -1,4 +1,4 @@
-"""Photographs as people have them: grey or with colours, of 8 or 16 bits, with alpha, turned by EXIF, with a colour profile; all of it is kept."""
+"""Read and write photographs with their bit depth, channels, alpha, EXIF orientation and color profile."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from psfr.data import images
-from psfr.utils.errors import InputError
-from psfr.utils.files import replacing
+from psfr.utils.errors import UserError
+from psfr.utils.files import atomic_write
 
-# What is written, and how: a PNG quickly, a JPEG with all its colours.
+# PNG with the fastest compression, JPEG without chroma subsampling.
 _ENCODING = {
     ".png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
@@ -19,65 +19,80 @@ _ENCODING = {
 _ENCODING[".jpeg"] = _ENCODING[".jpg"]
 SUFFIXES = tuple(_ENCODING)
 
-_TURNS = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1)}
-_TURNS |= {6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a.swapaxes(0, 1), 2), 8: lambda a: np.rot90(a, 1)}
-_ORIENTATION = 0x0112
+_EXIF_ORIENTATION = 0x0112
+# By value of the EXIF orientation: how to turn the stored pixels upright.
+_UPRIGHT = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels.swapaxes(0, 1), 2),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture, upright, and what its file says of it."""
+    """An upright photograph and the properties of its file.
 
-    levels: np.ndarray  # uint8 or uint16 (H, W, 3), RGB
-    alpha: np.ndarray | None = None  # the same (H, W)
-    gray: bool = False  # the file has one channel
-    profile: bytes | None = None  # ICC
+    Args:
+        pixels: uint8 or uint16 RGB (H, W, 3).
+        alpha: (H, W) of the same dtype, or None.
+        gray: whether the file has a single channel.
+        icc_profile: content of the ICC color profile, or None.
+    """
 
-    @property
-    def seen(self) -> np.ndarray:
-        """As it is seen on white paper, uint8 RGB (H, W, 3)."""
-        levels, alpha = self.levels, self.alpha
-        if levels.dtype == np.uint16:
-            levels = _to_8_bits(levels)
-            alpha = None if alpha is None else _to_8_bits(alpha)
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    gray: bool = False
+    icc_profile: bytes | None = None
+
+    def to_rgb8(self) -> np.ndarray:
+        """Return the photograph on a white background, uint8 RGB (H, W, 3)."""
+        pixels, alpha = self.pixels, self.alpha
+        if pixels.dtype == np.uint16:
+            pixels = to_8_bits(pixels)
+            alpha = None if alpha is None else to_8_bits(alpha)
         if alpha is None:
-            return levels
-        opaque = alpha[:, :, None] / np.float32(255)
-        return np.rint(levels * opaque + 255 * (1 - opaque)).astype(np.uint8)
+            return pixels
+        opacity = alpha[:, :, None] / np.float32(255)
+        return np.rint(pixels * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
-    def enlarged(self, times: int) -> "Photograph":
-        """The photograph at so many times its size, by cubic interpolation; of a size of its own memory even at 1.
+    def upscaled(self, scale: int) -> "Photograph":
+        """Return the photograph upscaled by bicubic interpolation; at scale 1, a copy of the pixels.
 
         Raises:
-            InputError: that is more than `images.MAX_PIXELS`.
+            UserError: the result would have more than `images.MAX_PIXELS` pixels.
         """
-        height, width = self.levels.shape[:2]
-        if height * width * times**2 > images.MAX_PIXELS:
-            raise InputError(
-                f"{width * times}x{height * times} pixels are more than {images.MAX_PIXELS}: choose a smaller scale"
+        height, width = self.pixels.shape[:2]
+        if height * width * scale**2 > images.MAX_PIXELS:
+            raise UserError(
+                f"{width * scale}x{height * scale} pixels are more than {images.MAX_PIXELS}: choose a smaller scale"
             )
-        if times == 1:
-            return replace(self, levels=self.levels.copy())
-        size = (width * times, height * times)
+        if scale == 1:
+            return replace(self, pixels=self.pixels.copy())
+        size = (width * scale, height * scale)
         alpha = None if self.alpha is None else cv2.resize(self.alpha, size, interpolation=cv2.INTER_LINEAR)
-        return replace(self, levels=cv2.resize(self.levels, size, interpolation=cv2.INTER_CUBIC), alpha=alpha)
+        return replace(self, pixels=cv2.resize(self.pixels, size, interpolation=cv2.INTER_CUBIC), alpha=alpha)
 
 
-def _to_8_bits(levels: np.ndarray) -> np.ndarray:
+def to_8_bits(levels: np.ndarray) -> np.ndarray:
+    """Convert uint16 levels to uint8."""
     return np.rint(levels / np.float32(257)).astype(np.uint8)
 
 
-def listed(folder: Path) -> list[Path]:
-    """The pictures of a folder and its sub-folders, sorted; hidden ones are passed over, and names may recur.
+def list_photos(folder: Path) -> list[Path]:
+    """Return the images in a folder and its subfolders, sorted. Hidden files are skipped; names need not be unique.
 
     Raises:
-        InputError: there is none, or no such folder.
+        UserError: the folder does not exist or has no images.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such photograph or folder: name one")
-    paths = sorted(path for path in images.visible(folder) if path.suffix.lower() in images.SUFFIXES)
+        raise UserError(f"{folder}: no such file or folder: check the path")
+    paths = sorted(path for path in images.walk_files(folder) if path.suffix.lower() in images.SUFFIXES)
     if not paths:
-        raise InputError(f"{folder}: no pictures in it: put {', '.join(images.SUFFIXES)} files there")
+        raise UserError(f"{folder}: no images found: add {', '.join(images.SUFFIXES)} files")
     return paths
 
 
@@ -85,34 +100,38 @@ def read(path: Path) -> Photograph:
     """Read a photograph.
 
     Raises:
-        InputError: as `images.read`.
+        UserError: as `images.read`.
     """
-    with images.opened(path) as image:
-        profile = image.info.get("icc_profile")
-        if (deep := _deep(path, image)) is not None:
-            return replace(deep, profile=profile)
+    with images.open_image(path) as image:
+        icc_profile = image.info.get("icc_profile")
+        photograph = _read_16_bits(path, image)
+        if photograph is not None:
+            return replace(photograph, icc_profile=icc_profile)
         if image.mode.startswith(("F", "I")):
             return Photograph(images.read(path))
         gray = image.mode in ("1", "L", "LA", "La")
-        profile = None if image.mode in ("CMYK", "LAB") else profile
+        if image.mode in ("CMYK", "LAB"):
+            icc_profile = None  # not a profile for RGB
         upright = ImageOps.exif_transpose(image)
         if "A" in upright.getbands() or "a" in upright.getbands() or "transparency" in upright.info:
-            pixels = np.array(upright.convert("RGBA"))
-            return Photograph(
-                np.ascontiguousarray(pixels[:, :, :3]), np.ascontiguousarray(pixels[:, :, 3]), gray, profile
-            )
-        return Photograph(np.array(upright.convert("RGB")), None, gray, profile)
+            rgba = np.array(upright.convert("RGBA"))
+            pixels, alpha = np.ascontiguousarray(rgba[:, :, :3]), np.ascontiguousarray(rgba[:, :, 3])
+            return Photograph(pixels, alpha, gray, icc_profile)
+        return Photograph(np.array(upright.convert("RGB")), None, gray, icc_profile)
 
 
-def _deep(path: Path, image: Image.Image) -> Photograph | None:
-    """A photograph of 16 bits a channel, which Pillow would read as one of 8; None for others."""
-    modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in image.tile]
-    if not any(";16" in str(mode) for mode in modes):
+def _read_16_bits(path: Path, image: Image.Image) -> Photograph | None:
+    """Read a photograph of 16 bits per channel, which Pillow would convert to 8; return None for others."""
+    tiles = getattr(image, "tile", [])  # of image files only
+    raw_modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
+    if not any(";16" in str(mode) for mode in raw_modes):
         return None
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None
-    pixels = _TURNS.get(image.getexif().get(_ORIENTATION), np.asarray)(pixels)
+    orientation = image.getexif().get(_EXIF_ORIENTATION)
+    if orientation in _UPRIGHT:
+        pixels = _UPRIGHT[orientation](pixels)
     if pixels.ndim == 2:
         return Photograph(np.repeat(pixels[:, :, None], 3, axis=2), gray=True)
     alpha = np.ascontiguousarray(pixels[:, :, 3]) if pixels.shape[2] == 4 else None
@@ -120,28 +139,29 @@ def _deep(path: Path, image: Image.Image) -> Photograph | None:
 
 
 def write(path: Path, photograph: Photograph) -> None:
-    """Write a photograph as a PNG, or as a JPEG if the name says so: that has 8 bits, and white instead of alpha.
+    """Write a photograph as PNG or JPEG, by the suffix. JPEG has 8 bits, and a white background instead of alpha.
 
     Raises:
-        InputError: no suffix of either.
+        UserError: the suffix is not one of `SUFFIXES`.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path}: cannot be written: name a file of {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: unsupported output format: use one of {', '.join(SUFFIXES)}")
     if suffix != ".png":
-        photograph = replace(photograph, levels=photograph.seen, alpha=None)
-    pixels = photograph.levels[:, :, 0] if photograph.gray else photograph.levels[:, :, ::-1]
+        photograph = replace(photograph, pixels=photograph.to_rgb8(), alpha=None)
+    bgr = photograph.pixels[:, :, ::-1]
     if photograph.alpha is not None:
-        pixels = np.dstack([photograph.levels[:, :, ::-1], photograph.alpha])
-    profile = (
-        [] if photograph.profile is None else [(cv2.IMAGE_METADATA_ICCP, np.frombuffer(photograph.profile, np.uint8))]
-    )
+        pixels = np.dstack([bgr, photograph.alpha])
+    elif photograph.gray:
+        pixels = photograph.pixels[:, :, 0]
+    else:
+        pixels = bgr
+    metadata_types, metadata = [], []
+    if photograph.icc_profile is not None:
+        metadata_types.append(cv2.IMAGE_METADATA_ICCP)
+        metadata.append(np.frombuffer(photograph.icc_profile, np.uint8))
     _, encoded = cv2.imencodeWithMetadata(
-        suffix,
-        np.ascontiguousarray(pixels),
-        [kind for kind, _ in profile],
-        [chunk for _, chunk in profile],
-        _ENCODING[suffix],
+        suffix, np.ascontiguousarray(pixels), metadata_types, metadata, _ENCODING[suffix]
     )
-    with replacing(path) as temporary:
-        temporary.write_bytes(encoded)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())

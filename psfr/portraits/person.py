@@ -1,19 +1,33 @@
-"""Who is drawn: every attribute of a portrait, independent of the picture's size."""
+"""Attributes of one portrait, independent of the image size.
+
+Colors are sRGB in [0, 1] unless stated otherwise. Lengths are in eye distances: the eye centers are 1 apart.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-CUTS = ("bald", "buzz", "short", "side_part", "fringe", "bob", "long", "curly", "updo", "receding")
-HATS = ("none", "beanie", "cap", "brim")
-GLASSES = ("none", "clear", "sun")
-CLOTHES = ("none", "crew", "v_neck", "shirt", "suit", "turtleneck", "straps")
-BACKDROPS = ("studio", "blobs", "bokeh", "panels", "texture", "plain")
+Color = tuple[float, float, float]
+"""Red, green, blue."""
+
+HairCut = Literal["bald", "buzz", "short", "side_part", "fringe", "bob", "long", "curly", "updo", "receding"]
+BeardKind = Literal["stubble", "full", "goatee", "mustache"]
+GlassesKind = Literal["none", "clear", "sun"]
+HatKind = Literal["none", "beanie", "cap", "brim"]
+EarringKind = Literal["none", "stud", "drop", "hoop"]
+ClothesKind = Literal["none", "crew", "v_neck", "shirt", "suit", "turtleneck", "straps"]
+ClothPattern = Literal["plain", "stripes", "plaid", "knit", "spots"]
+BackdropKind = Literal["studio", "blobs", "bokeh", "panels", "texture", "plain"]
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Head rotation in degrees (yaw to the picture's right, pitch downwards) and the residual error of the crop."""
+    """Pose of the head and offset of the crop.
+
+    `yaw` (positive turns to the right of the image), `pitch` (positive turns down) and `roll` are in degrees. `zoom`
+    and `shift` (fractions of the image side) are the error of the alignment. `camera_distance` is in eye distances.
+    """
 
     yaw: float
     pitch: float
@@ -25,7 +39,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class HeadShape:
-    """Proportions of the head; widths and lengths are factors around 1, the rest strengths around 0 to 1."""
+    """Proportions of the head. Widths, lengths and sizes are factors around 1, the rest are strengths around 0 to 1."""
 
     width: float
     jaw: float
@@ -41,13 +55,17 @@ class HeadShape:
     nose_hump: float
     nose_bridge: float
     ear_size: float
-    ear_stand: float
+    ear_protrusion: float
     folds: float
 
 
 @dataclass(frozen=True)
-class EyeLook:
-    """Eye openings (half sizes in eye distances), gaze in iris radii, iris colour as sRGB in [0, 1]."""
+class EyeParams:
+    """Eyes.
+
+    `half_width`, `upper`, `lower` (half sizes of the opening) and `iris_radius` are in eye distances, `gaze` is in iris
+    radii; `lashes`, `shadow`, `crease` and `bags` are strengths in [0, 1].
+    """
 
     half_width: float
     upper: float
@@ -55,17 +73,17 @@ class EyeLook:
     tilt: float
     gaze: tuple[float, float]
     iris_radius: float
-    iris: tuple[float, float, float]
+    iris: Color
     lashes: float
     shadow: float
-    shadow_hue: tuple[float, float, float]
+    shadow_hue: Color
     crease: float
     bags: float
 
 
 @dataclass(frozen=True)
-class BrowLook:
-    """Brows: height over the eyes, thickness and length in eye distances; arch and density around 0 to 1."""
+class BrowParams:
+    """Eyebrows: height above the eyes, thickness and ends in eye distances; arch and density around 0 to 1."""
 
     height: float
     thickness: float
@@ -78,8 +96,8 @@ class BrowLook:
 
 
 @dataclass(frozen=True)
-class MouthLook:
-    """Mouth: sizes in eye distances; `smile` -0.3 to 1; `gap` is the opening between the lips."""
+class MouthParams:
+    """Mouth: sizes in eye distances; `smile` in [-0.25, 1]; `gap` is the opening between the lips."""
 
     y: float
     half_width: float
@@ -89,15 +107,15 @@ class MouthLook:
     gap: float
     teeth: float
     lipstick: float
-    lip_color: tuple[float, float, float]
+    lip_color: Color
     gloss: float
 
 
 @dataclass(frozen=True)
-class SkinLook:
-    """Skin: sRGB tone in [0, 1] and strengths in [0, 1] of what varies on it."""
+class SkinParams:
+    """Skin: base color and strengths in [0, 1] of its variations."""
 
-    tone: tuple[float, float, float]
+    tone: Color
     redness: float
     blotches: float
     freckles: float
@@ -105,20 +123,24 @@ class SkinLook:
     wrinkles: float
     oil: float
     beard: float
-    beard_kind: str
+    beard_kind: BeardKind
     blush: float
 
 
 @dataclass(frozen=True)
-class HairLook:
-    """Hair: cut, lengths in eye distances, sRGB colour in [0, 1], strengths in [0, 1]."""
+class HairParams:
+    """Hair.
 
-    cut: str
-    color: tuple[float, float, float]
-    beard_color: tuple[float, float, float]
+    `hairline` (y), `parting` (x), `top`, `side`, `length` (y of the lower end) and `wave_length` are in eye distances,
+    the rest are strengths around 0 to 1. `cover`: how far the hair covers the cheek, left and right.
+    """
+
+    cut: HairCut
+    color: Color
+    beard_color: Color
     hairline: float
     recession: float
-    part: float
+    parting: float
     sweep: float
     top: float
     side: float
@@ -138,22 +160,22 @@ class HairLook:
 
 @dataclass(frozen=True)
 class Accessories:
-    """What the person wears on the head and neck."""
+    """Glasses, hat, earrings and necklace."""
 
-    glasses: str
+    glasses: GlassesKind
     lens_size: float
     lens_round: float
     frame_width: float
-    frame_color: tuple[float, float, float]
-    lens_color: tuple[float, float, float]
+    frame_color: Color
+    lens_color: Color
     lens_opacity: float
-    hat: str
-    hat_color: tuple[float, float, float]
+    hat: HatKind
+    hat_color: Color
     hat_line: float
     hat_height: float
-    earrings: str
+    earrings: EarringKind
     earring_size: float
-    metal: tuple[float, float, float]
+    metal: Color
     necklace: bool
     necklace_drop: float
     necklace_size: float
@@ -162,13 +184,13 @@ class Accessories:
 
 @dataclass(frozen=True)
 class Light:
-    """Lamps: unit direction towards the key light in camera space, relative strengths and linear RGB colours."""
+    """Lamps: unit vectors to the key and fill light in camera coordinates, relative strengths and linear RGB colors."""
 
     key: tuple[float, float, float]
-    key_color: tuple[float, float, float]
+    key_color: Color
     key_strength: float
     fill: tuple[float, float, float]
-    fill_color: tuple[float, float, float]
+    fill_color: Color
     fill_strength: float
     rim_strength: float
     ambient: float
@@ -177,22 +199,22 @@ class Light:
 
 @dataclass(frozen=True)
 class Scene:
-    """Clothes, background and the photographic finish."""
+    """Clothes, background and photographic finish."""
 
-    clothes: str
-    cloth_color: tuple[float, float, float]
-    cloth_second: tuple[float, float, float]
-    cloth_pattern: str
+    clothes: ClothesKind
+    cloth_color: Color
+    cloth_second: Color
+    cloth_pattern: ClothPattern
     neck_width: float
     shoulder: float
     body_shift: float
     body_tilt: float
-    backdrop: str
-    backdrop_color: tuple[float, float, float]
-    backdrop_second: tuple[float, float, float]
+    backdrop: BackdropKind
+    backdrop_color: Color
+    backdrop_second: Color
     exposure: float
     gamma: float
-    white_balance: tuple[float, float, float]
+    white_balance: Color
     saturation: float
     contrast: float
     vignette: float
@@ -203,17 +225,17 @@ class Scene:
 
 @dataclass(frozen=True)
 class Person:
-    """A drawn person, complete."""
+    """All attributes of one portrait."""
 
     femininity: float
     age: float
     pose: Pose
     head: HeadShape
-    eyes: EyeLook
-    brows: BrowLook
-    mouth: MouthLook
-    skin: SkinLook
-    hair: HairLook
-    worn: Accessories
+    eyes: EyeParams
+    brows: BrowParams
+    mouth: MouthParams
+    skin: SkinParams
+    hair: HairParams
+    accessories: Accessories
     light: Light
     scene: Scene

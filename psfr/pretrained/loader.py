@@ -1,4 +1,4 @@
-"""Read pretrained weights from disk."""
+"""Load pretrained weights and checkpoints from disk."""
 
 import hashlib
 import re
@@ -7,71 +7,77 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psfr.pretrained import pickle_scan
-from psfr.pretrained.network_files import PUBLISHED_FPN, PUBLISHED_GENERATOR, VGG_BACKBONES
-from psfr.utils.errors import InputError, shortened
+from psfr.utils.errors import UserError, truncate
 
 if TYPE_CHECKING:
     import torch
 
-FOLDER = Path("data/weights")
+WEIGHTS_DIR = Path("data/weights")
+# Its folders: backbones of the style loss, networks of the paper's authors, networks of the metrics.
+PURPOSES = ("perceptual", "published", "metrics")
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_in_name(name: str) -> str:
+    """Return the first 8 digits of the SHA-256 from a name such as `vgg19-dcbb9e9d.pth`; empty if it has none."""
+    match = re.search(r"-([0-9a-f]{8})\.pth$", name)
+    return match[1] if match else ""
 
 
 def verify_hash(path: Path, sha256: str) -> None:
     """Verify the SHA-256 of a file before a library that does not validate its input opens it.
 
     Raises:
-        InputError: the file is missing or has another hash.
+        UserError: If the file is missing or has another hash.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file of weights: {_advice(path)}")
-    if (digest := file_hash(path)) != sha256:
-        raise InputError(
-            f"{path}: has SHA-256 {digest[:8]}..., not {sha256[:8]}...: remove it and run `dvc repro fetch_weights`"
-        )
+        raise UserError(f"{path}: no such weights file: {_hint(path)}")
+    digest = file_hash(path)
+    if digest != sha256:
+        problem = f"has SHA-256 {digest[:8]}..., not {sha256[:8]}..."
+        raise UserError(f"{path}: {problem}: remove it and run `dvc repro fetch_weights`")
 
 
 def load(path: Path | str) -> "dict[str, torch.Tensor]":
-    """Read a state dict, .safetensors or PyTorch's own format, onto the CPU; nothing but tensors is ever unpickled.
+    """Load a state dict from a .safetensors file or a file of torch.save, onto the CPU; only tensors are unpickled.
 
     Raises:
-        InputError: the file is missing, damaged, or holds something else than named, plain tensors.
+        UserError: If the file is missing, damaged, or holds anything but named, dense tensors.
     """
-    import torch  # here, for fetching alone needs no networks: it starts 20 times sooner
+    import torch  # imported here because fetch_weights, which imports this module, starts 20 times faster without it
     from safetensors.torch import load_file
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file of weights: {_advice(path)}")
+        raise UserError(f"{path}: no such weights file: {_hint(path)}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device="cpu")
-        pickle_scan.look_through(path)
+        pickle_scan.check_pickle(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds on damaged files
-        if (
-            isinstance(error, OSError) and error.filename
-        ):  # it cannot be opened: others come of places that it names wrongly
+    except Exception as error:  # torch and safetensors raise exceptions of many types on damaged files
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened; damaged files raise OSErrors without
             raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"{path}: not a readable file of weights ({shortened(reason[0], 120)}): {_advice(path)}"
-        ) from None
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(isinstance(name, str) and _is_plain(value) for name, value in state.items())
-    ):
-        raise InputError(f"{path}: holds no state dict of named, dense tensors: {_advice(path)}")
+        problem = f"not a readable weights file ({truncate(reason[0], 120)})"
+        raise UserError(f"{path}: {problem}: {_hint(path)}") from None
+    if not _is_state_dict(state):
+        raise UserError(f"{path}: holds no state dict of named, dense tensors: {_hint(path)}")
     return dict(state)
 
 
-def _is_plain(value: object) -> bool:
+def _is_state_dict(state: object) -> bool:
+    if not isinstance(state, Mapping) or not state:
+        return False
+    return all(isinstance(name, str) and _is_dense_tensor(value) for name, value in state.items())
+
+
+def _is_dense_tensor(value: object) -> bool:
     import torch
 
     return (
@@ -82,10 +88,13 @@ def _is_plain(value: object) -> bool:
     )
 
 
-def _advice(path: Path) -> str:
-    published = (PUBLISHED_FPN, PUBLISHED_GENERATOR)
-    if path.name in published or re.search(r"-[0-9a-f]{8}\.pth$", path.name):  # the suffix of PyTorch's own downloads
+def _hint(path: Path) -> str:
+    """Return how to get a missing or damaged file."""
+    purpose = path.parent.name
+    if purpose == "published" or hash_in_name(path.name):
         return "set weights.source to download and run `dvc repro fetch_weights`"
-    if path.name in VGG_BACKBONES.values() or path.parent.name == "metrics":
+    if purpose in PURPOSES:
         return "run `dvc repro fetch_weights`"
-    return "name another, or make it again with `dvc repro`"
+    if path.suffix == ".pth":
+        return "name another file, or set weights.source to download and run `dvc repro fetch_weights`"
+    return "name another file, or create it with `dvc repro`"

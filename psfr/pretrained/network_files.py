@@ -1,8 +1,8 @@
-"""File names of the pretrained networks that training and inference read from `data/weights/`."""
+"""File names of the pretrained networks that training and inference load."""
 
-# perceptual: backbones of the style loss
+# In data/weights/perceptual: backbones of the semantic-aware style loss.
 VGG_BACKBONES = {"vgg16": "vgg_shift_tolerant.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
 
-# published: the authors' networks
+# In data/weights/published: the networks of the authors of the paper.
 PUBLISHED_FPN = "parse_multi_iter_90000.pth"
 PUBLISHED_GENERATOR = "psfrgan_epoch15_net_G.pth"

@@ -1,6 +1,6 @@
-"""Where the images of a set come from; each source fills a folder `raw` with them.
+"""Sources of image sets; each fills a folder `raw`.
 
-An unlabelled set is `raw/NAME.ext`, a labelled one `raw/images/NAME.ext` and `raw/masks/NAME.png`.
+An unlabeled set is `raw/NAME.ext`, a labeled set is `raw/images/NAME.ext` and `raw/masks/NAME.png`.
 """
 
 from pathlib import Path
@@ -9,17 +9,17 @@ from psfr.params import Params
 from psfr.sources import folder, remote, sample
 
 
-def fill(raw: Path, name: str, params: Params) -> None:
-    """Fill the empty folder `raw` with the images of the set `name`.
+def download_set(raw: Path, name: str, params: Params) -> None:
+    """Fill the folder `raw` with the images of the set `name`, from the source that its parameters name.
 
     Raises:
-        InputError: the source lacks something or holds damaged files; all of them are named.
+        UserError: If the source lacks images or holds damaged files; the message names all of them.
     """
-    given = getattr(params, name)
-    match given.source:
+    set_params = getattr(params, name)
+    match set_params.source:
         case "sample":
-            sample.fill(raw, name, given, params.image_size, params.seed, params.compute.pool)
+            sample.render_set(raw, name, set_params, params.image_size, params.seed, params.compute.executor)
         case "folder":
-            folder.fill(raw, name, given, params.seed, params.compute.pool)
+            folder.copy_set(raw, name, set_params, params.seed, params.compute.executor)
         case "rclone":
-            remote.fill(raw, name, given, params.seed, params.compute.pool)
+            remote.fetch_set(raw, name, set_params, params.seed, params.compute.executor)

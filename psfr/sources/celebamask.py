@@ -1,4 +1,4 @@
-"""CelebAMask-HQ as it is distributed: a PNG for each part of each face, put together to one label map."""
+"""CelebAMask-HQ as it is distributed: one PNG mask for each part of each face, merged into one parsing map."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from psfr.data.images import opened
-from psfr.utils.errors import InputError, raise_together
+from psfr.data.images import open_image
+from psfr.utils.errors import UserError, raise_all
 
-# In the order of labels.NAMES, and of overlap: where parts overlap, the later one is seen, as in the authors' own g_mask.py.
+# In the order of labels.NAMES[1:]. Where parts overlap, the later one covers the earlier, as in the authors' g_mask.py.
 PARTS = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
     "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
@@ -17,60 +17,75 @@ PARTS = (
 _NAME = re.compile(rf"([0-9]+)_({'|'.join(PARTS)})")
 
 
-def label(path: Path) -> int | None:
-    """The label that a PNG such as `0/00012_l_brow.png` is the part of; None if its name is no part's."""
+def part_label(path: Path) -> int | None:
+    """Return the label of a part mask from its name, such as `0/00012_l_brow.png`; None for any other name."""
     name = _NAME.fullmatch(path.stem)
     return 1 + PARTS.index(name[2]) if name else None
 
 
-def faces(masks: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
-    """The parts of each face, by its number without leading zeros; empty if the masks are not of this kind.
+def parts_by_face(masks: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """Group part masks by the number of their face, as `face_number` returns it.
 
     Args:
-        masks: path by name without suffix.
+        masks: Path by name without suffix.
+
+    Returns:
+        The part masks of each face; empty if none of the masks is a part mask.
 
     Raises:
-        InputError: some are parts and others are not.
+        UserError: If only some of the masks are part masks.
     """
     names = {stem: _NAME.fullmatch(stem) for stem in masks}
     if not any(names.values()):
         return {}
-    strange = (f"{masks[stem]} is named as no part of a face" for stem, name in names.items() if not name)
-    raise_together(strange, f"in a folder of parts each PNG is NUMBER_PART.png, PART one of {', '.join(PARTS)}")
-    found: dict[str, list[Path]] = {}
+    parts: dict[str, list[Path]] = {}
+    problems = []
     for stem, name in names.items():
-        found.setdefault(number(name[1]), []).append(masks[stem])
-    return {face: tuple(paths) for face, paths in found.items()}
+        if name is None:
+            problems.append(f"{masks[stem]} is not named as a part of a face")
+        else:
+            parts.setdefault(_without_zeros(name[1]), []).append(masks[stem])
+    raise_all(problems, f"in a folder of parts each PNG is NUMBER_PART.png, PART one of {', '.join(PARTS)}")
+    return {face: tuple(paths) for face, paths in parts.items()}
 
 
-def number(stem: str) -> str | None:
-    """What an image's name and its parts' names have in common: `12` of `12` and of `00012`; None for a name that is no number."""
-    return (stem.lstrip("0") or "0") if re.fullmatch("[0-9]+", stem) else None
+def face_number(stem: str) -> str | None:
+    """Return the number that an image and its part masks share, `12` for `12` and `00012`; None for other names."""
+    return _without_zeros(stem) if re.fullmatch("[0-9]+", stem) else None
 
 
-def read(path: Path) -> np.ndarray:
-    """Where a part is, bool (H, W), of a PNG in grey or colours that is black elsewhere.
+def _without_zeros(number: str) -> str:
+    return number.lstrip("0") or "0"
+
+
+def read_part(path: Path) -> np.ndarray:
+    """Read a part mask, a PNG that is black outside the part, as bool (H, W).
 
     Raises:
-        InputError: as `images.opened`.
+        UserError: As `images.open_image`.
     """
-    with opened(path) as image:
+    with open_image(path) as image:
         return np.asarray(image.convert("L")) > 0
 
 
-def put_together(parts: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
-    """One label map, uint8 (H, W), of (label, where it is); 0 where there is no part.
+def merge_parts(parts: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Merge part masks into one parsing map.
+
+    Args:
+        parts: Label and mask, bool (H, W), of each part.
+
+    Returns:
+        uint8 (H, W), 0 where there is no part.
 
     Raises:
-        InputError: the parts have several sizes.
+        UserError: If the masks differ in size.
     """
     parts = sorted(parts, key=lambda part: part[0])
-    sizes = sorted({where.shape for _, where in parts})
-    if len(sizes) > 1:
-        raise InputError(
-            f"the parts of one face have several sizes ({', '.join(f'{width}x{height}' for height, width in sizes)})"
-        )
-    regions = np.zeros(sizes[0], np.uint8)
-    for part_label, where in parts:
-        regions[where] = part_label
-    return regions
+    shapes = sorted({mask.shape for _, mask in parts})
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{width}x{height}" for height, width in shapes)
+        raise UserError(f"the parts of one face have several sizes ({sizes})")
+    seg = np.zeros(shapes[0], np.uint8)
+    for label, mask in parts:
+        seg[mask] = label
+    return seg

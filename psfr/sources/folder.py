@@ -1,4 +1,4 @@
-"""Images of the user's own, with region maps where the set has them."""
+"""Sets from a folder of the user's own images, with masks if the set is labeled."""
 
 import shutil
 import sys
@@ -7,54 +7,62 @@ from functools import partial
 from pathlib import Path
 
 from psfr.compute import parallel
-from psfr.compute.parallel import Pool
+from psfr.compute.parallel import Executor
 from psfr.data import images
-from psfr.data.subset import chosen
-from psfr.params import ImageSet, LabelledSet
-from psfr.sources.pairs import Pair, examine, paired
-from psfr.utils.errors import raise_together
+from psfr.data.subset import choose_subset
+from psfr.params import ImageSetParams, LabeledSetParams
+from psfr.sources.pairs import Pair, match_pairs, validate_pair
+from psfr.utils.errors import raise_all
 
 
-def fill(raw: Path, name: str, given: ImageSet, seed: int, pool: Pool) -> None:
-    """Check and copy the images that the set takes of the folder `given.images`, and their masks of `given.masks`; no file is copied before all are checked.
+def copy_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: Executor) -> None:
+    """Validate and copy the chosen images of `params.images`, and their masks of `params.masks`, to `raw`.
+
+    No file is copied before all are validated.
 
     Raises:
-        InputError: a folder is missing or empty, holds too few images, an image or mask is damaged, does not fit the other, or lacks it.
+        UserError: If a folder is missing or holds too few images, or if images or masks are damaged or do not match.
     """
-    pairs = _pairs(Path(given.images), Path(given.masks) if isinstance(given, LabelledSet) else None)
-    taken = [pairs[stem] for stem in chosen(pairs, given.count, given.skip, seed, name, given.images)]
-    remove_others(raw, taken)
-    parallel.each(partial(_check, raw), taken, pool, f"check {name}")
-    parallel.each(partial(_copy, raw), taken, pool, f"copy {name}")
+    assert params.images is not None
+    masks = params.masks if isinstance(params, LabeledSetParams) else None
+    pairs = _list_pairs(Path(params.images), Path(masks) if masks is not None else None)
+    chosen = [pairs[stem] for stem in choose_subset(pairs, params.count, params.skip, seed, name, params.images)]
+    remove_stale(raw, chosen)
+    parallel.map(partial(_validate, raw), chosen, executor, f"check {name}")
+    parallel.map(partial(_copy, raw), chosen, executor, f"copy {name}")
 
 
-def _pairs(image_folder: Path, mask_folder: Path | None) -> dict[str, Pair]:
-    files = images.visible(image_folder)
-    faces = {path.stem: path for path in images.among(files, image_folder)}
-    if others := len(files) - len(faces):
-        print(
-            f"{image_folder}: passed over what is not {', '.join(images.SUFFIXES)} (files: {others})", file=sys.stderr
-        )
+def _list_pairs(image_folder: Path, mask_folder: Path | None) -> dict[str, Pair]:
+    files = images.walk_files(image_folder)
+    faces = {path.stem: path for path in images.select_images(files, image_folder)}
+    num_skipped = len(files) - len(faces)
+    if num_skipped:
+        suffixes = ", ".join(images.SUFFIXES)
+        print(f"{image_folder}: skipped {num_skipped} files that are not {suffixes}", file=sys.stderr)
     if mask_folder is None:
         return {stem: Pair(path) for stem, path in faces.items()}
-    masks = {path.stem: path for path in images.listed(mask_folder, (".png",))}
-    return paired(faces, masks, str(image_folder), str(mask_folder))
+    masks = {path.stem: path for path in images.list_images(mask_folder, (".png",))}
+    return match_pairs(faces, masks, str(image_folder), str(mask_folder))
 
 
-def remove_others(raw: Path, taken: Iterable[Pair]) -> None:
-    """What an earlier try laid into `raw` of a folder that has changed since."""
-    wanted = {place for pair in taken for place in (*pair.places(raw).values(), pair.map_in_parts(raw))}
-    for path in images.visible(raw):
-        if path not in wanted:
+def remove_stale(raw: Path, pairs: Iterable[Pair]) -> None:
+    """Remove the files that an interrupted run has left in `raw` and that do not belong to the chosen pairs."""
+    expected: set[Path | None] = set()
+    for pair in pairs:
+        expected.update(pair.destinations(raw).values())
+        expected.add(pair.merged_mask_path(raw))
+    for path in images.walk_files(raw):
+        if path not in expected:
             path.unlink()
 
 
-def _check(raw: Path, pair: Pair) -> None:
-    raise_together(f"{path}: {reason}" for path, reason in examine(raw, (pair, [()] * len(pair.files))))
+def _validate(raw: Path, pair: Pair) -> None:
+    problems = validate_pair(raw, (pair, [()] * len(pair.files)))
+    raise_all([f"{path}: {reason}" for path, reason in problems])
 
 
 def _copy(raw: Path, pair: Pair) -> None:
-    """Bytes are copied: a link would let a later edit of the user's file change what DVC has on record."""
-    for path, place in pair.places(raw).items():
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, place)
+    """Copy the files of a pair; with links, a later edit of the user's file would change the files that DVC tracks."""
+    for path, destination in pair.destinations(raw).items():
+        destination.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, destination)

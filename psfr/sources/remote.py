@@ -1,4 +1,4 @@
-"""Images of any remote that rclone knows: cloud drives, object stores, servers, archives on them."""
+"""Sets from any remote that rclone supports: cloud drives, object stores, servers, and archives on them."""
 
 import sys
 from collections.abc import Collection, Iterable
@@ -7,180 +7,199 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from psfr.compute import parallel
-from psfr.compute.parallel import Pool
-from psfr.data.images import SUFFIXES, name_fault
-from psfr.data.subset import chosen
-from psfr.params import ImageSet, LabelledSet
-from psfr.sources import fetching, sums
-from psfr.sources.folder import remove_others
-from psfr.sources.pairs import Pair, examine, paired
-from psfr.utils.errors import InputError, raise_together
-from psfr.utils.files import removing
+from psfr.compute.parallel import Executor
+from psfr.data.images import SUFFIXES, check_name
+from psfr.data.subset import choose_subset
+from psfr.params import ImageSetParams, LabeledSetParams
+from psfr.sources import checksums, fetching
+from psfr.sources.checksums import Checksum
+from psfr.sources.folder import remove_stale
+from psfr.sources.pairs import Pair, match_pairs, validate_pair
+from psfr.utils.errors import UserError, raise_all
+from psfr.utils.files import find_duplicates, scratch_dir
 
-AGAIN = 2  # times that a broken file is fetched again before it is given up
-MOST_NAMED = 40  # of pairs of one name: someone has named the folder above
+MAX_REFETCH = 2  # times that a corrupt file is fetched again
+MAX_NAMED = 40  # duplicates in one message; there are thousands if someone names the parent of the image folder
 
 
-class Place(NamedTuple):
-    """A remote, what it holds, and the folder in which its files arrive."""
+class RemoteDir(NamedTuple):
+    """A remote, its listing, and the local folder that its files are fetched to."""
 
     remote: str
-    listed: fetching.Listing
+    listing: fetching.Listing
     folder: Path
 
     def path(self, file: Path) -> str:
+        """Return the path on the remote of a local file."""
         return str(file.relative_to(self.folder))
 
     def address(self, file: Path) -> str:
-        return fetching.joined(self.remote, self.path(file))
+        return fetching.join_remote(self.remote, self.path(file))
+
+    def checksums(self, file: Path) -> tuple[Checksum, ...]:
+        return self.listing.checksums(self.path(file))
 
     def fetch(self, files: Iterable[Path], description: str) -> None:
+        """Fetch those of the files that belong into the local folder and are not there."""
         paths = sorted(self.path(file) for file in files if file.is_relative_to(self.folder))
-        fetching.copy(
-            self.remote, {path: max(self.listed.files[path][0], 0) for path in paths}, self.folder, description
-        )
+        sizes = {path: max(self.listing.files[path][0], 0) for path in paths}
+        fetching.copy(self.remote, sizes, self.folder, description)
 
 
-def fill(raw: Path, name: str, given: ImageSet, seed: int, pool: Pool) -> None:
-    """Fetch the images that the set takes of the remote `given.images`, and their masks of `given.masks`; what arrived is checked, and moved into `raw`.
+def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: Executor) -> None:
+    """Fetch the chosen images of the remote `params.images`, and their masks of `params.masks`, and move them to `raw`.
+
+    Files are validated before they are moved.
 
     Raises:
-        InputError: rclone is missing or fails, the remote holds too few images, or files are broken there or do not fit; all are named.
+        UserError: If rclone fails, if the remote holds too few images, or if files are corrupt there or do not match;
+            the message names all of them.
     """
-    # It lies beside `raw`, and is kept when it is cut off: no change of the parameters throws away what has arrived.
-    with removing(raw.with_name(f".{name}-rclone.partial")) as arrived:
-        places = [Place(given.images, fetching.listing(given.images, f"list {name}"), arrived / "images")]
-        if isinstance(given, LabelledSet):
-            places.append(Place(given.masks, fetching.listing(given.masks, f"list {name}'s masks"), arrived / "masks"))
-        pairs = _pairs(places)
-        taken = [pairs[stem] for stem in chosen(pairs, given.count, given.skip, seed, name, given.images)]
-        remove_others(raw, taken)
-        _take_back(raw, taken)
-        ffhq = _of_ffhq(places[0], [pair.image for pair in taken], arrived)
-        for place in places:
-            place.fetch((file for pair in taken for file in pair.files), f"fetch {name}")
-        _check(raw, taken, ffhq, places, pool, name)
-        for file, target in (each for pair in taken for each in pair.places(raw).items()):
-            target.parent.mkdir(exist_ok=True)
-            file.replace(target)
+    assert params.images is not None
+    # Beside `raw` and kept after an interruption, so that fetched files survive a change of the parameters.
+    with scratch_dir(raw.with_name(f".{name}-rclone.partial")) as scratch:
+        listing = fetching.list_remote(params.images, f"list {name}")
+        remotes = [RemoteDir(params.images, listing, scratch / "images")]
+        if isinstance(params, LabeledSetParams):
+            assert params.masks is not None
+            listing = fetching.list_remote(params.masks, f"list {name}'s masks")
+            remotes.append(RemoteDir(params.masks, listing, scratch / "masks"))
+        pairs = _list_pairs(remotes)
+        chosen = [pairs[stem] for stem in choose_subset(pairs, params.count, params.skip, seed, name, params.images)]
+        remove_stale(raw, chosen)
+        _restore_moved(raw, chosen)
+        ffhq = _ffhq_checksums(remotes[0], [pair.image for pair in chosen], scratch)
+        for remote in remotes:
+            remote.fetch([file for pair in chosen for file in pair.files], f"fetch {name}")
+        _validate(raw, chosen, ffhq, remotes, executor, name)
+        for pair in chosen:
+            for file, destination in pair.destinations(raw).items():
+                destination.parent.mkdir(exist_ok=True)
+                file.replace(destination)
 
 
-def _pairs(places: list[Place]) -> dict[str, Pair]:
-    """Each image with its masks, as they will lie in the folders of the places."""
-    faces = named(places[0].remote, places[0].listed.files, SUFFIXES)
-    if len(places) == 1:
+def _list_pairs(remotes: list[RemoteDir]) -> dict[str, Pair]:
+    """Return the pair of each image by its name without suffix, with the local paths that files are fetched to."""
+    faces = images_by_stem(remotes[0].remote, remotes[0].listing.files, SUFFIXES)
+    if len(remotes) == 1:
         pairs = {stem: Pair(path) for stem, path in faces.items()}
     else:
-        masks = named(places[1].remote, places[1].listed.files, (".png",))
-        pairs = paired(faces, masks, places[0].remote, places[1].remote)
+        masks = images_by_stem(remotes[1].remote, remotes[1].listing.files, (".png",))
+        pairs = match_pairs(faces, masks, remotes[0].remote, remotes[1].remote)
+    image_folder, mask_folder = remotes[0].folder, remotes[-1].folder
     return {
-        stem: Pair(places[0].folder / pair.image, tuple(places[-1].folder / mask for mask in pair.masks))
+        stem: Pair(image_folder / pair.image, tuple(mask_folder / mask for mask in pair.masks))
         for stem, pair in pairs.items()
     }
 
 
-def named(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """The images among the files of a remote: path by name without suffix, in the order of the paths.
+def images_by_stem(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Select the images among the files of a remote, without hidden ones.
+
+    Returns:
+        Path of each image by its name without suffix, sorted by path.
 
     Raises:
-        InputError: there is none, a name leads astray, or several images have one name without suffix.
+        UserError: If there is no image, or if names are invalid or not unique without suffix.
     """
-    paths = sorted(path for path in files if PurePosixPath(path).suffix.lower() in suffixes and not _hidden(path))
+    paths = sorted(path for path in files if PurePosixPath(path).suffix.lower() in suffixes and not _is_hidden(path))
     if not paths:
         archive = next((path for path in files if path.endswith(".zip")), None)
-        mend = (
-            f"what is in {archive} is had by the name `:archive:{remote.rstrip('/')}/{archive}`"
-            if archive
-            else f"put {', '.join(suffixes)} files there"
-        )
-        raise InputError(f"{remote}: no images in it: {mend}")
-    raise_together((f"{remote}: {fault}" for fault in map(_fault, paths) if fault), "rename it")
-    first: dict[str, str] = {}
-    twice = [
-        f"{path} has the name of {first[stem]}"
-        for path in paths
-        if first.setdefault(stem := PurePosixPath(path).stem, path) != path
-    ]
-    more = [f"{len(twice) - MOST_NAMED} more"] if len(twice) > MOST_NAMED else []
-    raise_together(
-        twice[:MOST_NAMED] + more,
-        f"rename one of each pair on {remote}, or name the folder that holds the images alone: names tell them apart",
-    )
-    return {stem: Path(path) for stem, path in first.items()}
+        if archive:
+            hint = f"to read those in {archive}, name `:archive:{remote.rstrip('/')}/{archive}`"
+        else:
+            hint = f"put {', '.join(suffixes)} files there"
+        raise UserError(f"{remote}: no images in it: {hint}")
+    problems = [_name_problem(path) for path in paths]
+    raise_all([f"{remote}: {problem}" for problem in problems if problem], "rename it")
+    duplicates = find_duplicates(paths, lambda path: PurePosixPath(path).stem)
+    problems = [f"{path} has the same name as {first}" for path, first in duplicates[:MAX_NAMED]]
+    if len(duplicates) > MAX_NAMED:
+        problems.append(f"{len(duplicates) - MAX_NAMED} more")
+    hint = "name the folder that holds only the images: they are identified by their names without suffix"
+    raise_all(problems, f"rename one of each pair on {remote}, or {hint}")
+    return {PurePosixPath(path).stem: Path(path) for path in paths}
 
 
-def _hidden(path: str) -> bool:
+def _is_hidden(path: str) -> bool:
     return any(part.startswith(".") and part != ".." for part in PurePosixPath(path).parts)
 
 
-def _fault(path: str) -> str | None:
-    """Why a name of a listing is not taken: the server that sent it may be anyone's."""
+def _name_problem(path: str) -> str | None:
+    """Return why a path of a listing is refused, or None; the server that sent it may not be trustworthy."""
     if path.startswith("/") or ".." in PurePosixPath(path).parts:
         return f"{path!a} leads out of the folder"
     if path != str(PurePosixPath(path)):
-        return f"{path!a} is no plain path"
-    return name_fault(path)
+        return f"{path!a} is not a normalized path"
+    return check_name(path)
 
 
-def _of_ffhq(place: Place, files: list[Path], arrived: Path) -> dict[Path, sums.Sum]:
-    """What FFHQ's own list says of images: the list lies among them or, where they have FFHQ's names, in the folder above."""
-    inside = min(
-        (path for path in place.listed.files if PurePosixPath(path).name == sums.FFHQ and _fault(path) is None),
-        key=len,
-        default=None,
-    )
-    remote, path, prefix, to = place.remote, inside, "", place.folder
-    if inside is None:
-        above = fetching.above(place.remote)
-        if above is None or not all(sums.is_ffhq_name(file.name) for file in files):
+def _ffhq_checksums(remote_dir: RemoteDir, files: list[Path], scratch: Path) -> dict[Path, Checksum]:
+    """Return the checksums of FFHQ's own list for the images that it lists.
+
+    The list is looked for among the images and, if they are named as those of FFHQ, in the parent of their folder.
+    """
+    listed = remote_dir.listing.files
+    candidates = [
+        path for path in listed if PurePosixPath(path).name == checksums.FFHQ_LIST and _name_problem(path) is None
+    ]
+    if candidates:
+        path = min(candidates, key=len)
+        remote, folder, prefix = remote_dir.remote, remote_dir.folder, ""
+        size = listed[path][0]
+    else:
+        parent = fetching.parent_remote(remote_dir.remote)
+        if parent is None or not all(checksums.is_ffhq_name(file.name) for file in files):
             return {}
-        remote, path, prefix, to = above[0], sums.FFHQ, f"{above[1]}/", arrived
-    size = place.listed.files[path][0] if inside else fetching.size(remote, path)
-    if size is None:
-        return {}
-    fetching.copy(remote, {path: size}, to, "fetch checksums")
-    found = sums.of_ffhq(to / path, {prefix + place.path(file): file for file in files})
-    print(f"{fetching.joined(remote, path)}: has the checksums of {len(found)} of {len(files)} images", file=sys.stderr)
+        path = checksums.FFHQ_LIST
+        remote, folder, prefix = parent[0], scratch, f"{parent[1]}/"
+        size = fetching.file_size(remote, path)
+        if size is None:
+            return {}
+    fetching.copy(remote, {path: size}, folder, "fetch checksums")
+    images = {prefix + remote_dir.path(file): file for file in files}
+    found = checksums.read_ffhq_checksums(folder / path, images)
+    address = fetching.join_remote(remote, path)
+    print(f"{address}: has the checksums of {len(found)} of {len(files)} images", file=sys.stderr)
     return found
 
 
-def _take_back(raw: Path, taken: list[Pair]) -> None:
-    """What a try that was cut off had moved already lies where it arrived again, and is checked again."""
-    for file, target in (each for pair in taken for each in pair.places(raw).items()):
-        if target.is_file() and not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            target.replace(file)
+def _restore_moved(raw: Path, pairs: list[Pair]) -> None:
+    """Move the files that an interrupted run has moved to `raw` back, so that they are validated again."""
+    for pair in pairs:
+        for file, destination in pair.destinations(raw).items():
+            if destination.is_file() and not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                destination.replace(file)
 
 
-def _check(
-    raw: Path, pairs: list[Pair], ffhq: dict[Path, sums.Sum], places: list[Place], pool: Pool, name: str
+def _validate(
+    raw: Path, pairs: list[Pair], ffhq: dict[Path, Checksum], remotes: list[RemoteDir], executor: Executor, name: str
 ) -> None:
-    """Look at all that arrived; broken files are fetched again.
+    """Validate all fetched files; corrupt files are fetched again, up to MAX_REFETCH times.
 
     Raises:
-        InputError: files that are broken on the remote too.
+        UserError: If files are corrupt on the remote too, or do not match.
     """
 
-    def known(file: Path) -> tuple[sums.Sum, ...]:
-        place = _place(file, places)
-        return place.listed.sums(place.path(file)) + ((ffhq[file],) if file in ffhq else ())
+    def remote_of(file: Path) -> RemoteDir:
+        return next(remote for remote in remotes if file.is_relative_to(remote.folder))
 
-    for tries_left in range(AGAIN, -1, -1):
-        tasks = [(pair, [known(file) for file in pair.files]) for pair in pairs]
-        outcomes = parallel.each(partial(examine, raw), tasks, pool, f"check {name}")
-        faults = [fault for found in outcomes for fault in found]
-        if not faults:
+    def expected(file: Path) -> tuple[Checksum, ...]:
+        return remote_of(file).checksums(file) + ((ffhq[file],) if file in ffhq else ())
+
+    for num_left in range(MAX_REFETCH, -1, -1):
+        tasks = [(pair, [expected(file) for file in pair.files]) for pair in pairs]
+        results = parallel.map(partial(validate_pair, raw), tasks, executor, f"check {name}")
+        problems = [problem for pair_problems in results for problem in pair_problems]
+        if not problems:
             return
-        if tries_left == 0:
-            raise_together(f"{_place(file, places).address(file)}: {reason}" for file, reason in faults)
-        broken = {fault.path for fault in faults}
-        print(f"{name}: broken, fetched again: {', '.join(sorted(path.name for path in broken))}", file=sys.stderr)
-        for path in broken:
+        if num_left == 0:
+            raise_all([f"{remote_of(file).address(file)}: {reason}" for file, reason in problems])
+        corrupt = {problem.path for problem in problems}
+        print(f"{name}: corrupt, fetching again: {', '.join(sorted(path.name for path in corrupt))}", file=sys.stderr)
+        for path in corrupt:
             path.unlink()
-        for place in places:
-            place.fetch(broken, f"fetch {name} again")
-        pairs = [pair for pair, found in zip(pairs, outcomes, strict=True) if found]
-
-
-def _place(file: Path, places: list[Place]) -> Place:
-    return next(place for place in places if file.is_relative_to(place.folder))
+        for remote in remotes:
+            remote.fetch(corrupt, f"fetch {name} again")
+        pairs = [pair for pair, pair_problems in zip(pairs, results, strict=True) if pair_problems]

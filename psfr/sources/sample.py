@@ -1,34 +1,39 @@
-"""Portraits that the project draws itself, each with its exact region map."""
+"""Sets of synthetic portraits, each with its exact parsing map."""
 
 from functools import partial
 from pathlib import Path
 
 from psfr import portraits
 from psfr.compute import parallel
-from psfr.compute.parallel import Pool
+from psfr.compute.parallel import Executor
 from psfr.data import images, labels
-from psfr.params import ImageSet, LabelledSet
-from psfr.utils.seeds import seed_of
+from psfr.params import ImageSetParams, LabeledSetParams
+from psfr.utils.seeds import derive_seed
 
 
-def fill(raw: Path, name: str, given: ImageSet, image_size: int, seed: int, pool: Pool) -> None:
-    """Draw `given.count` portraits after the first `given.skip`, named by their number; each set has people of its own. Those that are there are kept."""
-    numbers = range(given.skip, given.skip + given.count)
-    wanted = {f"{number:05d}.png" for number in numbers}
-    for path in images.visible(raw):
-        if path.name not in wanted:
+def render_set(raw: Path, name: str, params: ImageSetParams, image_size: int, seed: int, executor: Executor) -> None:
+    """Render `params.count` portraits, numbered from `params.skip` on, to `raw`; existing files are kept.
+
+    The seed of the portraits depends on the name of the set, so no two sets show the same people.
+    """
+    assert params.count is not None
+    numbers = range(params.skip, params.skip + params.count)
+    expected = {f"{number:05d}.png" for number in numbers}
+    for path in images.walk_files(raw):
+        if path.name not in expected:
             path.unlink()
-    draw = partial(_draw, raw, isinstance(given, LabelledSet), seed_of(seed, "portraits", name), image_size)
-    parallel.each(draw, numbers, pool, f"draw {name}")
+    labeled = isinstance(params, LabeledSetParams)
+    render = partial(_render, raw, labeled, derive_seed(seed, "portraits", name), image_size)
+    parallel.map(render, numbers, executor, f"render {name}")
 
 
-def _draw(raw: Path, labelled: bool, seed: int, image_size: int, index: int) -> None:
-    file = f"{index:05d}.png"
-    if all((raw / part / file).is_file() for part in (("images", "masks") if labelled else ("",))):
+def _render(raw: Path, labeled: bool, seed: int, image_size: int, number: int) -> None:
+    file = f"{number:05d}.png"
+    image_path = raw / "images" / file if labeled else raw / file
+    mask_path = raw / "masks" / file
+    if image_path.is_file() and (mask_path.is_file() or not labeled):
         return
-    image, regions = portraits.draw(seed, index, image_size)
-    if labelled:
-        images.write(raw / "images" / file, image)
-        labels.write(raw / "masks" / file, regions)
-    else:
-        images.write(raw / file, image)
+    image, seg = portraits.draw(seed, number, image_size)
+    images.write(image_path, image)
+    if labeled:
+        labels.write(mask_path, seg)

@@ -1,1 +1,1 @@
-"""Training loops: of the face parsing network, and of the GAN."""
+"""Training of the face parsing network and of the GAN."""

@@ -1,97 +1,107 @@
-"""The state of an unfinished training on disk."""
+"""Checkpoints of an unfinished training, without pickle."""
 
 import hashlib
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from psfr.utils.files import partial
+from psfr.utils.files import temporary_path
 
-KEPT = 2
+MAX_TO_KEEP = 2
 
-State = dict  # of numbers, strings, tensors, and lists and dicts of these
+State = dict[str, Any]  # nested dicts and lists of numbers, strings, None and tensors
 
 
-class Snapshots:
-    """The last states of a training, as `step_00000120-1f0c9a7b.safetensors`: the step, and a part of the file's SHA-256.
+class CheckpointManager:
+    """Saves training states and keeps the latest two.
+
+    Files are named `step_00000120-1f0c9a7b.safetensors`: the number of steps, and the first digits of the file's
+    SHA-256, by which damage is detected.
 
     Args:
-        folder: where they are.
-        seconds: between two of them, for `due`.
+        folder: the folder of the checkpoints; must exist.
+        interval: seconds between two checkpoints, used by `is_due`.
     """
 
-    def __init__(self, folder: Path, seconds: float):
+    def __init__(self, folder: Path, interval: float):
         self.folder = Path(folder)
-        self.seconds = seconds
-        self.last = time.monotonic()
+        self.interval = interval
+        self.last_saved = time.monotonic()
 
-    def due(self) -> bool:
-        """Whether the last one is `seconds` old."""
-        return time.monotonic() - self.last >= self.seconds
+    def is_due(self) -> bool:
+        """Return whether `interval` seconds have passed since the last checkpoint."""
+        return time.monotonic() - self.last_saved >= self.interval
 
     def save(self, step: int, state: State) -> None:
-        """Write the state after so many steps, then remove all but the newest two."""
+        """Save the state after `step` steps, then remove all but the latest `MAX_TO_KEEP` checkpoints."""
         tensors: dict[str, Tensor] = {}
-        structure = _structure(state, tensors)
-        temporary = partial(self.folder / "step.safetensors")
+        structure = _to_json(state, tensors)
+        temporary = temporary_path(self.folder / "step.safetensors")
         try:
             save_file(tensors, temporary, {"state": json.dumps(structure)})
-            temporary.replace(self.folder / f"step_{step:08}-{_digest(temporary)}.safetensors")
+            temporary.replace(self.folder / f"step_{step:08}-{_short_hash(temporary)}.safetensors")
         finally:
             temporary.unlink(missing_ok=True)
-        for old in self._listed()[KEPT:]:
-            old.unlink()
-        self.last = time.monotonic()
+        for path in self._list()[MAX_TO_KEEP:]:
+            path.unlink()
+        self.last_saved = time.monotonic()
 
-    def newest(self) -> Path | None:
-        """The newest sound one, if there is any; damaged ones are removed, and it is said."""
-        for path in self._listed():
-            if path.stem.endswith(f"-{_digest(path)}"):
+    def latest(self) -> Path | None:
+        """Return the latest undamaged checkpoint, if there is one.
+
+        Damaged checkpoints that are later are removed, with a warning on stderr.
+        """
+        for path in self._list():
+            if path.stem.endswith(f"-{_short_hash(path)}"):
                 return path
-            print(f"{path}: damaged, so the training goes on from before it", file=sys.stderr)
+            print(f"{path}: damaged, removed: the training resumes from an earlier state", file=sys.stderr)
             path.unlink()
         return None
 
-    def _listed(self) -> list[Path]:
+    def _list(self) -> list[Path]:
         return sorted(self.folder.glob("step_*.safetensors"), reverse=True)
 
 
 def load(path: Path) -> State:
-    """Read what `Snapshots.save` wrote, tensors on the CPU."""
+    """Load a state that `CheckpointManager.save` wrote, with its tensors on the CPU."""
     with safe_open(path, "pt") as file:
-        return _filled(json.loads(file.metadata()["state"]), file)
+        return _from_json(json.loads(file.metadata()["state"]), file)
 
 
-def _digest(path: Path) -> str:
+def _short_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
-def _structure(value: object, tensors: dict[str, Tensor]) -> object:
-    """The value for JSON: tensors go to `tensors` and leave their name, dicts become pairs, for JSON has no numbers as keys."""
+def _to_json(value: object, tensors: dict[str, Tensor]) -> object:
+    """Convert a state to what JSON can hold.
+
+    Tensors are moved to `tensors` and replaced by their name. Dicts become lists of pairs, because the state of an
+    optimizer has numbers as keys, which JSON has not.
+    """
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"pairs": [[key, _structure(part, tensors)] for key, part in value.items()]}
+        return {"pairs": [[key, _to_json(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return [_structure(part, tensors) for part in value]
+        return [_to_json(item, tensors) for item in value]
     return value
 
 
-def _filled(structure: object, file: safe_open) -> object:
+def _from_json(structure: Any, file: safe_open) -> Any:
+    """Reverse `_to_json`, reading the tensors from the file."""
     if isinstance(structure, list):
-        return [_filled(part, file) for part in structure]
+        return [_from_json(item, file) for item in structure]
     if isinstance(structure, dict):
-        return (
-            file.get_tensor(structure["tensor"])
-            if "tensor" in structure
-            else {key: _filled(part, file) for key, part in structure["pairs"]}
-        )
+        if "tensor" in structure:
+            return file.get_tensor(structure["tensor"])
+        return {key: _from_json(item, file) for key, item in structure["pairs"]}
     return structure

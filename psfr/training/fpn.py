@@ -1,4 +1,4 @@
-"""Multi-task training of the face parsing network (article, section Face Parsing Network)."""
+"""Multi-task training of the face parsing network (the reimplementation, section Face Parsing Network)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,160 +11,196 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from psfr.compute import processes
-from psfr.compute.devices import autocast, device, precision, workers
+from psfr.compute.devices import autocast, compute_dtype, get_device, num_workers
 from psfr.data import images, labels
-from psfr.data.datasets import loader, to_tensor, to_unit
-from psfr.data.degradation import degraded_copy
-from psfr.metrics.segmentation import confusion
-from psfr.networks.blocks import kernels
+from psfr.data.datasets import make_dataloader, normalize, to_tensor
+from psfr.data.degradation import degrade
+from psfr.metrics.segmentation import confusion_matrix
+from psfr.networks.blocks import cache_kernels
 from psfr.networks.fpn import FaceParsingNetwork
-from psfr.params import Fpn, Params
-from psfr.training import loop
-from psfr.training.checkpoint import Snapshots
-from psfr.training.loop import Course
-from psfr.utils.errors import InputError, raise_together
-from psfr.utils.seeds import generator, seed_of
+from psfr.params import FaceParserParams, Params
+from psfr.training.checkpoint import CheckpointManager
+from psfr.training.loop import all_reduce_gradients, training_loop
+from psfr.utils.errors import UserError, raise_all
+from psfr.utils.seeds import derive_seed, rng_for
+
+Batch = tuple[Tensor, Tensor, Tensor]  # lq, hq, seg
 
 
-class LabelledFaces(Dataset):
-    """Faces with region maps, degraded anew for each epoch.
+class LabeledFaceDataset(Dataset):
+    """Faces with parsing maps, degraded anew in each epoch.
+
+    A sample is addressed by (index, epoch) and consists of the network's input, the target of the restored image,
+    both uint8 (H, W, 3), and the parsing map, uint8 (H, W). If the input is not degraded, it equals the target.
 
     Args:
-        folder: holds images/NAME.png and labels/NAME.png.
-        names: the faces to take.
-        degraded: share of the inputs that are degraded, in each epoch.
-        mirrored: whether half of the samples are mirrored, left and right regions exchanged.
+        folder: the folder with images/NAME.png and labels/NAME.png.
+        names: the faces to use.
+        params: the experiment's parameters.
+        degraded_fraction: maps an epoch to the fraction of its inputs that are degraded.
+        flip: whether half of the samples are flipped horizontally, with the labels of left and right exchanged.
     """
 
     def __init__(
-        self, folder: Path, names: list[str], params: Params, degraded: Callable[[int], float], mirrored: bool
+        self, folder: Path, names: list[str], params: Params, degraded_fraction: Callable[[int], float], flip: bool
     ):
-        self.folder, self.names, self.params, self.degraded, self.mirrored = folder, names, params, degraded, mirrored
+        self.folder, self.names, self.params = folder, names, params
+        self.degraded_fraction, self.flip = degraded_fraction, flip
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """For (index, epoch): input and restored target, uint8 (H, W, 3), and labels, uint8 (H, W)."""
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
         index, epoch = key
         name, params = self.names[index], self.params
-        rng = generator(params.seed, "fpn", name, epoch)
-        high = images.read(self.folder / "images" / f"{name}.png")
-        regions = labels.read(self.folder / "labels" / f"{name}.png")
-        low = high
-        if rng.random() < self.degraded(epoch):
-            low, high, _ = degraded_copy(high, name, f"fpn {epoch}", params.seed, params.degrade)
-        if self.mirrored and rng.random() < 0.5:
-            low, high, regions = low[:, ::-1], high[:, ::-1], labels.MIRRORED[regions[:, ::-1]]
-        return to_tensor(low), to_tensor(high), to_tensor(regions)
+        rng = rng_for(params.seed, "fpn", name, epoch)
+        hq = images.read(self.folder / "images" / f"{name}.png")
+        seg = labels.read(self.folder / "labels" / f"{name}.png")
+        lq = hq
+        if rng.random() < self.degraded_fraction(epoch):
+            lq, hq, _ = degrade(hq, name, f"fpn {epoch}", params.seed, params.degrade)
+        if self.flip and rng.random() < 0.5:
+            lq, hq, seg = lq[:, ::-1], hq[:, ::-1], labels.FLIP_MAP[seg[:, ::-1]]
+        return to_tensor(lq), to_tensor(hq), to_tensor(seg)
 
 
-def split(folder: Path, params: Params) -> tuple[list[str], list[str]]:
-    """The labelled faces' names, for training and held out, by the seed.
+def train_val_split(folder: Path, params: Params) -> tuple[list[str], list[str]]:
+    """Split the names of the labeled faces at random, by the seed, into a training and a validation set.
 
     Raises:
-        InputError: images without labels, or too few faces to train on.
+        UserError: if images have no labels, or if there are too few faces for a batch.
     """
-    names = [path.stem for path in images.listed(folder / "images")]
-    raise_together(
-        [
-            f"{folder / 'labels' / name}.png: missing"
-            for name in names
-            if not (folder / "labels" / f"{name}.png").is_file()
-        ],
-        "make it with `dvc repro`",
-    )
-    order = [names[i] for i in generator(params.seed, "fpn split").permutation(len(names))]
-    kept = max(1, round(len(names) * params.fpn.held_out))
-    if params.fpn.source == "train" and len(names) - kept < params.fpn.batch_size:
-        raise InputError(
-            f"{folder}: {len(names)} labelled faces are too few for batches of {params.fpn.batch_size}: raise celebamask.count or lower fpn.batch_size"
+    names = [path.stem for path in images.list_images(folder / "images")]
+    label_paths = [folder / "labels" / f"{name}.png" for name in names]
+    raise_all([f"{path}: missing" for path in label_paths if not path.is_file()], "make it with `dvc repro`")
+    shuffled = [names[i] for i in rng_for(params.seed, "fpn split").permutation(len(names))]
+    num_val = max(1, round(len(names) * params.fpn.held_out))
+    if params.fpn.source == "train" and len(names) - num_val < params.fpn.batch_size:
+        raise UserError(
+            f"{folder}: {len(names)} labeled faces are too few for batches of {params.fpn.batch_size}: raise "
+            "celebamask.count or lower fpn.batch_size"
         )
-    return sorted(order[kept:]), sorted(order[:kept])
+    return sorted(shuffled[num_val:]), sorted(shuffled[:num_val])
 
 
-def sizes(params: Params) -> dict[str, int]:
-    """The network's arguments as params give them."""
+def network_config(params: Params) -> dict[str, int]:
+    """Return the arguments of `FaceParsingNetwork`."""
     names = ("base_channels", "min_channels", "max_channels", "min_feature_size", "body_blocks")
     return {"image_size": params.image_size, **{name: getattr(params.fpn, name) for name in names}}
 
 
-def label_weights(folder: Path, names: list[str], power: float) -> Tensor:
-    """Weights of the 19 labels in the cross entropy, float32 (19,), by their share of the pixels; their mean over the pixels is 1."""
-    counts = sum(
-        np.bincount(labels.read(folder / "labels" / f"{name}.png").ravel(), minlength=labels.COUNT) for name in names
-    )
+def class_weights(folder: Path, names: list[str], power: float) -> Tensor:
+    """Return the weights of the 19 labels in the cross entropy, float32 (19,).
+
+    A weight is the label's share of all pixels to the power of `-power`, scaled to a mean weight of 1 over the pixels.
+    """
+    counts = np.zeros(labels.NUM_CLASSES, np.int64)
+    for name in names:
+        seg = labels.read(folder / "labels" / f"{name}.png")
+        counts += np.bincount(seg.ravel(), minlength=labels.NUM_CLASSES)
     share = counts / counts.sum()
     weights = (share + 1e-4) ** -power
     return torch.from_numpy(weights / (weights * share).sum()).float()
 
 
-def _share_degraded(fpn: Fpn, epoch: int) -> float:
-    """Whole faces first: what a region looks like is learnt faster on them, and the degraded ones build on it."""
+def _degraded_fraction(fpn: FaceParserParams, epoch: int) -> float:
+    """Return the fraction of degraded inputs, which grows linearly to its final value over the first half."""
+    # The network learns the regions faster on undegraded faces.
     return fpn.degraded * min(1, 2 * epoch / fpn.epochs)
 
 
-def _weight_in_batch(balance: Tensor, regions: Tensor) -> Tensor | float:
-    """What the cross entropy of this process's part counts in the mean over the processes, so that it is that of the whole batch."""
-    if processes.count() == 1:
+def _batch_loss_scale(weights: Tensor, seg: Tensor) -> Tensor | float:
+    """Return the factor by which this process's cross entropy contributes to the mean over the processes.
+
+    The cross entropy is divided by the sum of the pixels' weights, which differs between the processes.
+    """
+    if processes.get_world_size() == 1:
         return 1.0
-    own = balance[regions].sum()
-    mean = own.clone()
-    processes.mean_([mean])
-    return own / mean
+    weight_sum = weights[seg].sum()
+    mean = weight_sum.clone()
+    processes.all_reduce_mean_([mean])
+    return weight_sum / mean
 
 
 def train(
-    folder: Path, names: list[str], params: Params, kept: Snapshots
+    folder: Path, names: list[str], params: Params, checkpoints: CheckpointManager
 ) -> tuple[FaceParsingNetwork, list[dict[str, float]]]:
-    """Train a network on labelled faces, from the newest snapshot if there is one: cross entropy of the map, and L1 of the restored image.
+    """Train the network on labeled faces, starting from the latest checkpoint if there is one.
+
+    The loss is the cross entropy of the parsing map plus `fpn.lambda_image` times the L1 distance of the restored
+    image.
+
+    Args:
+        folder: the folder with images/NAME.png and labels/NAME.png.
+        names: the faces of the training set.
+        params: the experiment's parameters.
+        checkpoints: where the state of the training is saved.
 
     Returns:
-        The network in evaluation mode, and each epoch's mean losses: epoch, cross_entropy, l1.
+        The network in evaluation mode, and for each epoch its number (epoch) and mean losses (cross_entropy, l1).
 
     Raises:
-        InputError, KeyboardInterrupt: as `loop.run`.
+        UserError: see `training_loop`.
+        KeyboardInterrupt: see `training_loop`.
     """
-    torch.manual_seed(seed_of(params.seed, "fpn"))
-    where = device(params.compute)
-    network = FaceParsingNetwork(**sizes(params)).to(where)
-    faces = LabelledFaces(folder, names, params, partial(_share_degraded, params.fpn), mirrored=True)
-    balance = label_weights(folder, names, params.fpn.balance).to(where)
+    torch.manual_seed(derive_seed(params.seed, "fpn"))
+    device = get_device(params.compute)
+    network = FaceParsingNetwork(**network_config(params)).to(device)
+    dataset = LabeledFaceDataset(folder, names, params, partial(_degraded_fraction, params.fpn), flip=True)
+    weights = class_weights(folder, names, params.fpn.balance).to(device)
     optimizer = torch.optim.Adam(network.parameters(), params.fpn.learning_rate, fused=True)
-    steps = params.fpn.epochs * (len(faces) // params.fpn.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=steps + 1)
+    total_steps = params.fpn.epochs * (len(dataset) // params.fpn.batch_size)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=total_steps + 1)
 
-    def step(batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        low, high, regions = (tensor.to(where, non_blocking=True) for tensor in batch)
-        low, high, regions = to_unit(low), to_unit(high), regions.long()
+    def step(batch: Batch) -> dict[str, Tensor]:
+        lq, hq, seg = (tensor.to(device, non_blocking=True) for tensor in batch)
+        lq, hq, seg = normalize(lq), normalize(hq), seg.long()
         optimizer.zero_grad(set_to_none=True)
-        with kernels(network, precision(params.compute, where)):
-            with autocast(params.compute, where):
-                logits, restored = network(low)
-            cross_entropy, l1 = F.cross_entropy(logits.float(), regions, balance), F.l1_loss(restored.float(), high)
-            cross_entropy = cross_entropy * _weight_in_batch(balance, regions)
+        with cache_kernels(network, compute_dtype(params.compute, device)):
+            with autocast(params.compute, device):
+                logits, restored = network(lq)
+            cross_entropy, l1 = F.cross_entropy(logits.float(), seg, weights), F.l1_loss(restored.float(), hq)
+            cross_entropy = cross_entropy * _batch_loss_scale(weights, seg)
             (cross_entropy + params.fpn.lambda_image * l1).backward()
-        processes.mean_(parameter.grad for parameter in network.parameters())
+        all_reduce_gradients(network)
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         return {"cross_entropy": cross_entropy.detach(), "l1": l1.detach()}
 
-    state = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    history = loop.run(Course("fpn", faces, names, params.fpn.batch_size, params.fpn.epochs, state, step), params, kept)
+    history = training_loop(
+        name="fpn",
+        dataset=dataset,
+        sample_names=names,
+        modules={"network": network, "optimizer": optimizer, "scheduler": scheduler},
+        step_fn=step,
+        batch_size=params.fpn.batch_size,
+        epochs=params.fpn.epochs,
+        seed=params.seed,
+        num_workers=num_workers(params.compute),
+        checkpoints=checkpoints,
+    )
     return network.eval(), [{"epoch": epoch, **means} for epoch, means in enumerate(history, 1)]
 
 
 @torch.inference_mode()
 def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params: Params, degraded: bool) -> np.ndarray:
-    """The confusion matrix (19, 19), true label by predicted label, of the network on faces as they are or degraded."""
-    where = device(params.compute)
-    faces = LabelledFaces(folder, names, params, lambda epoch: float(degraded), mirrored=False)
-    # Epochs count from 0: the degradation of epoch -1 is one that training never saw.
+    """Return the confusion matrix of the network, int64 (19, 19), true label by predicted label.
+
+    Args:
+        network: the network in evaluation mode.
+        folder: the folder with images/NAME.png and labels/NAME.png.
+        names: the faces to evaluate.
+        params: the experiment's parameters.
+        degraded: whether the faces are degraded first.
+    """
+    device = get_device(params.compute)
+    dataset = LabeledFaceDataset(folder, names, params, lambda epoch: float(degraded), flip=False)
+    # The training's epochs count from 0, so it never sees the degradation of epoch -1.
     keys = [(index, -1) for index in range(len(names))]
     batches = [keys[start : start + params.fpn.batch_size] for start in range(0, len(keys), params.fpn.batch_size)]
-    matrix = np.zeros((labels.COUNT, labels.COUNT), np.int64)
-    for low, _, regions in loader(faces, processes.share(batches), workers(params.compute)):
-        with autocast(params.compute, where):
-            logits, _ = network(to_unit(low.to(where)))
-        matrix += confusion(logits.argmax(1).cpu().numpy(), regions.numpy())
-    return sum(processes.gathered(matrix))
+    matrix = np.zeros((labels.NUM_CLASSES, labels.NUM_CLASSES), np.int64)
+    for lq, _, seg in make_dataloader(dataset, processes.shard(batches), num_workers(params.compute)):
+        with autocast(params.compute, device):
+            logits, _ = network(normalize(lq.to(device)))
+        matrix += confusion_matrix(logits.argmax(1).cpu().numpy(), seg.numpy())
+    return np.sum(processes.all_gather_object(matrix), axis=0)

@@ -1,198 +1,253 @@
-"""Training of PSFR-GAN (article, sections Losses and Training)."""
+"""Training of PSFR-GAN (the reimplementation, sections Losses and Training)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from psfr.compute import processes
-from psfr.compute.devices import device, precision
-from psfr.data.datasets import Quartets, to_unit
-from psfr.networks.blocks import kernels, power_iteration
+from psfr.compute.devices import compute_dtype, get_device, num_workers
+from psfr.data.datasets import PairedFaceDataset, normalize
+from psfr.networks.blocks import cache_kernels, power_iteration
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.generator import Generator
 from psfr.networks.vgg import VggFeatures
 from psfr.params import Params
-from psfr.training import loop, losses
-from psfr.training.checkpoint import Snapshots
-from psfr.training.loop import Course
-from psfr.utils.seeds import seed_of
+from psfr.training.checkpoint import CheckpointManager
+from psfr.training.loop import EpochCallback, all_reduce_gradients, training_loop
+from psfr.training.losses import (
+    feature_matching_loss,
+    hinge_fake_loss,
+    hinge_generator_loss,
+    hinge_real_loss,
+    mean_score,
+    pixel_loss,
+    semantic_style_loss,
+    sum_tensors,
+)
+from psfr.utils.seeds import derive_seed
 
 BETAS = (0.5, 0.999)
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # hq, lq, hq_seg, lq_seg
 
 
 @dataclass
 class Gan:
-    """Everything that a training step reads and changes."""
+    """The networks and optimizers of a training, and the weights of its losses."""
 
     generator: Generator
     discriminator: Discriminator
     vgg: VggFeatures
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer
-    weights: dict[str, float]  # of the generator's losses: ss, pix, fm, gen
+    loss_weights: dict[str, float]  # of the generator's losses: ss, pix, fm, gen
 
     @property
-    def judged(self) -> bool:
-        """Whether a loss needs the discriminator; it learns nothing otherwise."""
-        return bool(self.weights["fm"] or self.weights["gen"])
+    def uses_discriminator(self) -> bool:
+        """Whether a loss with a weight depends on the discriminator; otherwise the discriminator is not trained."""
+        return bool(self.loss_weights["fm"] or self.loss_weights["gen"])
 
 
-def generator_sizes(params: Params) -> dict[str, int]:
+def generator_config(params: Params) -> dict[str, int]:
+    """Return the arguments of `Generator`."""
     return {"image_size": params.image_size, **params.generator.model_dump(exclude={"constant_scale"})}
 
 
 def build(params: Params, vgg: VggFeatures) -> Gan:
-    """The networks with seeded weights, on the device that params name, and their optimisers."""
-    torch.manual_seed(seed_of(params.seed, "train"))
-    where = device(params.compute)
-    generator = Generator(**generator_sizes(params)).to(where)
+    """Create the networks, with seeded weights, and their optimizers on the device that `params` selects."""
+    torch.manual_seed(derive_seed(params.seed, "train"))
+    device = get_device(params.compute)
+    generator = Generator(**generator_config(params)).to(device)
     generator.constant.data *= params.generator.constant_scale
-    discriminator = Discriminator(**params.discriminator.model_dump()).to(where)
+    discriminator = Discriminator(**params.discriminator.model_dump()).to(device)
     return Gan(
-        generator,
-        discriminator,
-        vgg.to(where, memory_format=torch.channels_last),
-        torch.optim.Adam(generator.parameters(), params.lr_generator, BETAS, fused=True),
-        torch.optim.Adam(discriminator.parameters(), params.lr_discriminator, BETAS, fused=True),
-        {"ss": params.lambda_ss, "pix": params.lambda_pix, "fm": params.lambda_fm, "gen": params.lambda_gen},
+        generator=generator,
+        discriminator=discriminator,
+        vgg=vgg.to(device, memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]: missing in torch's stub
+        optimizer_g=torch.optim.Adam(generator.parameters(), params.lr_generator, BETAS, fused=True),
+        optimizer_d=torch.optim.Adam(discriminator.parameters(), params.lr_discriminator, BETAS, fused=True),
+        loss_weights={
+            "ss": params.lambda_ss,
+            "pix": params.lambda_pix,
+            "fm": params.lambda_fm,
+            "gen": params.lambda_gen,
+        },
     )
 
 
-def train_step(gan: Gan, batch: Batch, precision: torch.dtype) -> dict[str, Tensor]:
-    """One update of the generator and one of the discriminator, each with the other as it was before the step, as in the published training.
+def train_step(gan: Gan, batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Update the generator and the discriminator once.
 
-    Where processes share the batch, each calls this with its part, and the gradients are the mean over the processes: that of the whole batch.
+    Each is updated with the other as it was before the step, as in the published training.
 
-    The losses see the restored image as a leaf: each group hands over its gradient of the image and lets its graph go before the next one
-    builds its own. A group whose losses all weigh 0 is passed over: VGG without style loss, the discriminator, which then learns nothing,
-    without both of its losses.
+    In a distributed training each process passes its part of the batch, and the gradients are averaged over the
+    processes.
+
+    The restored image is detached; each group of losses computes its gradient with respect to the image and frees its
+    graph, which bounds the peak memory. A group whose weights are all 0 is skipped: VGG without style loss; the
+    discriminator, which is then not trained, without feature matching and generator loss.
 
     Args:
-        batch: high-quality and degraded images, float (B, 3, H, W) in [-1, 1], and their labels, int64 (B, H, W).
-        precision: of the networks' convolutions, bfloat16 or float32.
+        gan: the networks and optimizers, changed in place.
+        batch: high-quality and degraded images, float (B, 3, H, W) in [-1, 1], and the parsing map of each, int64 (B,
+            H, W).
+        dtype: dtype of the convolutions, `torch.bfloat16`, `torch.float32` or `torch.float64`.
 
     Returns:
-        The losses before their weights (ss, pix, fm, gen, disc) and the mean scores (score_real, score_fake), detached, but those passed over.
+        The unweighted losses (ss, pix, fm, gen, disc) and the discriminator's mean scores (score_real, score_fake),
+        detached, without those that were skipped.
     """
-    high, low, high_labels, low_labels = batch
-    mixed = torch.autocast(high.device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+    hq, lq, hq_seg, lq_seg = batch
+    autocast = torch.autocast(hq.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
     power_iteration(gan.generator)
     gan.optimizer_g.zero_grad(set_to_none=True)
 
-    with kernels(gan.generator, precision):
-        with mixed:
-            restored = gan.generator(low, low_labels)
-        image = restored.detach().to(high.dtype).requires_grad_()
-        terms, gradient = _compare(gan, image, high, high_labels, mixed)
-        if gan.judged:
-            judged, its_gradient = _judge(gan, image, high, high_labels, mixed, precision)
-            terms |= judged
-            gradient += its_gradient
-        restored.backward(gradient.to(restored.dtype))
-    processes.mean_(parameter.grad for parameter in gan.generator.parameters())
+    with cache_kernels(gan.generator, dtype):
+        with autocast:
+            output = gan.generator(lq, lq_seg)
+        restored = output.detach().to(hq.dtype).requires_grad_()
+        losses, grad = _reconstruction_grad(gan, restored, hq, hq_seg, autocast)
+        if gan.uses_discriminator:
+            adv_losses, adv_grad = _adversarial_step(gan, restored, hq, hq_seg, autocast, dtype)
+            losses |= adv_losses
+            grad += adv_grad
+        output.backward(grad.to(output.dtype))
+    all_reduce_gradients(gan.generator)
     gan.optimizer_g.step()
-    return terms
+    return losses
 
 
-def _compare(
-    gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast
+def _reconstruction_grad(
+    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The losses that compare with the true image, and the gradient of their weighted sum by the restored one."""
-    terms = {}
-    if gan.weights["ss"]:
-        with mixed:
+    """Return style and pixel loss, and the gradient of their weighted sum with respect to the restored image."""
+    losses = {}
+    if gan.loss_weights["ss"]:
+        with autocast:
             with torch.no_grad():
-                high_features = gan.vgg(high)
-            restored_features = gan.vgg(image)
-        terms["ss"] = losses.semantic_style_loss(restored_features, high_features, labels)
-    terms["pix"] = losses.pixel_loss(image, high)
-    (gradient,) = torch.autograd.grad(sum(gan.weights[name] * term for name, term in terms.items()), image)
-    return {name: term.detach() for name, term in terms.items()}, gradient
+                hq_features = gan.vgg(hq)
+            restored_features = gan.vgg(restored)
+        losses["ss"] = semantic_style_loss(restored_features, hq_features, hq_seg)
+    losses["pix"] = pixel_loss(restored, hq)
+    total = sum_tensors(gan.loss_weights[name] * loss for name, loss in losses.items())
+    (grad,) = torch.autograd.grad(total, restored)
+    return _detach(losses), grad
 
 
-def _judge(
-    gan: Gan, image: Tensor, high: Tensor, labels: Tensor, mixed: torch.autocast, precision: torch.dtype
+def _adversarial_step(
+    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Update the discriminator; its losses and scores, and the gradient of the generator's weighted losses by the restored image.
+    """Update the discriminator.
 
-    One pass over the restored image serves both updates: the generator's takes from it the gradient of the image, the discriminator's that
-    of the weights.
+    Returns:
+        The losses and mean scores of `train_step` that depend on the discriminator, and the gradient of the weighted
+        feature matching and generator losses with respect to the restored image.
     """
     power_iteration(gan.discriminator)
     gan.optimizer_d.zero_grad(set_to_none=True)
-    with kernels(gan.discriminator, precision) as shared:
-        with mixed:
-            real = gan.discriminator(high, labels)
-        disc_real = losses.hinge_real_loss(real)
-        disc_real.backward(inputs=shared.leaves)
-        real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
-
-        with mixed:
-            fake = gan.discriminator(image, labels)
-        terms = {"fm": losses.feature_matching_loss(fake, real), "gen": losses.hinge_generator_loss(fake)}
-        (gradient,) = torch.autograd.grad(
-            gan.weights["fm"] * terms["fm"] + gan.weights["gen"] * terms["gen"], image, retain_graph=True
-        )
-        disc_fake = losses.hinge_fake_loss(fake)
-        disc_fake.backward(inputs=shared.leaves)
-        terms |= {
-            "disc": disc_real + disc_fake,
-            "score_real": losses.mean_score(real),
-            "score_fake": losses.mean_score(fake),
-        }
-        terms = {name: term.detach() for name, term in terms.items()}
-        del real, fake, disc_fake
-    processes.mean_(parameter.grad for parameter in gan.discriminator.parameters())
+    with cache_kernels(gan.discriminator, dtype) as cache:
+        losses, grad = _adversarial_grad(gan, restored, hq, hq_seg, autocast, cache.leaves)
+    all_reduce_gradients(gan.discriminator)
     gan.optimizer_d.step()
-    return terms, gradient
+    return losses, grad
 
 
-def falling(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.optim.lr_scheduler.LambdaLR:
-    """The optimiser's rate as it is, but over the last `share` of so many steps, where it falls to 0 in a straight line."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (steps - step) / max(share * steps, 1)))
+def _adversarial_grad(
+    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast, kernels: list[Tensor]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return what `_adversarial_step` returns, and accumulate the gradient of the discriminator's loss in `kernels`.
+
+    A single pass over the restored image serves both networks: its gradient with respect to the image trains the
+    generator, that with respect to the kernels trains the discriminator.
+    """
+    with autocast:
+        real = gan.discriminator(hq, hq_seg)
+    disc_real = hinge_real_loss(real)
+    disc_real.backward(inputs=kernels)
+    real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
+
+    with autocast:
+        fake = gan.discriminator(restored, hq_seg)
+    fm, gen = feature_matching_loss(fake, real), hinge_generator_loss(fake)
+    weighted = gan.loss_weights["fm"] * fm + gan.loss_weights["gen"] * gen
+    (grad,) = torch.autograd.grad(weighted, restored, retain_graph=True)
+    disc_fake = hinge_fake_loss(fake)
+    disc_fake.backward(inputs=kernels)
+
+    losses = {"fm": fm, "gen": gen, "disc": disc_real + disc_fake}
+    scores = {"score_real": mean_score(real), "score_fake": mean_score(fake)}
+    return _detach(losses | scores), grad
 
 
-def on_device(batch: Batch, where: torch.device) -> Batch:
-    """A batch of bytes, as the loader gives it, on the device as `train_step` takes it."""
-    high, low, high_labels, low_labels = (tensor.to(where, non_blocking=True) for tensor in batch)
-    return to_unit(high), to_unit(low), high_labels.long(), low_labels.long()
+def _detach(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def linear_decay(
+    optimizer: torch.optim.Optimizer, total_steps: int, decay_fraction: float
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Create a scheduler that decays the learning rate linearly to 0 over the last `decay_fraction` of the steps."""
+    decay_steps = max(decay_fraction * total_steps, 1)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (total_steps - step) / decay_steps))
+
+
+def prepare_batch(batch: Batch, device: torch.device) -> Batch:
+    """Convert a batch of `PairedFaceDataset`, in uint8, to what `train_step` takes, on the device."""
+    hq, lq, hq_seg, lq_seg = (tensor.to(device, non_blocking=True) for tensor in batch)
+    return normalize(hq), normalize(lq), hq_seg.long(), lq_seg.long()
 
 
 def train(
-    params: Params, gan: Gan, dataset: Quartets, kept: Snapshots, after_epoch: Callable[[int, dict[str, float]], None]
+    params: Params,
+    gan: Gan,
+    dataset: PairedFaceDataset,
+    checkpoints: CheckpointManager,
+    on_epoch_end: EpochCallback,
 ) -> None:
-    """Train for `params.epochs` epochs, from the newest snapshot if there is one; `after_epoch` as in `Course`.
+    """Train for `params.epochs` epochs, starting from the latest checkpoint if there is one.
+
+    Args:
+        params: the experiment's parameters.
+        gan: networks and optimizers as `build` creates them, changed in place.
+        dataset: the training set.
+        checkpoints: where the state of the training is saved.
+        on_epoch_end: called on rank 0 after each epoch, see `training_loop`.
 
     Raises:
-        InputError, KeyboardInterrupt: as `loop.run`.
+        UserError: see `training_loop`.
+        KeyboardInterrupt: see `training_loop`.
     """
-    where = device(params.compute)
-    mixed = precision(params.compute, where)
-    steps = params.epochs * (len(dataset) // min(params.batch_size, len(dataset)))
-    schedules = [
-        falling(optimizer, steps, params.lr_decay)
-        for optimizer in ([gan.optimizer_g, gan.optimizer_d] if gan.judged else [gan.optimizer_g])
-    ]
-    state = {
+    device = get_device(params.compute)
+    dtype = compute_dtype(params.compute, device)
+    total_steps = params.epochs * (len(dataset) // min(params.batch_size, len(dataset)))
+    schedulers = {"scheduler_g": linear_decay(gan.optimizer_g, total_steps, params.lr_decay)}
+    if gan.uses_discriminator:
+        schedulers["scheduler_d"] = linear_decay(gan.optimizer_d, total_steps, params.lr_decay)
+    modules: dict[str, Any] = {
         "generator": gan.generator,
         "discriminator": gan.discriminator,
         "optimizer_g": gan.optimizer_g,
         "optimizer_d": gan.optimizer_d,
+        **schedulers,
     }
-    state |= {f"schedule_{place}": schedule for place, schedule in enumerate(schedules)}
 
     def step(batch: Batch) -> dict[str, Tensor]:
-        terms = train_step(gan, on_device(batch, where), mixed)
-        for schedule in schedules:
-            schedule.step()
-        return terms
+        losses = train_step(gan, prepare_batch(batch, device), dtype)
+        for scheduler in schedulers.values():
+            scheduler.step()
+        return losses
 
-    loop.run(
-        Course("train", dataset, dataset.names, params.batch_size, params.epochs, state, step, after_epoch),
-        params,
-        kept,
+    training_loop(
+        name="train",
+        dataset=dataset,
+        sample_names=dataset.names,
+        modules=modules,
+        step_fn=step,
+        batch_size=params.batch_size,
+        epochs=params.epochs,
+        seed=params.seed,
+        num_workers=num_workers(params.compute),
+        checkpoints=checkpoints,
+        on_epoch_end=on_epoch_end,
     )

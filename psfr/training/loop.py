@@ -1,207 +1,235 @@
-"""The course of a training: epochs of steps, kept on disk on the way, watched, and ended early on demand."""
+"""Training loop with checkpoints, loss monitoring and graceful shutdown."""
 
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import FrameType
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from psfr.compute import processes
-from psfr.compute.devices import workers
-from psfr.data.datasets import ShuffledVariants, loader
-from psfr.params import Params
+from psfr.data.datasets import VariantBatchSampler, make_dataloader
 from psfr.training import checkpoint
-from psfr.training.checkpoint import Snapshots
-from psfr.utils.errors import InputError
+from psfr.training.checkpoint import CheckpointManager
+from psfr.utils.errors import UserError
 
-EXPLODED = 1e4  # no loss or score of a sound training comes near it
-WATCHED = 10  # steps whose losses are looked at together: each look makes a GPU wait
+MAX_LOSS = 1e4  # absolute value of a loss or score beyond which the training has diverged
+CHECK_INTERVAL = 10  # steps between two checks of the losses: reading a loss waits for the GPU
+
+EpochCallback = Callable[[int, dict[str, float]], None]  # takes the number of an epoch, from 1, and its mean losses
 
 
 class Stateful(Protocol):
-    """A network, an optimiser or a schedule."""
+    """A network, an optimizer or a learning rate scheduler."""
 
-    def state_dict(self) -> dict: ...
+    def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state: dict) -> object: ...
-
-
-@dataclass
-class Course:
-    """A training as it is described before it begins.
-
-    Args:
-        name: said in messages and before the progress bar.
-        dataset: takes (index, epoch).
-        names: of the dataset's images, by index.
-        batch_size: images of a step, over all processes.
-        epochs: how often each image is seen.
-        state: all that a step changes.
-        step: trains on a batch of this process and returns its losses, detached.
-        after_epoch: gets an epoch's number, from 1, and the means of what its steps returned, in the first process; when a training goes
-            on, the past ones first.
-    """
-
-    name: str
-    dataset: Dataset
-    names: list[str]
-    batch_size: int
-    epochs: int
-    state: dict[str, Stateful]
-    step: Callable[[tuple[Tensor, ...]], dict[str, Tensor]]
-    after_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, means: None
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
 
 
 @dataclass
-class Place:
-    """How far a training has come: steps done, sums of the epoch's losses, means of the past epochs."""
+class TrainState:
+    """Progress of a training, saved in its checkpoints beside the state of the modules."""
 
-    step: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0  # finished steps
+    loss_sums: dict[str, Tensor] = field(default_factory=dict)  # over the finished steps of the current epoch
+    history: list[dict[str, float]] = field(default_factory=list)  # mean losses of each finished epoch
 
 
-def run(course: Course, params: Params, kept: Snapshots) -> list[dict[str, float]]:
-    """Train to the end, from the newest snapshot if there is one.
+def training_loop(
+    *,
+    name: str,  # Name of the training in messages and on the progress bar.
+    dataset: Dataset,  # Maps (index, epoch) to a sample.
+    sample_names: list[str],  # Name of each sample, for error messages.
+    modules: Mapping[str, Stateful],  # All that a step changes (networks, optimizers, schedulers), by checkpoint key.
+    step_fn: Callable[[Any], dict[str, Tensor]],  # Trains on this process's part of a batch; returns detached losses.
+    batch_size: int,  # Samples per step, over all processes.
+    epochs: int,  # Passes over the dataset.
+    seed: int,  # Seed of the sample order.
+    num_workers: int,  # Data loading processes; 0 loads in this process.
+    checkpoints: CheckpointManager,  # Where and how often the state is saved.
+    on_epoch_end: EpochCallback | None = None,  # Called on rank 0.
+) -> list[dict[str, float]]:
+    """Train until the last epoch, starting from the latest checkpoint if there is one.
+
+    A resumed training computes the same weights, bit for bit, as an uninterrupted one. It first calls `on_epoch_end`
+    again for each epoch that was finished before.
 
     Returns:
         The mean losses of each epoch.
 
     Raises:
-        InputError: a loss is not a number or has exploded, or the batch cannot be shared evenly by the processes.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; the state is kept.
+        UserError: if a loss is not finite or exceeds `MAX_LOSS`, or if the processes cannot share a batch evenly.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is finished and the state is saved.
     """
-    order = ShuffledVariants(len(course.dataset), course.batch_size, params.seed, processes.rank(), processes.count())
-    batches = loader(course.dataset, order, workers(params.compute))
-    watch = Watch(course, order)
-    place = _resume(course, kept)
-    first, total = processes.rank() == 0, course.epochs * len(order)
-    for epoch, means in enumerate(place.history if first else [], 1):
-        course.after_epoch(epoch, means)
+    sampler = VariantBatchSampler(len(sample_names), batch_size, seed, processes.get_rank(), processes.get_world_size())
+    batches = make_dataloader(dataset, sampler, num_workers)
+    monitor = LossMonitor(name, sample_names, sampler)
+    steps_per_epoch = len(sampler)
+    total_steps = epochs * steps_per_epoch
+    is_rank_zero = processes.get_rank() == 0
+
+    state = _load_checkpoint(name, modules, checkpoints)
+    if is_rank_zero and on_epoch_end:
+        for epoch, means in enumerate(state.history, 1):
+            on_epoch_end(epoch, means)
 
     with (
-        Signals() as signals,
-        tqdm(total=total, initial=place.step, desc=course.name, unit="step", disable=not first) as progress,
+        GracefulInterrupt() as interrupt,
+        tqdm(total=total_steps, initial=state.step, desc=name, unit="step", disable=not is_rank_zero) as progress,
     ):
-        while place.step < total:
-            order.epoch, order.start = divmod(place.step, len(order))
+        for epoch in range(state.step // steps_per_epoch, epochs):
+            sampler.epoch = epoch
+            sampler.start_batch = state.step % steps_per_epoch
             for batch in batches:
-                terms = course.step(batch)
-                watch.saw(place.step, terms)
-                place.step += 1
-                place.sums = {name: place.sums.get(name, 0) + term for name, term in terms.items()}
+                losses = step_fn(batch)
+                monitor.update(state.step, losses)
+                state.step += 1
+                state.loss_sums = {key: state.loss_sums.get(key, 0) + loss for key, loss in losses.items()}
                 progress.update()
-                if place.step % len(order) == 0:
-                    watch.look()
-                    means = _means(place.sums, len(order))
-                    place.sums = {}
-                    place.history.append(means)
-                    progress.set_postfix({name: f"{mean:.3g}" for name, mean in means.items()})
-                    if first:
-                        course.after_epoch(len(place.history), means)
-                if first and (kept.due() or signals.received or place.step == total):
-                    watch.look()
-                    _keep(course, kept, place)
-                if first and signals.received and place.step < total:
-                    said = f"{course.name}: stopped at step {place.step} of {total}, its state is kept: run it again to go on"
-                    raise KeyboardInterrupt(said, 128 + signals.received)
-    return place.history
+
+                if state.step % steps_per_epoch == 0:
+                    monitor.check()
+                    means = _epoch_means(state.loss_sums, steps_per_epoch)
+                    state.loss_sums = {}
+                    state.history.append(means)
+                    progress.set_postfix({key: f"{mean:.3g}" for key, mean in means.items()})
+                    if is_rank_zero and on_epoch_end:
+                        on_epoch_end(epoch + 1, means)
+
+                is_finished = state.step == total_steps
+                if is_rank_zero and (checkpoints.is_due() or interrupt.signum or is_finished):
+                    monitor.check()
+                    _save_checkpoint(modules, state, checkpoints)
+
+                if is_rank_zero and interrupt.signum and not is_finished:
+                    raise KeyboardInterrupt(
+                        f"{name}: stopped at step {state.step} of {total_steps}, its state is saved: "
+                        "run it again to resume",
+                        128 + interrupt.signum,
+                    )
+    return state.history
 
 
-def _means(sums: dict[str, Tensor], steps: int) -> dict[str, float]:
-    means = torch.stack([total / steps for total in sums.values()])
-    processes.mean_([means])
-    return dict(zip(sums, means.tolist(), strict=True))
+def all_reduce_gradients(network: nn.Module) -> None:
+    """Average the gradients of a network over the processes."""
+    processes.all_reduce_mean_([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
 
-def _keep(course: Course, kept: Snapshots, place: Place) -> None:
-    state = {name: part.state_dict() for name, part in course.state.items()}
-    kept.save(place.step, {"state": state, "place": vars(place), "random": _random()})
+def _epoch_means(loss_sums: dict[str, Tensor], num_steps: int) -> dict[str, float]:
+    """Return the mean of each loss over the steps of an epoch and over the processes."""
+    means = torch.stack([loss_sum / num_steps for loss_sum in loss_sums.values()])
+    processes.all_reduce_mean_([means])
+    return dict(zip(loss_sums, means.tolist(), strict=True))
 
 
-def _resume(course: Course, kept: Snapshots) -> Place:
-    path = processes.of_first(kept.newest() if processes.rank() == 0 else None)
+def _save_checkpoint(modules: Mapping[str, Stateful], state: TrainState, checkpoints: CheckpointManager) -> None:
+    module_states = {key: module.state_dict() for key, module in modules.items()}
+    checkpoints.save(state.step, {"modules": module_states, "train_state": vars(state), "rng": _rng_state()})
+
+
+def _load_checkpoint(name: str, modules: Mapping[str, Stateful], checkpoints: CheckpointManager) -> TrainState:
+    """Load the latest checkpoint into the modules and torch's random number generators, if there is one."""
+    path = processes.broadcast_from_rank_zero(checkpoints.latest() if processes.get_rank() == 0 else None)
     if path is None:
-        return Place()
-    found = checkpoint.load(path)
-    for name, part in course.state.items():
-        part.load_state_dict(found["state"][name])
-    torch.set_rng_state(found["random"]["cpu"])
-    if "cuda" in found["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(found["random"]["cuda"])
-    place = Place(**found["place"])
-    if processes.rank() == 0:
-        print(f"{course.name}: goes on after step {place.step}, from {path}", flush=True)
-    return place
+        return TrainState()
+    saved = checkpoint.load(path)
+    for key, module in modules.items():
+        module.load_state_dict(saved["modules"][key])
+    torch.set_rng_state(saved["rng"]["cpu"])
+    if "cuda" in saved["rng"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["rng"]["cuda"])
+    state = TrainState(**saved["train_state"])
+    if processes.get_rank() == 0:
+        print(f"{name}: resuming after step {state.step} from {path}", flush=True)
+    return state
 
 
-def _random() -> dict[str, Tensor]:
-    """The states of torch's random number generators. Nothing here draws from another one: images and their order have seeds of their own."""
-    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+def _rng_state() -> dict[str, Tensor]:
+    """Return the state of torch's random number generators, the only ones whose state a training depends on.
+
+    The sample order and the degradations draw from generators that are seeded per epoch and per image.
+    """
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
 
 
-class Signals:
-    """Takes note of Ctrl-C and SIGTERM instead of dying in the middle of a step; the second one ends the process as usual.
+class GracefulInterrupt:
+    """Context manager that records the first SIGINT or SIGTERM in `signum` instead of ending the process within a step.
 
-    Workers of the loader are made within and inherit it: they live until the process that asked for them ends.
+    A second signal of the same number is handled as before. Only the main thread of rank 0 listens. Data loading
+    workers start inside the context and inherit the handlers, so they keep running until the process that started
+    them ends.
     """
 
-    received = 0
+    signum = 0
 
-    def __enter__(self) -> "Signals":
-        if threading.current_thread() is threading.main_thread() and processes.rank() == 0:
-            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
-        else:
-            self._before = {}
+    def __enter__(self) -> "GracefulInterrupt":
+        self._previous_handlers = {}
+        if threading.current_thread() is threading.main_thread() and processes.get_rank() == 0:
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous_handlers[signum] = signal.signal(signum, self._record)
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous_handlers.items():
+            signal.signal(signum, handler)
 
-    def _take(self, number: int, _) -> None:
-        self.received = number
-        signal.signal(number, self._before[number])
+    def _record(self, signum: int, _: FrameType | None) -> None:
+        self.signum = signum
+        signal.signal(signum, self._previous_handlers[signum])
 
 
-class Watch:
-    """Looks at the losses of the last steps: what is not a number, or exploded, ends the training before it is kept."""
+class LossMonitor:
+    """Ends the training with an error if a loss is NaN, infinite or diverging, before such a state is saved.
 
-    def __init__(self, course: Course, order: ShuffledVariants):
-        self.course, self.order = course, order
-        self.steps: list[tuple[int, dict[str, Tensor]]] = []
+    Losses are collected and read together every `CHECK_INTERVAL` steps.
 
-    def saw(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Note the losses of a step, the number of which counts from 0."""
-        self.steps.append((step, terms))
-        if len(self.steps) == WATCHED:
-            self.look()
+    Args:
+        name: name of the training, for the message.
+        sample_names: name of each sample, for the message.
+        sampler: the sampler whose batches the losses belong to.
+    """
 
-    def look(self) -> None:
-        """
+    def __init__(self, name: str, sample_names: list[str], sampler: VariantBatchSampler):
+        self.name, self.sample_names, self.sampler = name, sample_names, sampler
+        self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
+
+    def update(self, step: int, losses: dict[str, Tensor]) -> None:
+        """Record the losses of a step, counted from 0."""
+        self.unchecked.append((step, losses))
+        if len(self.unchecked) == CHECK_INTERVAL:
+            self.check()
+
+    def check(self) -> None:
+        """Check the losses recorded since the last check.
+
         Raises:
-            InputError: with the first bad step, its loss and its images.
+            UserError: naming the first bad step, its loss and its samples.
         """
-        if not self.steps:
+        if not self.unchecked:
             return
-        table = torch.stack(
-            [torch.stack([term.float() for term in terms.values()]) for _, terms in self.steps]
-        ).tolist()
-        for (step, terms), values in zip(self.steps, table, strict=True):
-            for name, value in zip(terms, values, strict=True):
-                if not abs(value) < EXPLODED:
-                    names = ", ".join(
-                        self.course.names[index] for index, _ in self.order.batch(*divmod(step, len(self.order)))
-                    )
-                    what = f"is {value:.3g}" if math.isfinite(value) else "is not a number"
-                    raise InputError(
-                        f"{self.course.name}: {name} {what} at step {step + 1} (images {names}): look at these images, or lower the learning rates; "
-                        "the state before it is kept"
-                    )
-        self.steps.clear()
+        rows = [torch.stack([loss.float() for loss in losses.values()]) for _, losses in self.unchecked]
+        table = torch.stack(rows).tolist()  # one transfer from the device
+        for (step, losses), values in zip(self.unchecked, table, strict=True):
+            for key, value in zip(losses, values, strict=True):
+                if not abs(value) < MAX_LOSS:  # also true for NaN
+                    raise UserError(self._message(step, key, value))
+        self.unchecked.clear()
+
+    def _message(self, step: int, key: str, value: float) -> str:
+        epoch, index = divmod(step, len(self.sampler))
+        names = ", ".join(self.sample_names[sample] for sample, _ in self.sampler.batch(epoch, index))
+        problem = f"is {value:.3g}" if math.isfinite(value) else "is not finite"
+        return (
+            f"{self.name}: {key} {problem} at step {step + 1} (images {names}): check these images or lower the "
+            "learning rates; the last checkpoint before this step is kept"
+        )

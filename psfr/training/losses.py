@@ -1,24 +1,37 @@
-"""The losses of PSFR-GAN (article, section Losses), in the form that the published checkpoints were trained with."""
+"""Losses of PSFR-GAN, in the form that the published checkpoints were trained with.
+
+They follow the reimplementation, section Losses. Where its formulas and the published model differ, the published
+model decides.
+"""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from psfr.networks.blocks import REGIONS
+from psfr.networks import NUM_CLASSES
 
 EPSILON = 1e-8
 
-# What a discriminator returns: a score map and features, for each scale.
-Judged = list[tuple[Tensor, list[Tensor]]]
+# Score map and features of each scale.
+DiscriminatorOutput = list[tuple[Tensor, list[Tensor]]]
 
 
-def pixel_loss(restored: Tensor, high: Tensor) -> Tensor:
-    """L1 distance, mean over all values."""
-    return F.l1_loss(restored.float(), high.float())
+def sum_tensors(tensors: Iterable[Tensor]) -> Tensor:
+    """Return the sum of at least one tensor: the builtin's return type includes the int of an empty sum."""
+    total = sum(tensors)
+    assert isinstance(total, Tensor)
+    return total
+
+
+def pixel_loss(restored: Tensor, hq: Tensor) -> Tensor:
+    """Return the L1 distance, the mean over all values."""
+    return F.l1_loss(restored.float(), hq.float())
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Sum of squares of x - y, in float32; keeps the difference alone, for the gradient of x."""
+    """Sum of squares of x - y, in at least float32, differentiable in x. Only the difference is saved for backward."""
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
@@ -33,85 +46,96 @@ class _SquaredDistance(torch.autograd.Function):
 
 
 def mean_squared_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Mean of (x - y) ** 2 for a constant y of the same shape."""
+    """Return the mean of (x - y) ** 2 for a constant `y` of the same shape."""
     return _SquaredDistance.apply(x, y) / x.numel()
 
 
-def feature_matching_loss(fake: Judged, real: Judged) -> Tensor:
-    """Mean squared distance to the real image's features, summed over a scale's layers, averaged over the scales; real features are constants."""
-    scales = [
-        sum(mean_squared_distance(f, r.detach()) for f, r in zip(fs, rs, strict=True))
-        for (_, fs), (_, rs) in zip(fake, real, strict=True)
-    ]
-    return sum(scales) / len(scales)
+def feature_matching_loss(fake: DiscriminatorOutput, real: DiscriminatorOutput) -> Tensor:
+    """Return the mean squared distance to the features of the real image.
+
+    It is summed over the layers of a scale and averaged over the scales. The real features are constants.
+
+    Args:
+        fake: the discriminator's output for the restored image.
+        real: its output for the high-quality image.
+    """
+    scale_losses = []
+    for (_, fake_features), (_, real_features) in zip(fake, real, strict=True):
+        distances = [mean_squared_distance(f, r.detach()) for f, r in zip(fake_features, real_features, strict=True)]
+        scale_losses.append(sum_tensors(distances))
+    return sum_tensors(scale_losses) / len(scale_losses)
 
 
-def mean_score(judged: Judged) -> Tensor:
-    """The mean score of an image, averaged over the scales."""
-    return sum(score.float().mean() for score, _ in judged) / len(judged)
+def mean_score(output: DiscriminatorOutput) -> Tensor:
+    """Return the mean of the score maps, averaged over the scales."""
+    return sum_tensors(score.float().mean() for score, _ in output) / len(output)
 
 
-def hinge_generator_loss(fake: Judged) -> Tensor:
-    """Minus the mean score of the restored image."""
+def hinge_generator_loss(fake: DiscriminatorOutput) -> Tensor:
+    """Return the generator's hinge loss, minus the mean score of the restored image."""
     return -mean_score(fake)
 
 
-def hinge_discriminator_loss(real: Judged, fake: Judged) -> Tensor:
-    """Half of mean(relu(1 - real)) + mean(relu(1 + fake)), averaged over the scales."""
+def hinge_discriminator_loss(real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Tensor:
+    """Return half of mean(relu(1 - real)) + mean(relu(1 + fake)), averaged over the scales."""
     return hinge_real_loss(real) + hinge_fake_loss(fake)
 
 
-def hinge_real_loss(real: Judged) -> Tensor:
-    """The discriminator's loss on the real image: half of mean(relu(1 - real)), averaged over the scales."""
-    return 0.5 * sum(F.relu(1 - score.float()).mean() for score, _ in real) / len(real)
+def hinge_real_loss(real: DiscriminatorOutput) -> Tensor:
+    """Return the discriminator's loss of the real image: half of mean(relu(1 - real)), averaged over the scales."""
+    return 0.5 * sum_tensors(F.relu(1 - score.float()).mean() for score, _ in real) / len(real)
 
 
-def hinge_fake_loss(fake: Judged) -> Tensor:
-    """The discriminator's loss on the restored image: half of mean(relu(1 + fake)), averaged over the scales."""
-    return 0.5 * sum(F.relu(1 + score.float()).mean() for score, _ in fake) / len(fake)
+def hinge_fake_loss(fake: DiscriminatorOutput) -> Tensor:
+    """Return the discriminator's loss of the restored image: half of mean(relu(1 + fake)), averaged over the scales."""
+    return 0.5 * sum_tensors(F.relu(1 + score.float()).mean() for score, _ in fake) / len(fake)
 
 
 def semantic_style_loss(restored_features: list[Tensor], high_features: list[Tensor], labels: Tensor) -> Tensor:
-    """Squared distance of the regions' Gram matrices.
+    """Return the squared distance between the Gram matrices of each region of the face (semantic-aware style loss).
 
-    A region's Gram matrix is X X^T / (C * (n + 1e-8)), where X (C, n) holds the features of its n pixels. Squared differences are averaged
-    over batch, 19 regions and C x C entries, and summed over the feature maps. High-quality features are constants.
+    The Gram matrix of a region is X X^T / (C * (n + 1e-8)), where X of shape (C, n) holds the features of the
+    region's n pixels. The squared differences are averaged over the batch, the 19 regions and the C x C entries, and
+    summed over the feature maps.
 
     Args:
-        restored_features, high_features: feature maps (B, C, h, w) of any sizes.
-        labels: int64 (B, H, W), regions of the high-quality image; resized to a map by nearest neighbour.
+        restored_features: feature maps (B, C, h, w) of the restored image, each of any size.
+        high_features: those of the high-quality image, which are constants.
+        labels: parsing map of the high-quality image, int64 (B, H, W); resized to each feature map by nearest neighbor.
     """
-    return sum(
-        _style_of_map(r.float(), h.detach().float(), labels)
-        for r, h in zip(restored_features, high_features, strict=True)
+    return sum_tensors(
+        _map_style_loss(restored.float(), hq.detach().float(), labels)
+        for restored, hq in zip(restored_features, high_features, strict=True)
     )
 
 
-def _style_of_map(restored: Tensor, high: Tensor, labels: Tensor) -> Tensor:
+def _map_style_loss(restored: Tensor, hq: Tensor, labels: Tensor) -> Tensor:
+    """Return the style loss of one feature map."""
     batch, channels, height, width = restored.shape
-    small = F.interpolate(labels.unsqueeze(1).float(), (height, width)).long().flatten(1)
-    # One sort brings each image's regions together: pixels by (image, region).
-    region = (small + REGIONS * torch.arange(batch, device=small.device).unsqueeze(1)).flatten()
+    seg = F.interpolate(labels.unsqueeze(1).float(), (height, width)).long().flatten(1)
+    # Sort the pixels of the batch by image and label, so that each region is a contiguous slice.
+    region = (seg + NUM_CLASSES * torch.arange(batch, device=seg.device).unsqueeze(1)).flatten()
     order = torch.argsort(region, stable=True)
-    sizes = torch.bincount(region, minlength=batch * REGIONS).tolist()
+    sizes = torch.bincount(region, minlength=batch * NUM_CLASSES).tolist()
 
-    def by_region(features: Tensor) -> tuple[Tensor, ...]:
+    def split_by_region(features: Tensor) -> tuple[Tensor, ...]:
         pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)
         return pixels.index_select(0, order).split(sizes)
 
-    difference, total = by_region(restored - high), by_region(restored + high)
+    differences, totals = split_by_region(restored - hq), split_by_region(restored + hq)
     loss = restored.new_zeros(())
-    for d, s, n in zip(difference, total, sizes, strict=True):
+    for difference, total, n in zip(differences, totals, sizes, strict=True):
         if n:
-            loss = loss + _squared_gram_distance(d, s) / (channels * (n + EPSILON)) ** 2
-    return loss / (batch * REGIONS * channels * channels)
+            loss = loss + _squared_gram_distance(difference, total) / (channels * (n + EPSILON)) ** 2
+    return loss / (batch * NUM_CLASSES * channels * channels)
 
 
 def _squared_gram_distance(d: Tensor, s: Tensor) -> Tensor:
-    """|X^T X - Y^T Y|^2 for X, Y of shape (n, C), from d = X - Y and s = X + Y, by the smaller side.
+    """Return |X^T X - Y^T Y|^2 for X, Y of shape (n, C), given d = X - Y and s = X + Y.
 
-    The difference of the Gram matrices is the symmetric part of d^T s. Its squared norm needs no C x C matrix where n is small:
-    |d^T s|^2 = <d d^T, s s^T>, and <d^T s, s^T d> = <d s^T, (d s^T)^T>. Unlike the norms of X and Y apart, nothing cancels when they are alike.
+    The difference of the Gram matrices is the symmetric part of d^T s. If n is small, its squared norm is computed from
+    n x n instead of C x C matrices: |d^T s|^2 = <d d^T, s s^T>, and <d^T s, s^T d> = <d s^T, (d s^T)^T>. Unlike the
+    difference of two separately computed Gram matrices, this form does not cancel digits if X and Y are alike.
     """
     n, channels = d.shape
     with torch.autocast(d.device.type, enabled=False):

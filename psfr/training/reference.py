@@ -1,4 +1,9 @@
-"""Networks, style loss and training step as the article writes them, to hold the faster forms against."""
+"""Reference implementation of the networks, the style loss and the training step.
+
+Everything is computed layer by layer as the paper and the reimplementation define it, in float32 or float64 and
+without the rewrites that make the pipeline fast. Tests compare the optimized code with it, benchmarks measure the
+speed-up. The pipeline does not use it.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,44 +13,52 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr import params
-from psfr.networks import discriminator, fpn, generator
-from psfr.networks.blocks import SLOPE, DoublingConv2d, PoolingConv2d, power_iteration, with_regions
+from psfr.networks import NUM_CLASSES, discriminator, fpn, generator
+from psfr.networks.blocks import LEAKY_SLOPE, ConvPool2d, UpsampleConv2d, concat_one_hot, power_iteration
+from psfr.params import Params
 from psfr.training import fpn as fpn_training
 from psfr.training import gan, losses
 
 
-def doubled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, padding: str) -> Tensor:
-    """Nearest doubling, padding by one ("constant" is zero), 3x3 convolution."""
+def upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: str) -> Tensor:
+    """Apply 2x nearest-neighbor upsampling, padding by 1 in a mode of `F.pad`, then a 3x3 convolution."""
     return F.conv2d(F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), padding), weight, bias)
 
 
-def pooled_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Reflection padding, 3x3 convolution, 2x2 average pooling."""
+def conv2d_avg_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply reflection padding by 1, a 3x3 convolution, then 2x2 average pooling."""
     return F.avg_pool2d(F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), weight, bias), 2)
 
 
-def _parsing_layer(layer: fpn.ConvLayer, x: Tensor) -> Tensor:
-    if layer.scale == "double":
+def _upsample_conv_forward(layer: UpsampleConv2d, x: Tensor) -> Tensor:
+    return upsample_conv2d(x, layer.normalized_weight(), layer.bias, "constant")
+
+
+def _conv_pool_forward(layer: ConvPool2d, x: Tensor) -> Tensor:
+    return conv2d_avg_pool(x, layer.normalized_weight(), layer.bias)
+
+
+def _conv_layer_forward(layer: fpn.ConvLayer, x: Tensor) -> Tensor:
+    if layer.scale == "up":
         x = F.interpolate(x, scale_factor=2, mode="nearest")
     x = layer.norm(layer.conv(F.pad(x, (1, 1, 1, 1), "reflect")))
-    return F.leaky_relu(x, SLOPE) if layer.activation else x
+    return F.leaky_relu(x, LEAKY_SLOPE) if layer.activation else x
 
 
-def _spade_norm(norm: generator.SpadeNorm, x: Tensor, condition: Tensor) -> Tensor:
+def _spade_norm_forward(norm: generator.SpadeNorm, x: Tensor, condition: Tensor) -> Tensor:
     if condition.shape[-1] != x.shape[-1]:
         condition = F.interpolate(condition, x.shape[2:], mode="bicubic", align_corners=False)
-    hidden = F.leaky_relu(norm.hidden(condition), SLOPE)
+    hidden = F.leaky_relu(norm.hidden(condition), LEAKY_SLOPE)
     return F.instance_norm(x) * norm.gamma(hidden) + norm.beta(hidden)
 
 
-def _style_block(block: generator.StyleBlock, x: Tensor, condition: Tensor) -> Tensor:
-    residual = block.conv0(F.leaky_relu(block.norm0(x, condition), SLOPE))
-    return x + block.conv1(F.leaky_relu(block.norm1(residual, condition), SLOPE))
+def _style_block_forward(block: generator.StyleBlock, x: Tensor, condition: Tensor) -> Tensor:
+    residual = block.conv0(F.leaky_relu(block.norm0(x, condition), LEAKY_SLOPE))
+    return x + block.conv1(F.leaky_relu(block.norm1(residual, condition), LEAKY_SLOPE))
 
 
-def _generate(network: generator.Generator, image: Tensor, labels: Tensor) -> Tensor:
-    condition = with_regions(image, labels).contiguous()
+def _generator_forward(network: generator.Generator, image: Tensor, labels: Tensor) -> Tensor:
+    condition = concat_one_hot(image, labels).contiguous()
     x = network.constant.repeat(image.shape[0], 1, 1, 1)
     for stage in network.stages:
         x = stage(x, condition)
@@ -53,100 +66,106 @@ def _generate(network: generator.Generator, image: Tensor, labels: Tensor) -> Te
 
 
 @contextmanager
-def layers() -> Iterator[None]:
-    """Within it every network computes layer by layer, as it is written."""
-    forms = [
-        (DoublingConv2d, "forward", lambda layer, x: doubled_convolution(x, layer.kernel(), layer.bias, "constant")),
-        (PoolingConv2d, "forward", lambda layer, x: pooled_convolution(x, layer.kernel(), layer.bias)),
-        (fpn.ConvLayer, "forward", _parsing_layer),
-        (generator.SpadeNorm, "forward", _spade_norm),
-        (generator.StyleBlock, "forward", _style_block),
-        (generator.Generator, "forward", _generate),
-        (generator, "resized", lambda condition, size: condition),  # each norm resizes for itself
+def plain_forward() -> Iterator[None]:
+    """Return a context in which the networks compute with the reference implementation of their layers."""
+    replacements = [
+        (UpsampleConv2d, "forward", _upsample_conv_forward),
+        (ConvPool2d, "forward", _conv_pool_forward),
+        (fpn.ConvLayer, "forward", _conv_layer_forward),
+        (generator.SpadeNorm, "forward", _spade_norm_forward),
+        (generator.StyleBlock, "forward", _style_block_forward),
+        (generator.Generator, "forward", _generator_forward),
+        (generator, "resize_condition", lambda condition, size: condition),  # the SPADE norms resize it themselves
         (discriminator, "instance_norm", F.instance_norm),
     ]
     with ExitStack() as stack:
-        for place, name, form in forms:
-            stack.enter_context(mock.patch.object(place, name, form))
+        for target, name, replacement in replacements:
+            stack.enter_context(mock.patch.object(target, name, replacement))
         yield
 
 
-def style_loss(restored: list[Tensor], high: list[Tensor], labels: Tensor, regions: int = 19) -> Tensor:
-    """All Gram matrices of all regions, one after the other."""
-    total = 0
-    for x, y in zip(restored, high, strict=True):
-        batch, channels, height, width = x.shape
-        small = F.interpolate(labels[:, None].double(), (height, width))[:, 0].long()
-        squares = x.new_zeros(())
-        for region in range(regions):
-            mask = (small == region).unsqueeze(1).to(x.dtype)
+def style_loss(restored_features: list[Tensor], hq_features: list[Tensor], labels: Tensor) -> Tensor:
+    """Return `losses.semantic_style_loss`, from the Gram matrix of each region in turn."""
+    map_losses = []
+    for restored, hq in zip(restored_features, hq_features, strict=True):
+        batch, channels, height, width = restored.shape
+        seg = F.interpolate(labels[:, None].double(), (height, width))[:, 0].long()
+        squares = restored.new_zeros(())
+        for label in range(NUM_CLASSES):
+            mask = (seg == label).unsqueeze(1).to(restored.dtype)
             grams = []
-            for features in (x, y.detach()):
+            for features in (restored, hq.detach()):
                 inside = (features * mask).flatten(2)
                 grams.append(inside @ inside.transpose(1, 2) / (channels * (mask.sum((2, 3)).unsqueeze(2) + 1e-8)))
             squares = squares + (grams[0] - grams[1]).square().sum()
-        total = total + squares / (batch * regions * channels**2)
-    return total
+        map_losses.append(squares / (batch * NUM_CLASSES * channels**2))
+    return losses.sum_tensors(map_losses)
 
 
-def step(state: gan.Gan, batch: gan.Batch) -> dict[str, Tensor]:
-    """Gradients in the published order: three passes of the discriminators, one backward pass of everything for each update.
+def train_step(model: gan.Gan, batch: gan.Batch) -> dict[str, Tensor]:
+    """Compute the gradients of a training step in the published order, without updating the weights.
 
-    Returns the losses before their weights.
+    The discriminator runs three times, and all losses of an update share one backward pass.
+
+    Returns:
+        The unweighted losses (ss, pix, fm, gen, disc), detached.
     """
-    high, low, high_labels, low_labels = batch
-    power_iteration(state.generator)
-    power_iteration(state.discriminator)
-    state.generator.zero_grad()
-    restored = state.generator(low, low_labels)
-    real = state.discriminator(high, high_labels)
-    fake_d, fake_g = state.discriminator(restored.detach(), high_labels), state.discriminator(restored, high_labels)
+    hq, lq, hq_seg, lq_seg = batch
+    power_iteration(model.generator)
+    power_iteration(model.discriminator)
+    model.generator.zero_grad()
+    restored = model.generator(lq, lq_seg)
+    real = model.discriminator(hq, hq_seg)
+    fake_d, fake_g = model.discriminator(restored.detach(), hq_seg), model.discriminator(restored, hq_seg)
     terms = {
-        "ss": style_loss(state.vgg(restored), state.vgg(high), high_labels),
-        "pix": losses.pixel_loss(restored, high),
+        "ss": style_loss(model.vgg(restored), model.vgg(hq), hq_seg),
+        "pix": losses.pixel_loss(restored, hq),
         "fm": losses.feature_matching_loss(fake_g, real),
         "gen": losses.hinge_generator_loss(fake_g),
     }
-    sum(state.weights[name] * term for name, term in terms.items()).backward()
-    state.discriminator.zero_grad()
+    losses.sum_tensors(model.loss_weights[name] * term for name, term in terms.items()).backward()
+    model.discriminator.zero_grad()
     terms["disc"] = losses.hinge_discriminator_loss(real, fake_d)
     terms["disc"].backward()
     return {name: term.detach() for name, term in terms.items()}
 
 
-def training_step(values: params.Params, state: gan.Gan, batch: gan.Batch) -> Callable[[], None]:
-    """A whole step without any short cut, for the benchmark: the region map is parsed anew, layouts and precision are torch's own."""
-    high, low, high_labels, _ = batch
-    parser = _as_stored(fpn.FaceParsingNetwork(**fpn_training.sizes(values)).to(high.device).eval())
-    for network in (state.generator, state.discriminator, state.vgg):
-        _as_stored(network)
+def make_train_step(params: Params, model: gan.Gan, batch: gan.Batch) -> Callable[[], None]:
+    """Create a whole training step for the benchmark, which also predicts the parsing map of the degraded images."""
+    hq, lq, hq_seg, _ = batch
+    face_parser = fpn.FaceParsingNetwork(**fpn_training.network_config(params)).to(hq.device).eval()
+    for network in (face_parser, model.generator, model.discriminator, model.vgg):
+        _to_contiguous(network)
 
-    def run() -> None:
-        with layers():
+    def step() -> None:
+        with plain_forward():
             with torch.no_grad():
-                low_labels = parser(low)[0].argmax(1)
-            step(state, (high, low, high_labels, low_labels))
-        state.optimizer_g.step()
-        state.optimizer_d.step()
+                lq_seg = face_parser(lq)[0].argmax(1)
+            train_step(model, (hq, lq, hq_seg, lq_seg))
+        model.optimizer_g.step()
+        model.optimizer_d.step()
 
-    return run
-
-
-def restoration(parser: fpn.FaceParsingNetwork, network: generator.Generator, image: Tensor) -> Callable[[], Tensor]:
-    """Parsing and restoring without any short cut, for the benchmark."""
-
-    def run() -> Tensor:
-        with layers():
-            return network(image, parser(image)[0].argmax(1))
-
-    return run
+    return step
 
 
-def _as_stored(network: nn.Module) -> nn.Module:
-    return network.to(memory_format=torch.contiguous_format)
+def make_restore(
+    face_parser: fpn.FaceParsingNetwork, network: generator.Generator, image: Tensor
+) -> Callable[[], Tensor]:
+    """Create a function for the benchmark that parses and restores the image."""
+
+    def restore() -> Tensor:
+        with plain_forward():
+            return network(image, face_parser(image)[0].argmax(1))
+
+    return restore
 
 
-def gradients(output: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Of a sum with uneven weights, so that no error cancels."""
+def _to_contiguous(network: nn.Module) -> None:
+    """Undo the channels-last memory format."""
+    network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]: missing in torch's stub
+
+
+def weighted_grad(output: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradient of a weighted sum of the output; the weights are uneven, so that errors do not cancel."""
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     return torch.autograd.grad((output * weights).sum(), inputs)

@@ -1,4 +1,4 @@
-"""Libraries that need a hand before they are imported."""
+"""Workarounds for libraries that fail to import with this project's versions of torch and NumPy."""
 
 import importlib
 import importlib.util
@@ -7,14 +7,17 @@ import types
 
 import numpy as np
 
+# Keeps the operator definitions alive: torch removes them when the Library object is deleted.
+_libraries: list = []
 
-def before_torchvision() -> None:
-    """Let `import torchvision` succeed beside a CPU build of torch.
 
-    torchvision's wheels carry CUDA operators; without CUDA they do not load, and the import fails while it registers
-    shapes for `nms`. Naming the two operators is enough: nothing here calls them. Where torch has CUDA, nothing is done.
+def patch_torchvision() -> None:
+    """Make `import torchvision` work with a CPU build of torch; do nothing if torch has CUDA.
+
+    The wheels of torchvision contain CUDA operators, which do not load without CUDA, so the import fails when it
+    registers the shape function of `nms`. Declaring the two operators suffices because this project calls neither.
     """
-    import torch  # here, as work on images alone needs no torch, and it takes a second to load
+    import torch  # imported here because it takes a second and work on images alone does not need it
 
     if torch.version.cuda is None and not _libraries:
         library = torch.library.Library("torchvision", "DEF")
@@ -23,39 +26,35 @@ def before_torchvision() -> None:
         _libraries.append(library)
 
 
-# Kept alive: the definitions vanish with the object.
-_libraries: list = []
-
-
-def before_imgaug() -> None:
-    """Let `import imgaug` 0.4.0 succeed with NumPy 2, which no longer has the table `np.sctypes` that it reads."""
+def patch_imgaug() -> None:
+    """Make `import imgaug` 0.4.0 work with NumPy 2, which removed the table `np.sctypes`."""
     if not hasattr(np, "sctypes"):
-        np.sctypes = {
+        sctypes = {
             "int": [np.int8, np.int16, np.int32, np.int64],
             "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
             "float": [np.float16, np.float32, np.float64],
             "complex": [np.complex64, np.complex128],
             "others": [bool, object, bytes, str, np.void],
         }
+        setattr(np, "sctypes", sctypes)  # noqa: B010 - NumPy's stubs declare no such attribute
 
 
 def import_stlpips() -> types.ModuleType:
-    """The module `stlpips_pytorch.stlpips`, imported without IPython and torchsummary: it asks for both to debug with and calls neither.
+    """Return the module `stlpips_pytorch.stlpips`, imported without its debugging dependencies.
 
-    Where they are not installed, empty stand-ins take their place during the import only: other libraries look for IPython too.
+    The module imports IPython and torchsummary but calls neither. If they are not installed, empty modules replace
+    them during the import only, because other libraries check whether IPython is available.
     """
-    before_torchvision()
-    absent = {"IPython": "embed", "torchsummary": "summary"}
-    absent = {
-        module: name
-        for module, name in absent.items()
-        if module not in sys.modules and importlib.util.find_spec(module) is None
-    }
-    for module, name in absent.items():
-        sys.modules[module] = types.ModuleType(module)
-        setattr(sys.modules[module], name, None)
+    patch_torchvision()
+    stubs = []
+    for module, name in [("IPython", "embed"), ("torchsummary", "summary")]:
+        if module not in sys.modules and importlib.util.find_spec(module) is None:
+            stub = types.ModuleType(module)
+            setattr(stub, name, None)
+            sys.modules[module] = stub
+            stubs.append(module)
     try:
         return importlib.import_module("stlpips_pytorch.stlpips")
     finally:
-        for module in absent:
+        for module in stubs:
             del sys.modules[module]

@@ -1,4 +1,4 @@
-"""What the user can mend is said in one line; everything else keeps its traceback."""
+"""User-fixable errors print one line; unexpected errors keep their traceback. `PSFR_DEBUG=1` prints every traceback."""
 
 import os
 import re
@@ -6,85 +6,112 @@ import reprlib
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable
+from types import FrameType
 
 
-class InputError(Exception):
-    """Something outside the program is wrong: a file, a folder, a parameter.
+class UserError(Exception):
+    """Error that the user can fix: a file, a folder, a parameter, a disk or a server.
 
-    The message is one line: what is wrong, where, and the mend.
+    The message is one line of the form `where: what is wrong: how to fix it`.
     """
 
 
-CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-)  # characters that no line of a table or of a message can hold
+# Control characters, line separators and lone surrogates: none may appear in a file name, a table or a message.
+CONTROL_CHARS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxset, _REPR.maxdict = 2, 4, 4, 4, 4
 _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 80
 
-# User and password of an address, and what stands behind a name of that kind, in a query or in an rclone remote.
+# User and password of a URL, and the value after a secret's name in a query string or an rclone remote.
 _SECRETS = re.compile(
-    r"(?<=://)[^\s/@]*@|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=pass=)|(?<=password=)|(?<=signature=)|(?<=sig=))['\"]?[^\s&,:'\"]+['\"]?"
+    r"(?<=://)[^\s/@]*@"
+    r"|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=pass=)|(?<=password=)|(?<=signature=)|(?<=sig=))"
+    r"['\"]?[^\s&,:'\"]+['\"]?"
 )
 
 
-def quoted(value: object) -> str:
-    """A value from outside for a message: its `repr`, shortened where it is long, wide or deep, secrets masked."""
+def safe_repr(value: object) -> str:
+    """Return the `repr` of an untrusted value on one line, abbreviated if long, wide or deep, with secrets masked."""
     if isinstance(value, str):
-        value = _SECRETS.sub(
-            "***", value[:10_000]
-        )  # before it is shortened: the name of a secret may be what is left out
+        # Mask before abbreviating: the abbreviation may drop the name by which a secret is recognized.
+        value = _SECRETS.sub("***", value[:10_000])
     try:
         return _SECRETS.sub("***", _REPR.repr(value))
-    except ValueError:  # Python prints no integer of more than 4,300 digits
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits
         return "a number of thousands of digits"
 
 
-def shortened(text: object, length: int = 200) -> str:
-    """A text from outside (a library's error, a key) for a message: one line without control characters, cut at `length`, secrets masked."""
+def truncate(text: object, length: int = 200) -> str:
+    """Return an untrusted text (a library's message, a key) on one line of at most `length` characters plus "...".
+
+    Secrets are masked, white space is collapsed and unprintable characters become "?".
+    """
     line = " ".join(_SECRETS.sub("***", str(text)[: 4 * length]).split())
     line = "".join(character if character.isprintable() else "?" for character in line)
     return line if len(line) <= length else line[:length] + "..."
 
 
-def raise_together(problems: Iterable[str], mend: str | None = None) -> None:
-    """Report many problems at once.
+def raise_all(problems: Iterable[str], hint: str | None = None) -> None:
+    """Raise one error for all problems, or return if there are none.
+
+    Args:
+        problems: one message each.
+        hint: how to fix them, appended once.
 
     Raises:
-        InputError: if there is any problem; it names each of them, then their common mend.
+        UserError: there is at least one problem.
     """
     problems = list(problems)
     if problems:
-        raise InputError("; ".join(problems) + (f": {mend}" if mend else ""))
+        raise UserError("; ".join(problems) + (f": {hint}" if hint else ""))
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a program's `main`; what the user can mend, and Ctrl-C or SIGTERM, ends it with one line.
+def run_main(main: Callable[[], None]) -> None:
+    """Run a program's `main`; print one line and exit after a user-fixable error, Ctrl-C or SIGTERM.
 
-    Exit status: 1 after an `InputError`, an error of the operating system or want of memory, 128 + the signal's number after a signal.
+    The exit status is 1 after a `UserError`, an error of the operating system or lack of memory, and 128 + the
+    signal's number after a signal. Other exceptions propagate. With `PSFR_DEBUG=1` in the environment, the traceback
+    comes before each one-line message.
     """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         main()
     except KeyboardInterrupt as stop:
-        reason, status = stop.args if stop.args else ("stopped by Ctrl-C: run it again to go on", 128 + signal.SIGINT)
-        print(reason, file=sys.stderr)
+        print_debug_traceback(stop)
+        message, status = stop.args or ("stopped by Ctrl-C: run it again to resume", 128 + signal.SIGINT)
+        print(message, file=sys.stderr)
         sys.exit(status)
     except Exception as error:
-        line = _line(error)
+        line = _one_line(error)
         if line is None:
             raise
+        print_debug_traceback(error)
         sys.exit(f"error: {line}")
 
 
-def _stop(number: int, _) -> None:
-    raise KeyboardInterrupt("stopped by SIGTERM: run it again to go on", 128 + number)
+def print_debug_traceback(error: BaseException) -> None:
+    """Print an error's traceback to stderr if `PSFR_DEBUG=1`; call it where an error is reduced to its message.
+
+    The causes that `raise ... from None` hides are included. Secrets are not masked.
+    """
+    if os.environ.get("PSFR_DEBUG", "0") in ("", "0"):
+        return
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__suppress_context__ = False
+        cause = cause.__cause__ or cause.__context__
+    traceback.print_exception(error, file=sys.stderr)
 
 
-# What libraries say in RuntimeErrors of their own.
+def _raise_interrupt(signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("stopped by SIGTERM: run it again to resume", 128 + signum)
+
+
+# Texts of the RuntimeErrors that libraries raise.
 _OUT_OF_MEMORY = (
     "allocate memory",
     "not enough memory",
@@ -94,25 +121,26 @@ _OUT_OF_MEMORY = (
     "std::bad_alloc",
 )
 _WORKER_KILLED = ("DataLoader worker", "worker process managed by the executor")
+_USER_ERROR_PREFIX = f"{UserError.__module__}.{UserError.__qualname__}: "
 
 
-def _line(error: Exception) -> str | None:
-    """An error that the user can mend, in one line; None for any other."""
+def _one_line(error: Exception) -> str | None:
+    """Return the message of a user-fixable error on one line, None for any other error."""
     text = str(error).strip()
-    last = (
-        text.splitlines()[-1] if text else type(error).__name__
-    )  # a data loader's worker sends the error with its traceback before it
-    if isinstance(error, InputError):
-        return last.removeprefix("psfr.utils.errors.InputError: ")
+    # A DataLoader worker's error arrives with the worker's traceback as its message; the last line names the error.
+    last = text.splitlines()[-1] if text else type(error).__name__
+    if isinstance(error, UserError):
+        return last.removeprefix(_USER_ERROR_PREFIX)
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{os.strerror(error.errno)}" if error.errno else last.partition("Error: ")[2] or last
+        prefix = f"{error.filename}: " if error.filename else ""
+        return f"{prefix}{os.strerror(error.errno)}" if error.errno else last.partition("Error: ")[2] or last
     if type(error).__name__ == "SafetensorError" and "I/O error" in text:
         return f"cannot write a checkpoint: {last.partition('I/O error: ')[2]}"
     if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
-        return "too little memory: lower batch_size, compute.batch_size, compute.workers or image_size"
-    if isinstance(error, EOFError) or any(
-        words in text for words in _WORKER_KILLED
-    ):  # the end of a pipe to one that died while it was read
-        return "a process that prepares images was killed, most likely for want of memory: lower compute.workers or batch_size, and run again to go on"
+        return "out of memory: lower batch_size, compute.batch_size, compute.workers or image_size"
+    # EOFError: the worker at the other end of a pipe died while the pipe was read.
+    if isinstance(error, EOFError) or any(words in text for words in _WORKER_KILLED):
+        return (
+            "a data-loading worker was killed (out of memory?): lower compute.workers or batch_size and rerun to resume"
+        )
     return None

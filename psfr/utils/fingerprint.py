@@ -1,99 +1,118 @@
-"""What a stage's result depends on, as DVC knows it: the value of each parameter, the hash of each file and folder that dvc.yaml names."""
+"""Fingerprint of a stage's dependencies: the value of each parameter and the hash of each file that dvc.yaml names."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-# parameters: name to value; files: path to hash; items: folder to its files' hashes.
-Origin = dict[str, dict[str, object]]
+if TYPE_CHECKING:
+    from dvc_data.hashfile.tree import Tree
+
+# {"parameters": {name: value}, "files": {path: hash}, "per_file": {folder: {file: hash}}}; {} if unknown.
+Fingerprint = dict[str, dict[str, Any]]
 
 
-def origin(stage: str, items: tuple[str, ...] = (), recorded: bool = False) -> Origin:
-    """What the result of a stage depends on, by the names of dvc.yaml.
+def fingerprint(stage: str, per_file_deps: tuple[str, ...] = (), from_lock: bool = False) -> Fingerprint:
+    """Return the fingerprint of a stage's dependencies.
 
     Args:
-        stage: as DVC writes it, such as `resize@ffhq`.
-        items: those of its folders whose files are worked on one by one.
-        recorded: as dvc.lock has it of the stage's last run, instead of as it is.
+        stage: a stage's name as DVC writes it, such as `resize@ffhq`.
+        per_file_deps: those of the stage's folders that it processes file by file; each of their files is hashed.
+        from_lock: take the dependencies of the stage's last run from dvc.lock instead of the present ones.
 
     Returns:
-        The origin; it is empty where DVC cannot tell it, outside of a repository for instance.
+        The fingerprint; empty if DVC cannot determine it, for instance outside of a repository.
     """
-    from dvc.exceptions import DvcException  # here: it is needed once a stage
+    # Imported here because importing DVC takes long and most processes do not need it.
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc_data.hashfile.tree import Tree
 
-    found: Origin = {"parameters": {}, "files": {}, "items": {}}
+    found: Fingerprint = {"parameters": {}, "files": {}, "per_file": {}}
     try:
         with Repo() as repo:
-            (wanted,) = repo.stage.collect(stage)
-            for dependency in wanted.deps:
-                if not recorded:
-                    dependency.save()
-                if dependency.def_path in items:
-                    if dependency.get_obj() is None:  # DVC's cache has lost the list of its files
+            (dvc_stage,) = repo.stage.collect(stage)
+            for dep in dvc_stage.deps:
+                if not from_lock:
+                    dep.save()
+                assert dep.hash_info is not None
+                if dep.def_path in per_file_deps:
+                    tree = dep.get_obj()
+                    if not isinstance(tree, Tree):  # the list of the folder's files is missing from the DVC cache
                         return {}
-                    found["items"][dependency.def_path] = {
-                        "/".join(name): file.value for name, _, file in dependency.get_obj()
-                    }
-                elif isinstance(dependency.hash_info.value, dict):
-                    found["parameters"] |= _flat(dependency.hash_info.value)
+                    found["per_file"][dep.def_path] = _hashes(tree)
+                elif isinstance(dep.hash_info.value, dict):
+                    found["parameters"] |= _flatten(dep.hash_info.value)
                 else:
-                    found["files"][dependency.def_path] = dependency.hash_info.value
+                    found["files"][dep.def_path] = dep.hash_info.value
     except (DvcException, ValueError):
         return {}
     return found
 
 
-def _flat(values: dict, prefix: str = "") -> dict[str, object]:
+def _hashes(tree: "Tree") -> dict[str, object]:
+    return {"/".join(key): hash_info.value for key, _, hash_info in tree if hash_info is not None}
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
     flat = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
     return flat
 
 
-def differences(old: Origin, new: Origin) -> list[str]:
-    """What sets two origins apart, in words: `lambda_ss is 50, it was 100`; `psfr/training/losses.py has changed`."""
-    said = []
-    for kind in ("parameters", "files", "items"):
-        before, now = old.get(kind, {}), new.get(kind, {})
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
-                said.append(
-                    f"{name} is {now.get(name)}, it was {before.get(name)}"
-                    if kind == "parameters"
-                    else f"{name} has changed"
-                )
-    return said
+def explain_changes(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """Describe how two fingerprints differ: `lambda_ss is 50, it was 100`; `psfr/training/losses.py has changed`."""
+    changes = []
+    for group in ("parameters", "files", "per_file"):
+        old_values, new_values = old.get(group, {}), new.get(group, {})
+        for name in sorted(old_values.keys() | new_values.keys()):
+            old_value, new_value = old_values.get(name), new_values.get(name)
+            if old_value == new_value:
+                continue
+            if group == "parameters":
+                changes.append(f"{name} is {new_value}, it was {old_value}")
+            else:
+                changes.append(f"{name} has changed")
+    return changes
 
 
-def changed(before: Origin, now: Origin) -> set[str]:
-    """The names without suffix of what has changed, come or gone in the folders of items."""
-    names = set()
-    for items in before["items"].keys() | now["items"].keys():
-        old, new = before["items"].get(items, {}), now["items"].get(items, {})
-        names |= {Path(file).stem for file in old.keys() | new.keys() if old.get(file) != new.get(file)}
-    return names
+def changed_stems(old: Fingerprint, new: Fingerprint) -> set[str]:
+    """Return the stems of the files that were changed, added or removed in the folders of `per_file_deps`."""
+    stems = set()
+    for folder in old["per_file"].keys() | new["per_file"].keys():
+        old_files, new_files = old["per_file"].get(folder, {}), new["per_file"].get(folder, {})
+        for file in old_files.keys() | new_files.keys():
+            if old_files.get(file) != new_files.get(file):
+                stems.add(Path(file).stem)
+    return stems
 
 
-def lay_recorded(stage: str, path: Path, folder: Path, without: set[str]) -> int:
-    """Lay the files of a stage's last result `path`, as dvc.lock has it, into an empty folder, from DVC's cache.
+def checkout_unchanged(stage: str, path: Path, folder: Path, excluded_stems: set[str]) -> int:
+    """Check files of a stage's last output `path`, as dvc.lock records it, out of the DVC cache into an empty folder.
+
+    Files are copied or linked, as DVC's `cache.type` says. Files that the cache does not have are skipped.
 
     Args:
-        without: names without suffix of those that are left out. What the cache has lost is left out too.
+        excluded_stems: stems of the files to leave out.
 
     Returns:
-        How many files there are now; as copies or links, whichever `cache.type` of DVC says.
+        The number of files checked out.
     """
     from dvc.repo import Repo
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.tree import Tree
 
     with Repo() as repo:
-        (wanted,) = repo.stage.collect(stage)
-        out = next(out for out in wanted.outs if Path(out.def_path) == path)
-        kept = Tree()
-        for key, meta, hashed in out.get_obj() or ():
-            if Path(key[-1]).stem not in without and out.cache.exists(hashed.value):
-                kept.add(key, meta, hashed)
-        if len(kept):
-            kept.digest()
-            checkout(str(folder.absolute()), out.fs, kept, out.cache, quiet=True)
-        return len(kept)
+        (dvc_stage,) = repo.stage.collect(stage)
+        out = next(out for out in dvc_stage.outs if Path(out.def_path) == path)
+        tree = Tree()
+        recorded = out.get_obj()
+        for key, meta, hash_info in recorded if isinstance(recorded, Tree) else ():
+            if hash_info and Path(key[-1]).stem not in excluded_stems and out.cache.exists(hash_info.value):
+                tree.add(key, meta, hash_info)
+        if len(tree):
+            tree.digest()
+            checkout(str(folder.absolute()), out.fs, tree, out.cache, quiet=True)
+        return len(tree)

@@ -1,7 +1,7 @@
-"""Pages of plots that are drawn without the internet: `python -m psfr.utils.plots_page`, once; `make repro` does it.
+"""Configure DVC to write plot pages that work offline: `python -m psfr.utils.plots_page`; `make repro` runs it.
 
-DVC fills a template with the plots of dvc.yaml (`dvc plots show`, `dvc plots diff`), and by itself lets the page fetch Vega, which draws
-them, from the internet. Here Vega is put into the template, and DVC told to use it, in `.dvc/config.local`.
+`dvc plots show` and `dvc plots diff` insert the plots of dvc.yaml into an HTML template whose page loads Vega, which
+draws them, from the internet. This command embeds Vega in the template and sets it in `.dvc/config.local`.
 """
 
 import subprocess
@@ -11,36 +11,33 @@ from pathlib import Path
 import vl_convert
 
 from psfr.utils import errors
-from psfr.utils.errors import InputError, shortened
-from psfr.utils.files import replacing
+from psfr.utils.errors import UserError, truncate
+from psfr.utils.files import atomic_write
 
 TEMPLATE = Path(".dvc/plots/page.html")
 OFFLINE = Path(".dvc/plots/offline.html")
-VEGA_LITE = "5.21"  # the last of the version that DVC's templates are written in
+VEGA_LITE = "5.21"  # the last release of version 5, in which DVC's templates are written
 
 
-def with_vega(template: str) -> str:
-    """The template with Vega in the place of DVC's links to it; its names are kept apart from those of the page."""
-    return template.replace(
-        "{scripts}", f"<script>(() => {{\n{vl_convert.javascript_bundle(vl_version=VEGA_LITE)}\n}})();</script>"
-    )
+def embed_vega(template: str) -> str:
+    """Return the HTML template with Vega's source in place of DVC's links, in a function scope of its own."""
+    vega = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue] (the stub lacks a default)
+    return template.replace("{scripts}", f"<script>(() => {{\n{vega}\n}})();</script>")
 
 
 def main() -> None:
     if not TEMPLATE.is_file():
-        raise InputError(f"{TEMPLATE}: no such file: run this in the top folder of the project")
-    with replacing(OFFLINE) as temporary:
-        temporary.write_text(with_vega(TEMPLATE.read_text(encoding="utf-8")), encoding="utf-8")
-    told = subprocess.run(
+        raise UserError(f"{TEMPLATE}: no such file: run this in the top folder of the project")
+    with atomic_write(OFFLINE) as temporary:
+        temporary.write_text(embed_vega(TEMPLATE.read_text(encoding="utf-8")), encoding="utf-8")
+    config = subprocess.run(
         [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", str(OFFLINE.relative_to(".dvc"))],
         capture_output=True,
         text=True,
     )
-    if told.returncode:
-        raise InputError(
-            f"dvc config: {shortened(told.stderr)}: the template is {OFFLINE}, name it with --html-template"
-        )
+    if config.returncode:
+        raise UserError(f"dvc config: {truncate(config.stderr)}: pass the template with `--html-template {OFFLINE}`")
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run_main(main)

@@ -1,6 +1,7 @@
-"""Work that was cut off goes on where it stopped, as long as it is the same work.
+"""Resume interrupted stages and trainings.
 
-The origin of a result (`psfr.utils.fingerprint`) is written beside what is unfinished, and nothing of another origin is ever taken over.
+The fingerprint of a stage's dependencies (`psfr.utils.fingerprint`) is stored beside unfinished work. Work is reused
+only if its fingerprint matches the present one, so a result never mixes two sets of parameters, inputs or code.
 """
 
 import fcntl
@@ -14,55 +15,57 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from psfr.utils.errors import InputError
-from psfr.utils.files import partial, take_place
-from psfr.utils.fingerprint import Origin, changed, differences, lay_recorded, origin
+from psfr.utils.errors import UserError
+from psfr.utils.files import replace_dir, temporary_path
+from psfr.utils.fingerprint import Fingerprint, changed_stems, checkout_unchanged, explain_changes, fingerprint
 
-FINISHED = "finished"
+FINISHED = "finished"  # empty file that marks the state of a finished training
+FINGERPRINT = "fingerprint.json"
 PNG_END = b"IEND\xaeB`\x82"
+MAX_CHANGES = 3  # that a message names
 
 
 @contextmanager
-def resuming_folder(
-    path: Path, stage: str, items: tuple[str, ...] = (), extent: tuple[str, ...] = ()
+def resumable_dir(
+    path: Path, stage: str, per_file_deps: tuple[str, ...] = (), ignored_params: tuple[str, ...] = ()
 ) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; when the block ends well it takes the place of `path`, otherwise it is kept for the next try.
+    """Context manager that yields a temporary folder, which replaces `path` on success and is kept after an exception.
 
-    The next try finds in it what the last one wrote, and a first one what DVC's cache holds of the stage's last result, except where the
-    origin has changed: then it is empty. Where only some files of the folders `items` have changed, just what has their names is missing.
+    The folder contains the files that an interrupted run wrote or, if there is no interrupted run, the unchanged files
+    of the stage's last result from the DVC cache. Both require that the stage's dependencies are the same. If only
+    some files of `per_file_deps` differ, the files of their stems are left out; after any other change the folder is
+    empty. The caller writes the files that are missing.
 
     Args:
-        stage: as DVC writes it, such as `resize@ffhq`.
-        items: folders whose files are worked on one by one.
-        extent: parameters that say which files there are, but not what is in them: what is too much is for the caller to remove.
+        path: the stage's output folder.
+        stage: the stage's name as DVC writes it, such as `resize@ffhq`.
+        per_file_deps: folders that the stage processes file by file.
+        ignored_params: parameters that determine which files there are, but not their content. The caller removes
+            surplus files.
 
     Raises:
-        InputError: another process is at the same work.
+        UserError: another process is writing the same folder.
     """
     path = Path(path)
-    folder = partial(path)
+    folder = temporary_path(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder.with_name(f".{path.name}.origin.partial"), str(path)) as note:
-        now, before = origin(stage, items), _read(note)
-        if folder.is_dir() and _alike(before, now, extent):
-            _take_over(folder, changed(before, now))
+    with exclusive_lock(folder.with_name(f".{path.name}.fingerprint.partial"), str(path)) as note:
+        current, interrupted = fingerprint(stage, per_file_deps), _read(note)
+        if folder.is_dir() and _compatible(interrupted, current, ignored_params):
+            _reuse(folder, changed_stems(interrupted, current))
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            last = origin(stage, items, recorded=True)
-            if (
-                last != now
-                and _alike(last, now, extent)
-                and (count := lay_recorded(stage, path, folder, changed(last, now)))
-            ):
-                print(f"{path}: goes on with {count} files of the last run", file=sys.stderr)
-        note.seek(0)
-        note.truncate()
-        json.dump(now, note)
-        note.flush()
+            last = fingerprint(stage, per_file_deps, from_lock=True)
+            # Equal fingerprints mean `dvc repro --force`: then every file is made again.
+            if last != current and _compatible(last, current, ignored_params):
+                num_files = checkout_unchanged(stage, path, folder, changed_stems(last, current))
+                if num_files:
+                    print(f"{path}: reusing {num_files} files of the last run", file=sys.stderr)
+        _write(note, current)
         try:
             yield folder
-            take_place(folder, path)
+            replace_dir(folder, path)
         finally:
             if not folder.exists() or not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -70,58 +73,71 @@ def resuming_folder(
 
 
 @contextmanager
-def alone(path: Path, work: str) -> Iterator[IO[str]]:
-    """Open a file that one process at a time may have open; the lock ends with the process, however it ends.
+def exclusive_lock(path: Path, name: str) -> Iterator[IO[str]]:
+    """Context manager that opens a file, for reading and appending, which one process at a time may have open.
+
+    The operating system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        path: the lock file; created if missing.
+        name: what the lock protects, for the message.
 
     Raises:
-        InputError: another process has it.
+        UserError: another process holds the lock.
     """
     with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"{work}: another process is making it: wait for its end, or stop it (`fuser {path}` names it)"
+            raise UserError(
+                f"{name}: another process is writing it: wait until it ends, or stop it (`fuser {path}` shows its id)"
             ) from None
-        except OSError:  # a network's file system without locks: the work goes on without
+        except OSError:  # a network file system without locks: proceed without one
             pass
         yield file
 
 
-def _read(note: IO[str]) -> Origin:
+def _read(note: IO[str]) -> Fingerprint:
     note.seek(0)
     try:
         return json.load(note)
-    except ValueError:  # empty, or cut off while it was written
+    except ValueError:  # empty, or truncated by a crash
         return {}
 
 
-def _alike(before: Origin, now: Origin, extent: tuple[str, ...]) -> bool:
-    """Whether two origins are known and differ in single files of the items, or in the extent, alone."""
-
-    def rest(origin: Origin) -> dict:
-        return {
-            "parameters": {name: value for name, value in origin["parameters"].items() if name not in extent},
-            "files": origin["files"],
-        }
-
-    return bool(before and now) and rest(before) == rest(now)
+def _write(note: IO[str], current: Fingerprint) -> None:
+    note.truncate(0)
+    json.dump(current, note)
+    note.flush()
 
 
-def _take_over(folder: Path, without: set[str]) -> None:
-    """Keep of a folder what is whole and has none of these names."""
-    count = 0
+def _compatible(old: Fingerprint, new: Fingerprint, ignored_params: tuple[str, ...]) -> bool:
+    """Return whether two fingerprints are known and differ at most in `per_file_deps` and ignored parameters."""
+
+    def relevant(values: Fingerprint) -> tuple[dict, dict]:
+        parameters = {name: value for name, value in values["parameters"].items() if name not in ignored_params}
+        return parameters, values["files"]
+
+    return bool(old and new) and relevant(old) == relevant(new)
+
+
+def _reuse(folder: Path, excluded_stems: set[str]) -> None:
+    """Delete incomplete files and those of `excluded_stems` from the folder of an interrupted run."""
+    num_files = 0
     for file in [file for file in folder.rglob("*") if file.is_file()]:
-        if file.stem in without or not _whole(file):
+        if file.stem in excluded_stems or not _is_complete(file):
             file.unlink()
         else:
-            count += 1
-    if count:
-        print(f"{folder}: goes on with {count} files that are there", file=sys.stderr)
+            num_files += 1
+    if num_files:
+        print(f"{folder}: resuming with {num_files} files of the interrupted run", file=sys.stderr)
 
 
-def _whole(file: Path) -> bool:
-    """Whether a file was written to its end: no temporary name, and no PNG that a power cut has left short."""
+def _is_complete(file: Path) -> bool:
+    """Return whether a file was written completely: it has its final name and, if a PNG, its end marker.
+
+    A power failure may leave a file truncated that had its final name already.
+    """
     if file.name.startswith("."):
         return False
     if file.suffix != ".png":
@@ -132,44 +148,53 @@ def _whole(file: Path) -> bool:
 
 
 @contextmanager
-def unfinished(folder: Path, stage: str) -> Iterator[Path]:
-    """Give the folder in which a training keeps its state, within `folder` of the project.
+def training_state_dir(folder: Path, stage: str) -> Iterator[Path]:
+    """Context manager that yields the folder for a training's checkpoints, `folder/.STAGE.unfinished/FINGERPRINT`.
 
-    Each origin has a folder of its own, in the project's root also for an experiment that DVC runs in a temporary copy:
-    a training with other parameters begins anew, says what has changed, and finds its own state again when they are changed back.
-    The state of a finished training stays until DVC has recorded its result and another training begins.
+    Each fingerprint has its own folder: a training with other parameters starts from scratch and prints what has
+    changed, and resumes its own state when the parameters are changed back. For an experiment that DVC runs in a
+    temporary copy, the folder lies in the original project. The state of a finished training is removed when DVC has
+    recorded its result and another training starts.
+
+    Args:
+        folder: a folder of the project, relative to its root.
+        stage: the stage's name.
 
     Raises:
-        InputError: another process is at the same training.
+        UserError: another process runs the same training.
     """
-    now = origin(stage)
-    beside = Path(os.environ.get("DVC_ROOT", "."), folder, f".{stage}.unfinished")
-    own = beside / hashlib.sha256(json.dumps(now, sort_keys=True).encode()).hexdigest()[:12]
-    forced = (own / FINISHED).exists() and now == origin(stage, recorded=True)
-    if not now or forced:
-        shutil.rmtree(own, ignore_errors=True)
-    if not own.is_dir():
-        _mention_others(beside, now, stage)
-        own.mkdir(parents=True)
-    with alone(own / "origin.json", f"{stage} with these parameters") as note:
-        note.truncate(0)
-        json.dump(now, note)
-        note.flush()
-        yield own
-        (own / FINISHED).touch()
+    current = fingerprint(stage)
+    all_states = Path(os.environ.get("DVC_ROOT", "."), folder, f".{stage}.unfinished")
+    state = all_states / hashlib.sha256(json.dumps(current, sort_keys=True).encode()).hexdigest()[:12]
+    forced = (state / FINISHED).exists() and current == fingerprint(stage, from_lock=True)
+    if not current or forced:
+        shutil.rmtree(state, ignore_errors=True)
+    if not state.is_dir():
+        _report_others(all_states, current, stage)
+        state.mkdir(parents=True)
+    with exclusive_lock(state / FINGERPRINT, f"{stage} with these parameters") as note:
+        _write(note, current)
+        yield state
+        (state / FINISHED).touch()
 
 
-def _mention_others(beside: Path, now: Origin, stage: str) -> None:
-    """Say what sets unfinished trainings apart from the one that begins; finished ones are removed."""
-    for note in sorted(beside.glob("*/origin.json")):
-        folder = note.parent
+def _report_others(all_states: Path, current: Fingerprint, stage: str) -> None:
+    """Print how unfinished trainings differ from the one that starts, and remove the state of finished ones."""
+    for folder in sorted(path for path in all_states.glob("*") if path.is_dir()):
         if (folder / FINISHED).exists():
             shutil.rmtree(folder)
             continue
-        with note.open(encoding="utf-8") as file:
-            apart = differences(_read(file), now)
-        said = "; ".join(apart[:3]) + (f" and {len(apart) - 3} more" if len(apart) > 3 else "")
+        note = folder / FINGERPRINT
+        other: Fingerprint = {}
+        if note.is_file():
+            with note.open(encoding="utf-8") as file:
+                other = _read(file)
+        changes = explain_changes(other, current)
+        text = "; ".join(changes[:MAX_CHANGES])
+        if len(changes) > MAX_CHANGES:
+            text += f" and {len(changes) - MAX_CHANGES} more"
         print(
-            f"{stage}: begins anew: {said} (what was trained before stays in {folder}, remove it if nobody needs it)",
+            f"{stage}: starting from scratch: {text} (the earlier state stays in {folder}; "
+            "delete it if you do not need it)",
             file=sys.stderr,
         )

@@ -1,58 +1,67 @@
-"""A YAML file whose values are written out: safe, short, and no key twice."""
+"""Read YAML files of plain values.
+
+Parameter files come from other people and decide what a run computes: an alias bomb must not exhaust the memory, a
+tag must not run code, and a repeated key must not silently override the first one.
+"""
 
 import re
 from pathlib import Path
 
 import yaml
+import yaml.composer
+import yaml.constructor
 
-from psfr.utils.errors import InputError, shortened
+from psfr.utils.errors import UserError, truncate
 
-MOST_BYTES = 100_000  # thirty times a file of parameters; PyYAML would take minutes over one of many megabytes
+MAX_BYTES = 100_000  # thirty times a parameter file; PyYAML takes minutes to parse many megabytes
 
 
-class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but 1e-4 is a number, as YAML 1.2 (and so DVC) has it, a key stands once, and nothing refers to another place.
+class StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader that rejects duplicate keys and aliases and reads `1e-4` as a number.
 
-    A few lines of references to references stand for more values than any memory holds.
+    YAML 1.2, and so DVC, reads `1e-4` as a number; PyYAML implements YAML 1.1, where it is a string. Aliases are
+    rejected because a few lines of nested ones expand to more values than fit into memory.
     """
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(
-                None, None, f"*{event.anchor} refers to another place: write the value out", event.start_mark
+                None, None, f"*{event.anchor} is an alias: write the value out", event.start_mark
             )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         seen = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-Loader.add_implicit_resolver(
+StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
 def read(path: Path) -> object:
-    """The one document of a file.
+    """Return the content of a file that holds one YAML document.
 
     Raises:
-        InputError: the file is missing or no regular one, too long, not UTF-8, or no YAML.
+        UserError: the file is missing, not a regular file, too large, not UTF-8 or not valid YAML.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file: copy one of params/*.yaml to it")
+        raise UserError(f"{path}: no such file: copy one of params/*.yaml to it")
     if not path.is_file():
-        raise InputError(f"{path}: no regular file: copy one of params/*.yaml to it")
+        raise UserError(f"{path}: not a regular file: copy one of params/*.yaml to it")
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise InputError(f"{path}: more than {MOST_BYTES} bytes: this is no file of parameters")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: more than {MAX_BYTES} bytes, not a parameter file: copy one of params/*.yaml to it")
     try:
-        return yaml.load(content.decode(), Loader)
-    except Exception as error:  # PyYAML raises many kinds on what its constructors do not expect
-        raise InputError(f"{path}: not valid YAML ({shortened(error, 300)})") from None
+        return yaml.load(content.decode(), StrictLoader)
+    except Exception as error:  # PyYAML's constructors raise many types on malformed values
+        raise UserError(f"{path}: not valid YAML ({truncate(error, 300)}): fix it there") from None

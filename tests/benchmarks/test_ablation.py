@@ -21,7 +21,7 @@ def runs() -> pd.DataFrame:
             "intervals": {"ours": intervals, "degraded": dict.fromkeys(values, [8.0, 10.0])},
         }
         images = pd.DataFrame(
-            {metric: np.linspace(0, 1, 40) for metric in ablation.OF_IMAGES}, index=[f"face{i}" for i in range(40)]
+            {metric: np.linspace(0, 1, 40) for metric in ablation.PER_IMAGE_METRICS}, index=[f"face{i}" for i in range(40)]
         )
         images["identity"] += number / 10
         images["ssim"] += number / 10 * np.linspace(-1, 1, 40)
@@ -30,7 +30,7 @@ def runs() -> pd.DataFrame:
 
 
 def test_table_has_each_run_with_its_intervals():
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ablation.table(runs()).splitlines()]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ablation.metrics_table(runs()).splitlines()]
     assert [row[0] for row in rows[2:]] == ["degraded", "0, 0", "0, 10", "1, 0", "1, 10"]
     assert rows[0][1:] == list(ablation.METRICS.values()) and {len(row) for row in rows} == {1 + len(ablation.METRICS)}
     assert rows[2][2] == "9.000 (8.000 to 10.000)"
@@ -38,7 +38,7 @@ def test_table_has_each_run_with_its_intervals():
 
 
 def test_differences_are_those_of_the_same_images():
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ablation.differences(runs()).splitlines()]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ablation.differences_table(runs()).splitlines()]
     assert [tuple(row[:2]) for row in rows[2:]] == [
         ("0, 0", "0, 10"),
         ("1, 0", "1, 10"),
@@ -63,7 +63,7 @@ def test_a_portrait_is_degraded_as_the_photograph_is():
     true, regions = portraits.draw(3, 1, 128)
     errors = []
     for strength in range(4):
-        given = ablation.in_photograph(true, strength)
+        given = ablation.degrade_in_photo(true, strength)
         assert given.shape == true.shape
         errors.append(np.abs(given.astype(float) - true)[regions != labels.NAMES.index("background")].mean())
     assert 0 < errors[0] < errors[3] < 30

@@ -1,4 +1,4 @@
-"""Two processes do what one does."""
+"""Stages in two processes compute what they compute in one."""
 
 import json
 import os
@@ -12,177 +12,181 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.helpers.running import ROOT, changed, ran, started, wait_for
+from tests.helpers.running import ROOT, run_command, set_params, start_process, wait_for
 
-SHARED = [sys.executable, str(ROOT / "tests/helpers/shared_work.py")]
+SHARED_WORK = [sys.executable, str(ROOT / "tests/helpers/shared_work.py")]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What a function of tests/helpers/shared_work.py gives in so many processes."""
-    kept = {}
+    """Return a function that runs a function of tests/helpers/shared_work.py and returns its result."""
+    cache = {}
 
-    def result(function: str, processes: int):
-        if (function, processes) not in kept:
+    def result(function: str, num_processes: int):
+        if (function, num_processes) not in cache:
             folder = tmp_path_factory.mktemp(function)
             (folder / "params.yaml").write_text((ROOT / "params/tiny.yaml").read_text())
-            changed(folder, devices=processes, precision="fp32")
+            set_params(folder, devices=num_processes, precision="fp32")
             os.symlink(ROOT / "psfr", folder / "psfr")
-            ran(["env", f"PYTHONPATH={ROOT}", *SHARED, function], folder)
-            kept[function, processes] = torch.load(folder / "result.pt")
-        return kept[function, processes]
+            run_command(["env", f"PYTHONPATH={ROOT}", *SHARED_WORK, function], folder)
+            cache[function, num_processes] = torch.load(folder / "result.pt")
+        return cache[function, num_processes]
 
     return result
 
 
-def assert_alike(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> None:
-    """Equal within 1e-5. Gradients that are nothing but rounding, as of a bias before a norm, are held to 1e-6 of the largest one."""
-    largest = max(gradient.norm() for gradient in wanted)
-    for first, second in zip(found, wanted, strict=True):
-        assert (first - second).norm() <= 1e-5 * second.norm() + 1e-6 * largest
+def assert_gradients_close(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    """Check that gradients are equal within 1e-5.
+
+    Gradients that consist of rounding errors, such as that of a bias before a norm, may differ by 1e-6 of the largest.
+    """
+    largest = max(gradient.norm() for gradient in expected)
+    for gradient, expected_gradient in zip(actual, expected, strict=True):
+        tolerance = 1e-5 * expected_gradient.norm() + 1e-6 * largest
+        assert (gradient - expected_gradient).norm() <= tolerance
 
 
-def test_the_first_gradients_of_the_gan_are_those_of_one_process(results):
+def test_first_gan_gradients_match_one_process(results):
     one, two = results("gan_steps", 1), results("gan_steps", 2)
-    assert_alike(two["gradients"], one["gradients"])
+    assert_gradients_close(two["gradients"], one["gradients"])
 
 
-def test_the_losses_of_twenty_steps_are_those_of_one_process(results):
-    one, two = (pd.DataFrame(results("gan_steps", processes)["losses"]) for processes in (1, 2))
+def test_losses_of_twenty_gan_steps_match_one_process(results):
+    one, two = (pd.DataFrame(results("gan_steps", num_processes)["losses"]) for num_processes in (1, 2))
     assert len(one) == 20 and one["ss"].min() > 1e-3
     for losses in (one, two):
-        losses["generator's"] = 100 * losses["ss"] + 10 * losses["pix"] + 10 * losses["fm"] + losses["gen"]
-    assert two["generator's"].tolist() == pytest.approx(one["generator's"].tolist(), rel=0.01)
-    # Adam's first steps have the size of the learning rate wherever rounding points: scores part late, their means hardly.
+        losses["generator"] = 100 * losses["ss"] + 10 * losses["pix"] + 10 * losses["fm"] + losses["gen"]
+    assert two["generator"].tolist() == pytest.approx(one["generator"].tolist(), rel=0.01)
+    # Adam's first steps have the size of the learning rate even for gradients that are rounding errors. The single
+    # losses therefore diverge late in training, but their means stay close.
     assert two.mean().tolist() == pytest.approx(one.mean().tolist(), rel=0.01)
 
 
-def test_the_gradients_and_statistics_of_the_parsing_network_are_those_of_one_process(results):
+def test_parsing_network_gradients_and_statistics_match_one_process(results):
     one, two = results("fpn_gradients", 1), results("fpn_gradients", 2)
-    assert_alike(two["gradients"], one["gradients"])
-    assert all(
-        torch.allclose(two["buffers"][name].float(), value.float(), rtol=1e-5, atol=1e-6)
-        for name, value in one["buffers"].items()
-    )
+    assert_gradients_close(two["gradients"], one["gradients"])
+    for name, expected in one["buffers"].items():
+        assert torch.allclose(two["buffers"][name].float(), expected.float(), rtol=1e-5, atol=1e-6), name
 
 
-def test_what_is_shared_comes_together_in_order(results):
-    squares, ranks, first = results("collecting", 3)
+def test_gather_in_order_restores_the_order_of_shards(results):
+    squares, ranks, first = results("collectives", 3)
     assert squares == [item**2 for item in range(11)]
     assert ranks == [0, 1, 2] and first == 0
 
 
-def test_processes_that_come_late_leave_no_image_out(results):
-    one, two = results("parsing", 1), results("parsing", 2)
+def test_late_processes_skip_no_image(results):
+    one, two = results("parse_with_delays", 1), results("parse_with_delays", 2)
     assert len(one) == 24 and one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def losses(project: Path) -> dict[str, list[float]]:
+    """Read the loss of each epoch from the metrics of the train stage."""
     files = sorted((project / "metrics/train/plots/metrics").rglob("*.tsv"))
     return {file.stem: pd.read_csv(file, sep="\t")[file.stem].tolist() for file in files}
 
 
-def test_a_run_of_two_processes_ends_as_one_of_one(project):
-    changed(project, precision="fp32", epochs=3, checkpoint_seconds=0)
-    ran(["dvc", "repro"], project)
-    one, evaluation = losses(project), json.loads((project / "metrics/evaluation.json").read_text())
-    images = pd.read_csv(project / "metrics/per_image.csv")
+def test_pipeline_in_two_processes_matches_one(project):
+    set_params(project, precision="fp32", epochs=3, checkpoint_seconds=0)
+    run_command(["dvc", "repro"], project)
+    expected_losses = losses(project)
+    expected = json.loads((project / "metrics/evaluation.json").read_text())
+    expected_images = pd.read_csv(project / "metrics/per_image.csv")
 
-    changed(project, devices=2)
-    ran(["dvc", "repro", "--force", "--single-item", "fpn", "parse", "train", "infer", "evaluate"], project)
-    assert losses(project).keys() == one.keys()
+    set_params(project, devices=2)
+    run_command(["dvc", "repro", "--force", "--single-item", "fpn", "parse", "train", "infer", "evaluate"], project)
+    assert losses(project).keys() == expected_losses.keys()
     for name, values in losses(project).items():
-        assert values == pytest.approx(one[name], rel=0.02, abs=1e-3), name
-    again = pd.read_csv(project / "metrics/per_image.csv")
-    assert again[["name", "model"]].equals(images[["name", "model"]]), "every image once"
-    found = json.loads((project / "metrics/evaluation.json").read_text())
+        assert values == pytest.approx(expected_losses[name], rel=0.02, abs=1e-3), name
+    per_image = pd.read_csv(project / "metrics/per_image.csv")
+    assert per_image[["name", "model"]].equals(expected_images[["name", "model"]]), "each image occurs once"
+    evaluation = json.loads((project / "metrics/evaluation.json").read_text())
     for metric in ("psnr", "ssim", "st_lpips", "identity"):
-        assert found["degraded"][metric] == pytest.approx(evaluation["degraded"][metric], rel=1e-5), metric
-        assert found["ours"][metric] == pytest.approx(evaluation["ours"][metric], rel=0.02), metric
+        assert evaluation["degraded"][metric] == pytest.approx(expected["degraded"][metric], rel=1e-5), metric
+        assert evaluation["ours"][metric] == pytest.approx(expected["ours"][metric], rel=0.02), metric
 
 
-def test_twenty_steps_are_those_of_one_process_also_where_two_go_on(project, tmp_path):
-    train, state = [sys.executable, "-m", "stages.train"], project / "models/.train.unfinished"
-    changed(project, precision="fp32", epochs=10, checkpoint_seconds=0)
-    shutil.rmtree(state)
-    ran(train, project)
-    one = losses(project)
-    assert all(len(values) == 10 for values in one.values()), "two steps an epoch"
+def test_training_resumed_in_two_processes_matches_one(project, tmp_path):
+    train, state_dir = [sys.executable, "-m", "stages.train"], project / "models/.train.unfinished"
+    set_params(project, precision="fp32", epochs=10, checkpoint_seconds=0)
+    shutil.rmtree(state_dir)
+    run_command(train, project)
+    expected = losses(project)
+    assert all(len(values) == 10 for values in expected.values()), "20 steps, two per epoch"
 
-    changed(project, devices=2)
-    shutil.rmtree(state)
-    ran(train, project)
+    set_params(project, devices=2)
+    shutil.rmtree(state_dir)
+    run_command(train, project)
     for name, values in losses(project).items():
-        assert values == pytest.approx(one[name], rel=0.01), name
+        assert values == pytest.approx(expected[name], rel=0.01), name
 
-    changed(project, devices=1)
-    shutil.rmtree(state)
-    process = started(train, project, tmp_path / "log")
+    set_params(project, devices=1)
+    shutil.rmtree(state_dir)
+    process = start_process(train, project, tmp_path / "log")
     wait_for(project, "models/.train.unfinished/*/step_00000007*", process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
-    changed(project, devices=2)
-    assert "train: goes on after step" in ran(train, project)
+    set_params(project, devices=2)
+    assert "train: resuming after step" in run_command(train, project)
     for name, values in losses(project).items():
-        assert values == pytest.approx(one[name], rel=0.01), name
+        assert values == pytest.approx(expected[name], rel=0.01), name
 
 
 def children(pid: int) -> list[int]:
-    """The working processes that a process has started, in their order."""
+    """Return the process IDs of the spawned processes that a launcher has started, in the order of their ranks."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            if (
-                stat.read_text().rpartition(")")[2].split()[1] == str(pid)
-                and b"spawn_main" in (stat.parent / "cmdline").read_bytes()
-            ):
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+            if parent == str(pid) and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
                 found.append(int(stat.parent.name))
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
     return sorted(found)
 
 
 @pytest.fixture
 def training(project, tmp_path):
-    """A training in two processes, some steps on its way."""
-    changed(project, epochs=1000, devices=2, checkpoint_seconds=0)
+    """Start a training in two processes and wait until it has written a checkpoint."""
+    set_params(project, epochs=1000, devices=2, checkpoint_seconds=0)
     shutil.rmtree(project / "models/.train.unfinished")
-    process = started([sys.executable, "-m", "stages.train"], project, tmp_path / "log")
+    process = start_process([sys.executable, "-m", "stages.train"], project, tmp_path / "log")
     wait_for(project, "models/.train.unfinished/*/step_*", process)
     yield process
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_process_that_dies_ends_the_run(training, tmp_path, place):
-    began = time.monotonic()
-    os.kill(children(training.pid)[place], signal.SIGKILL)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_process_stops_all_processes(training, tmp_path, rank):
+    start = time.monotonic()
+    os.kill(children(training.pid)[rank], signal.SIGKILL)
     assert training.wait(60) == 1
-    assert time.monotonic() - began < 60
-    said = (tmp_path / "log").read_text().strip().splitlines()[-1]
-    assert said == f"error: process {place + 1} of 2 was ended by SIGKILL: run again, it goes on from what is kept"
+    assert time.monotonic() - start < 60
+    message = (tmp_path / "log").read_text().strip().splitlines()[-1]
+    assert message == f"error: process {rank + 1} of 2 was killed by SIGKILL: rerun to resume"
 
 
-@pytest.mark.parametrize("whom", ["the launcher", "all, as Ctrl-C does"])
-def test_a_signal_keeps_the_state_and_ends_all(training, project, tmp_path, whom):
-    if whom == "the launcher":
-        training.send_signal(signal.SIGTERM)
-        number = signal.SIGTERM
-    else:
-        os.killpg(training.pid, number := signal.SIGINT)
-    assert training.wait(60) == 128 + number
+@pytest.mark.parametrize("target", ["launcher", "process group"])
+def test_signal_saves_the_state_and_stops_all_processes(training, project, tmp_path, target):
+    if target == "launcher":
+        signum = signal.SIGTERM
+        training.send_signal(signum)
+    else:  # as Ctrl-C does
+        signum = signal.SIGINT
+        os.killpg(training.pid, signum)
+    assert training.wait(60) == 128 + signum
     lines = (tmp_path / "log").read_text().strip().splitlines()
     assert lines[-1].startswith("train: stopped at step ") and "Traceback" not in "".join(lines)
     step = int(lines[-1].split()[4])
     assert any(project.glob(f"models/.train.unfinished/*/step_{step:08}*"))
 
 
-def test_more_processes_than_a_batch_can_be_shared_by_are_refused(project):
-    changed(project, devices=3)
-    output = ran([sys.executable, "-m", "stages.train"], project, status=1)
-    assert (
-        output.strip().splitlines()[-1]
-        == "error: compute.devices: 3 processes cannot share batches of 4 images evenly: choose a divisor of it"
+def test_batch_size_must_be_divisible_by_num_processes(project):
+    set_params(project, devices=3)
+    output = run_command([sys.executable, "-m", "stages.train"], project, status=1)
+    message = output.strip().splitlines()[-1]
+    assert message == (
+        "error: compute.devices: 3 processes cannot share batches of 4 images evenly: choose a divisor of it"
     )

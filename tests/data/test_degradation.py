@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from psfr.data import degradation, degradation_table, images
-from psfr.data.degradation import apply, degraded_copy, sample, target
+from psfr.data.degradation import apply, degrade, restoration_target, sample_degradation
 from psfr.data.degradation_table import Degradation
-from psfr.params import Degrade
+from psfr.params import DegradeParams
 from psfr.utils import compat
-from psfr.utils.errors import InputError
-from psfr.utils.seeds import generator
+from psfr.utils.errors import UserError
+from psfr.utils.seeds import rng_for
 
-compat.before_imgaug()
+compat.patch_imgaug()
 
 import imgaug  # noqa: E402
 from imgaug import augmenters  # noqa: E402
@@ -27,7 +27,7 @@ from imgaug import augmenters  # noqa: E402
 # imgaug 0.4.0 calls imageio in its old way.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-ARTICLE = Degrade(
+ARTICLE = DegradeParams(
     variants=2, gray=0.3, blur=0.5, blur_kernel=[3, 15], motion_kernel=[5, 25], downsample=[32, 256],
     noise=0.2, noise_scale=[0.0, 25.5], jpeg=0.7, jpeg_compression=[10, 65],
 )  # fmt: skip
@@ -70,8 +70,8 @@ def test_outcomes_are_distributed_as_the_articles(picture):
     imgaug.seed(3)
     np.random.seed(3)
     theirs = [article_program(picture, (8, 64)) for _ in range(400)]
-    degrade = ARTICLE.model_copy(update={"downsample": [8, 64]})
-    ours = [apply(sample(generator(1, number), degrade, 512), picture) for number in range(400)]
+    config = ARTICLE.model_copy(update={"downsample": [8, 64]})
+    ours = [apply(sample_degradation(rng_for(1, number), degrade, 512), picture) for number in range(400)]
     for measure in (
         lambda image: psnr(image, picture),
         lambda image: image.astype(float).std(2).mean(),
@@ -83,7 +83,7 @@ def test_outcomes_are_distributed_as_the_articles(picture):
 
 
 def test_draws_at_512_are_the_articles():
-    draws = pd.DataFrame([asdict(sample(generator(2, number), ARTICLE, 512)) for number in range(8000)])
+    draws = pd.DataFrame([asdict(sample_degradation(rng_for(2, number), ARTICLE, 512)) for number in range(8000)])
 
     def share(column: pd.Series, expected: float) -> None:
         assert abs(column.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / len(column))
@@ -115,7 +115,7 @@ def test_draws_at_512_are_the_articles():
 @given(st.integers(0, 10**6), st.sampled_from([32, 64, 128, 256, 512, 1024]))
 @settings(max_examples=300)
 def test_lengths_scale_with_the_image(number, image_size):
-    drawn = sample(generator(3, number), ARTICLE, image_size)
+    drawn = sample_degradation(rng_for(3, number), ARTICLE, image_size)
     scale = image_size / 512
     assert int(32 * scale) <= drawn.size < 256 * scale
     if drawn.blur == "gaussian":
@@ -165,14 +165,14 @@ def test_noise_has_the_recorded_scale(per_channel):
 
 def test_a_copy_depends_on_seed_name_and_variant_alone(picture):
     before = picture.copy()
-    first = degraded_copy(picture, "a", 0, 1, ARTICLE)
+    first = degrade(picture, "a", 0, 1, ARTICLE)
     np.random.seed(0)
     imgaug.seed(0)
-    degraded_copy(picture, "b", 0, 1, ARTICLE)
-    again = degraded_copy(picture, "a", 0, 1, ARTICLE)
+    degrade(picture, "b", 0, 1, ARTICLE)
+    again = degrade(picture, "a", 0, 1, ARTICLE)
     assert first[2] == again[2] and (first[0] == again[0]).all() and (first[1] == again[1]).all()
     others = [
-        degraded_copy(picture, *key, ARTICLE)[2] for key in [("a", 1, 1), ("b", 0, 1), ("a", 0, 2), ("a", "test", 1)]
+        degrade(picture, *key, ARTICLE)[2] for key in [("a", 1, 1), ("b", 0, 1), ("a", 0, 2), ("a", "test", 1)]
     ]
     assert len({first[2], *others}) == 5
     assert (picture == before).all()
@@ -180,11 +180,11 @@ def test_a_copy_depends_on_seed_name_and_variant_alone(picture):
 
 def test_grey_reaches_the_target(picture):
     for gray in (0.0, 1.0):
-        degraded, sought, drawn = degraded_copy(picture, "a", 0, 1, ARTICLE.model_copy(update={"gray": gray}))
+        degraded, sought, drawn = degrade(picture, "a", 0, 1, ARTICLE.model_copy(update={"gray": gray}))
         assert drawn.gray == bool(gray)
         assert (sought == (images.gray(picture) if gray else picture)).all()
         assert degraded.shape == sought.shape == picture.shape and degraded.dtype == sought.dtype == np.uint8
-    assert (target(replace(NOTHING, gray=True), picture) == images.gray(picture)).all()
+    assert (restoration_target(replace(NOTHING, gray=True), picture) == images.gray(picture)).all()
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -194,14 +194,14 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_neither_workers_nor_other_images_change_a_result(tmp_path, picture):
     for number in range(7):
         images.write(tmp_path / "hr" / f"{number:02}.png", np.roll(picture, number * 9, axis=1))
-    paths = images.listed(tmp_path / "hr")
+    paths = images.list_images(tmp_path / "hr")
     for workers in (0, 2):
         out = tmp_path / f"out{workers}"
         degradation_table.write_table(
-            degradation.make_copies(paths, out / "lr", ARTICLE, len(picture), 1, workers), out / "table.csv"
+            degradation.write_variants(paths, out / "lr", ARTICLE, len(picture), 1, workers), out / "table.csv"
         )
     assert files(tmp_path / "out0") == files(tmp_path / "out2")
-    assert len(list(degradation.make_copies(paths[3:4], tmp_path / "alone", ARTICLE, len(picture), 1, 0))) == 2
+    assert len(list(degradation.write_variants(paths[3:4], tmp_path / "alone", ARTICLE, len(picture), 1, 0))) == 2
     alone = files(tmp_path / "alone")
     assert set(alone) == {"0/03.png", "1/03.png"}
     assert all((tmp_path / "out0" / "lr" / name).read_bytes() == content for name, content in alone.items())
@@ -212,7 +212,7 @@ def test_the_table_says_exactly_what_was_done(tmp_path, picture):
     images.write(tmp_path / "hr" / "007.png", picture)
     many = ARTICLE.model_copy(update={"variants": 25})
     degradation_table.write_table(
-        degradation.make_copies([tmp_path / "hr" / "007.png"], tmp_path / "lr", many, len(picture), 1, 0),
+        degradation.write_variants([tmp_path / "hr" / "007.png"], tmp_path / "lr", many, len(picture), 1, 0),
         tmp_path / "table.csv",
     )
     table = degradation_table.read_table(tmp_path / "table.csv")
@@ -233,7 +233,7 @@ def test_the_table_says_exactly_what_was_done(tmp_path, picture):
 def test_pairs_of_the_test_set(tmp_path, picture):
     images.write(tmp_path / "in" / "a.png", picture)
     grey = ARTICLE.model_copy(update={"gray": 1.0})
-    (row,) = degradation.make_pairs([tmp_path / "in" / "a.png"], tmp_path / "hr", tmp_path / "lr", grey, 1, 0)
+    (row,) = degradation.write_pairs([tmp_path / "in" / "a.png"], tmp_path / "hr", tmp_path / "lr", grey, 1, 0)
     assert row["name"] == "a" and row["gray"]
     assert (images.read(tmp_path / "hr" / "a.png") == images.gray(picture)).all()
     assert images.read(tmp_path / "lr" / "a.png").shape == picture.shape
@@ -264,11 +264,11 @@ def test_a_damaged_table_is_one_line(tmp_path, damage):
     path = tmp_path / "table.csv"
     degradation_table.write_table([{"name": "a", "variant": 0, **asdict(replace(NOTHING, gray=True))}], path)
     path.write_bytes(damage(path.read_text()).encode("utf-8", "surrogateescape"))
-    with pytest.raises(InputError, match="table.csv: not a readable table") as caught:
+    with pytest.raises(UserError, match="table.csv: not a readable table") as caught:
         degradation_table.read_table(path)
     assert str(caught.value).isprintable()
 
 
 def test_a_missing_table_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="no such table"):
+    with pytest.raises(UserError, match="no such table"):
         degradation_table.read_table(tmp_path / "table.csv")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from psfr.data import images
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def picture() -> np.ndarray:
 def test_every_listed_format_is_read(tmp_path, picture, suffix, tolerance):
     path = tmp_path / f"face{suffix}"
     Image.fromarray(picture).save(path, quality=95)
-    assert images.listed(tmp_path) == [path]
+    assert images.list_images(tmp_path) == [path]
     assert np.abs(images.read(path).astype(int) - picture).max() <= tolerance
 
 
@@ -104,7 +104,7 @@ def test_cmyk_jpeg(tmp_path):
 
 def test_floating_point_is_refused(tmp_path):
     Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "float.tif")
-    with pytest.raises(InputError, match=r"float\.tif.*8-bit"):
+    with pytest.raises(UserError, match=r"float\.tif.*8-bit"):
         images.read(tmp_path / "float.tif")
 
 
@@ -131,7 +131,7 @@ def test_damaged_files_are_one_line_with_their_name(tmp_path, kind):
     path = tmp_path / "face.png"
     if kind in contents:
         path.write_bytes(contents[kind])
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         images.read(path)
     assert str(caught.value).count(str(path)) == 1
     assert "\n" not in str(caught.value)
@@ -139,12 +139,12 @@ def test_damaged_files_are_one_line_with_their_name(tmp_path, kind):
 
 @given(st.binary(max_size=400), st.integers(0, 400))
 def test_no_bytes_crash_the_reader(tmp_path_factory, junk, cut):
-    """Junk after a good beginning: an image or an InputError, nothing else."""
+    """Junk after a good beginning: an image or an UserError, nothing else."""
     path = tmp_path_factory.mktemp("junk") / "face.png"
     path.write_bytes(_png(np.zeros((9, 7, 3), np.uint8))[:cut] + junk)
     try:
         assert images.read(path).shape[2] == 3
-    except InputError as error:
+    except UserError as error:
         assert "\n" not in str(error)
 
 
@@ -152,7 +152,7 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, junk, cut):
 def test_other_formats_are_refused_under_any_name(tmp_path, picture, kind):
     """Above all PostScript: Pillow would start Ghostscript on it."""
     Image.fromarray(picture).save(tmp_path / "face.png", kind)
-    with pytest.raises(InputError, match=r"face\.png: not a readable image \(cannot identify"):
+    with pytest.raises(UserError, match=r"face\.png: not a readable image \(cannot identify"):
         images.read(tmp_path / "face.png")
 
 
@@ -175,7 +175,7 @@ def test_large_images_are_converted_by_strips(tmp_path, picture, mode, monkeypat
     )
     image.save(tmp_path / name, **({"transparency": 3} if mode == "P" else {}))
     whole = images.read(tmp_path / name)
-    monkeypatch.setattr(images, "STRIP", 5 * picture.shape[1])
+    monkeypatch.setattr(images, "CHUNK_PIXELS", 5 * picture.shape[1])
     assert (images.read(tmp_path / name) == whole).all()
 
 
@@ -190,7 +190,7 @@ def test_what_is_no_file_of_bytes_is_refused(tmp_path, kind):
             path.mkdir()
         case "device":
             path.symlink_to("/dev/zero")
-    with pytest.raises(InputError, match=r"face\.png: no regular file"):
+    with pytest.raises(UserError, match=r"face\.png: no regular file"):
         images.read(path)
 
 
@@ -209,8 +209,8 @@ def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
     path = os.path.join(os.fsencode(tmp_path), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     open(path, "w").close()
-    with pytest.raises(InputError, match="rename it") as caught:
-        images.listed(tmp_path)
+    with pytest.raises(UserError, match="rename it") as caught:
+        images.list_images(tmp_path)
     assert str(caught.value).isprintable()
 
 
@@ -221,7 +221,7 @@ def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
 def test_other_names_are_taken_and_written(tmp_path, picture, name):
     (tmp_path / "in").mkdir()
     Image.fromarray(picture).save(tmp_path / "in" / f"{name}.png")
-    (path,) = images.listed(tmp_path / "in")
+    (path,) = images.list_images(tmp_path / "in")
     images.write(tmp_path / "out" / f"{path.stem}.png", images.read(path))
     assert (images.read(tmp_path / "out" / f"{name}.png") == picture).all()
 
@@ -233,8 +233,8 @@ def test_links_in_a_folder(tmp_path, picture):
     (tmp_path / "in" / "face.png").symlink_to(tmp_path / "face.png")
     (tmp_path / "in" / "sub" / "ring").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "itself.png").symlink_to(tmp_path / "in" / "itself.png")
-    assert images.listed(tmp_path / "in") == [tmp_path / "in" / "face.png", tmp_path / "in" / "itself.png"]
-    with pytest.raises(InputError, match=r"itself\.png"):
+    assert images.list_images(tmp_path / "in") == [tmp_path / "in" / "face.png", tmp_path / "in" / "itself.png"]
+    with pytest.raises(UserError, match=r"itself\.png"):
         images.read(tmp_path / "in" / "itself.png")
 
 
@@ -243,23 +243,23 @@ def test_listing(tmp_path, picture):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
-    assert images.listed(tmp_path) == [tmp_path / "b.png", tmp_path / "sub" / "a.png"]
+    assert images.list_images(tmp_path) == [tmp_path / "b.png", tmp_path / "sub" / "a.png"]
 
 
 def test_listing_names_every_pair_of_one_name(tmp_path):
     for name in ("a.png", "a.jpg", "b.png", "b.jpg", "c.png"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(InputError) as caught:
-        images.listed(tmp_path)
+    with pytest.raises(UserError) as caught:
+        images.list_images(tmp_path)
     assert all(name in str(caught.value) for name in ("a.png", "a.jpg", "b.png", "b.jpg"))
     assert "c.png" not in str(caught.value)
 
 
 def test_empty_and_missing_folders(tmp_path):
-    with pytest.raises(InputError, match="no images in it"):
-        images.listed(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        images.listed(tmp_path / "none")
+    with pytest.raises(UserError, match="no images in it"):
+        images.list_images(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        images.list_images(tmp_path / "none")
 
 
 def test_write_and_read_are_inverse_and_leave_no_other_file(tmp_path, picture):

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from psfr.data import labels
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 18)))
@@ -34,13 +34,13 @@ def test_plain_gray_files_are_read(tmp_path):
 
 def test_label_over_18_is_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 19, np.uint8)).save(tmp_path / "face.png")
-    with pytest.raises(InputError, match=r"face\.png: label 19 is over 18"):
+    with pytest.raises(UserError, match=r"face\.png: label 19 is over 18"):
         labels.read(tmp_path / "face.png")
 
 
 def test_colours_are_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "face.png")
-    with pytest.raises(InputError, match=r"face\.png.*not colours"):
+    with pytest.raises(UserError, match=r"face\.png.*not colours"):
         labels.read(tmp_path / "face.png")
 
 
@@ -48,7 +48,7 @@ def test_colours_are_refused(tmp_path):
 def test_damaged_and_missing_files_are_named(tmp_path, content):
     if content is not None:
         (tmp_path / "face.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"face\.png"):
+    with pytest.raises(UserError, match=r"face\.png"):
         labels.read(tmp_path / "face.png")
 
 
@@ -65,5 +65,5 @@ def test_mirrored_labels_swap_the_sides():
         ("left_ear", "right_ear"),
         ("nose", "nose"),
     ]:
-        assert labels.NAMES[labels.MIRRORED[labels.NAMES.index(name)]] == other
-    assert (labels.MIRRORED[labels.MIRRORED] == np.arange(19)).all()
+        assert labels.NAMES[labels.FLIP_MAP[labels.NAMES.index(name)]] == other
+    assert (labels.FLIP_MAP[labels.FLIP_MAP] == np.arange(19)).all()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psfr.data import images, labels, resize
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 7, 32, 64]))
@@ -62,7 +62,7 @@ def test_folders(tmp_path):
         )
         labels.write(tmp_path / "celebamask" / "raw" / "masks" / f"{name}.png", rng.integers(0, 19, (40, 30), np.uint8))
     raw, hr = tmp_path / "celebamask" / "raw", tmp_path / "hr"
-    resize.resize_labelled_folder(raw, hr, 16, 2)
+    resize.resize_labeled_folder(raw, hr, 16, 2)
     assert sorted(str(path.relative_to(hr)) for path in hr.rglob("*.png")) == [
         "images/a.png",
         "images/b.png",
@@ -75,6 +75,6 @@ def test_folders(tmp_path):
         assert labels.read(hr / "labels" / f"{name}.png").shape == (16, 16)
     labels.write(raw / "masks" / "a.png", np.zeros((4, 4), np.uint8))
     (raw / "images" / "b.png").write_bytes(b"damaged")
-    with pytest.raises(InputError) as caught:
-        resize.resize_labelled_folder(raw, tmp_path / "again", 16, 2)
+    with pytest.raises(UserError) as caught:
+        resize.resize_labeled_folder(raw, tmp_path / "again", 16, 2)
     assert "masks/a.png" in str(caught.value) and "images/b.png" in str(caught.value)

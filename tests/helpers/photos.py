@@ -19,40 +19,40 @@ def astronaut() -> np.ndarray:
     return np.ascontiguousarray(data.astronaut()[:256, 96:352])
 
 
-# Its frame, as `faces.find` gives it: tests of other rooms need not look for it.
+# The frame of the astronaut's face as `detection.find_faces` returns it, for tests that need no detection.
 FRAME = Frame(46.6 + 13.0j, 175.2 + 9.9j)
 
 
-def turned(degrees: float, size: int = 320) -> tuple[np.ndarray, Frame]:
-    """The astronaut in the middle of a grey square, turned counter-clockwise, and where its frame is then."""
-    turn = np.exp(-1j * np.radians(degrees))
-    shift = size / 2 * (1 + 1j) - turn * FRAME.centre
-    start = turn * (0.5 + 0.5j) + shift - (0.5 + 0.5j)
-    matrix = np.array([[turn.real, -turn.imag, start.real], [turn.imag, turn.real, start.imag]])
-    picture = cv2.warpAffine(astronaut(), matrix, (size, size), flags=cv2.INTER_CUBIC, borderValue=(120, 120, 120))
-    return picture, Frame(complex(turn * FRAME.corner + shift), complex(turn * FRAME.side))
+def rotated(degrees: float, size: int = 320) -> tuple[np.ndarray, Frame]:
+    """Return the astronaut, rotated counterclockwise about the center of a gray square, and its frame."""
+    rotation = np.exp(-1j * np.radians(degrees))
+    shift = size / 2 * (1 + 1j) - rotation * FRAME.center
+    offset = rotation * (0.5 + 0.5j) + shift - (0.5 + 0.5j)
+    matrix = np.array([[rotation.real, -rotation.imag, offset.real], [rotation.imag, rotation.real, offset.imag]])
+    photo = cv2.warpAffine(astronaut(), matrix, (size, size), flags=cv2.INTER_CUBIC, borderValue=(120, 120, 120))
+    return photo, Frame(complex(rotation * FRAME.corner + shift), complex(rotation * FRAME.side))
 
 
-def sepia(picture: np.ndarray) -> np.ndarray:
-    """As photographs of a hundred years ago."""
-    return np.clip(picture @ SEPIA.T, 0, 255).astype(np.uint8)
+def sepia(image: np.ndarray) -> np.ndarray:
+    """Return the sepia version of uint8 RGB (H, W, 3)."""
+    return np.clip(image @ SEPIA.T, 0, 255).astype(np.uint8)
 
 
-def regions(size: int = SIZE) -> np.ndarray:
-    """A region map, uint8 (size, size): an oval of skin, hair above it, background."""
+def parsing_map(size: int = SIZE) -> np.ndarray:
+    """Return a parsing map, uint8 (size, size): an ellipse of skin, hair above it, background."""
     row, column = (np.mgrid[0:size, 0:size] + 0.5) / size
-    found = np.zeros((size, size), np.uint8)
-    found[((column - 0.5) / 0.36) ** 2 + ((row - 0.45) / 0.38) ** 2 < 1] = labels.NAMES.index("hair")
-    found[((column - 0.5) / 0.28) ** 2 + ((row - 0.6) / 0.34) ** 2 < 1] = labels.NAMES.index("skin")
-    return found
+    seg = np.zeros((size, size), np.uint8)
+    seg[((column - 0.5) / 0.36) ** 2 + ((row - 0.45) / 0.38) ** 2 < 1] = labels.NAMES.index("hair")
+    seg[((column - 0.5) / 0.28) ** 2 + ((row - 0.6) / 0.34) ** 2 < 1] = labels.NAMES.index("skin")
+    return seg
 
 
-def careless(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A restorer that sharpens, and does all that users complain of: lighter, green hair, purple lips, another background."""
-    sharp = aligned.astype(float) * 2 - cv2.GaussianBlur(aligned, (0, 0), 2) + 20
+def flawed_restorer(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sharpen a face and add what blending must remove: more light, green hair, purple lips, another background."""
+    restored = aligned.astype(float) * 2 - cv2.GaussianBlur(aligned, (0, 0), 2) + 20
     size = len(aligned)
-    sharp[: size // 3] += (-15, 25, -15)
-    sharp[2 * size // 3 : 3 * size // 4, size // 3 : 2 * size // 3] += (20, -20, 20)
-    found = regions(size)
-    sharp[found == 0] = (255, 0, 255)
-    return found, np.clip(sharp, 0, 255).astype(np.uint8)
+    restored[: size // 3] += (-15, 25, -15)
+    restored[2 * size // 3 : 3 * size // 4, size // 3 : 2 * size // 3] += (20, -20, 20)
+    seg = parsing_map(size)
+    restored[seg == 0] = (255, 0, 255)
+    return seg, np.clip(restored, 0, 255).astype(np.uint8)

@@ -18,8 +18,8 @@ from psfr.metrics import identity
 from psfr.networks import serialization
 from psfr.networks.generator import Generator
 from psfr.pretrained import loader
-from psfr.sources import fetching, folder, rclone, remote, sums
-from psfr.utils.errors import CONTROL, InputError
+from psfr.sources import fetching, folder, rclone, remote, checksums
+from psfr.utils.errors import CONTROL_CHARS, UserError
 
 SECONDS = 30  # for one file
 MEMORY = 4 * 2**30  # bytes of address space
@@ -28,7 +28,7 @@ SIZES = {"image_size": 32, "constant_size": 16, "min_channels": 2, "max_channels
 
 def readers(out: Path) -> dict[str, Callable[[Path], object]]:
     """What the project does with a file of each kind; what is written goes to `out`."""
-    every = params.ImageSet(source="folder", count=None, skip=0, images="x")
+    every = params.ImageSetParams(source="folder", count=None, skip=0, images="x")
 
     def listing(path: Path) -> None:
         def run(command: str, *_, out, **__):  # as if a server had sent it
@@ -41,26 +41,26 @@ def readers(out: Path) -> dict[str, Callable[[Path], object]]:
             out.seek(0)
             return rclone.Outcome(0, "", {}, False)
 
-        rclone.run = run
-        listed = fetching.listing("drive:", "list")
-        for name in remote.named("drive:", listed.files, images.SUFFIXES).values():
+        rclone.run_once = run
+        listed = fetching.list_remote("drive:", "list")
+        for name in remote.images_by_stem("drive:", listed.files, images.SUFFIXES).values():
             assert (out / name).resolve().is_relative_to(out.resolve()), name
             assert all(each.kind in ("bytes", "md5") for each in listed.sums(str(name)))
 
     def copied(path: Path) -> None:
         (out / path.name).mkdir()
-        folder.fill(out / path.name, "ffhq", every.model_copy(update={"images": str(path)}), 1, 0)
+        folder.copy_set(out / path.name, "ffhq", every.model_copy(update={"images": str(path)}), 1, 0)
 
     return {
         "image": lambda path: resize.resize_image(images.read(path), 32),
         "mask": lambda path: resize.resize_labels(labels.read(path), 32),
         "checkpoint": lambda path: serialization.load(path, Generator),
         "weights": lambda path: serialization.from_published("generator", loader.load(path), **SIZES),
-        "parameters": params.read,
+        "parameters": params.read_params,
         "table": degradation_table.read_table,
         "model": lambda path: identity._opened(dlib.shape_predictor, path),
         "listing": listing,
-        "checksums": lambda path: sums.of_ffhq(path, {"00000/00000.png": path}),
+        "checksums": lambda path: checksums.read_ffhq_checksums(path, {"00000/00000.png": path}),
         "folder": copied,
     }
 
@@ -76,8 +76,8 @@ def main() -> None:
         try:
             read[kind](Path(path))
             outcome = "read"
-        except InputError as error:
-            one_line = not CONTROL.search(str(error))
+        except UserError as error:
+            one_line = not CONTROL_CHARS.search(str(error))
             outcome = (
                 "refused"
                 if one_line and len(str(error)) < 6000

@@ -1,4 +1,4 @@
-"""git and DVC as a user runs them, in temporary clones of the project."""
+"""Run git and DVC as a user does, in temporary clones of the project."""
 
 import os
 import re
@@ -13,44 +13,50 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def environment() -> dict[str, str]:
-    """A user's shell: not pytest's own path, nor DVC's marks where the tests run under it; this Python's programs first."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def user_environment() -> dict[str, str]:
+    """Return the environment of a user's shell in which this Python's programs come first.
+
+    It lacks pytest's path, and DVC's variables if the tests run under DVC.
+    """
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("DVC_")
+    }
     identity = {
         f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("DVC_")}
-    return kept | identity | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return inherited | identity | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
-def ran(command: list[str], folder: Path, status: int = 0) -> str:
-    """Run a command and return what it printed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+def run_command(command: list[str], folder: Path, status: int = 0) -> str:
+    """Run a command, check its exit status and return what it printed, stdout before stderr."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=user_environment())
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def clone(folder: Path) -> Path:
-    """The project's files as a fresh clone would have them, with the tiny parameters committed."""
-    files = ran(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).split("\0")
+    """Copy the files that a fresh clone would contain to `folder`, with the tiny parameters, and commit them."""
+    files = run_command(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).split("\0")
     for name in filter(None, files):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / "dvc.lock").unlink(missing_ok=True)
     shutil.copy(folder / "params/tiny.yaml", folder / "params.yaml")
-    ran(["git", "init", "-q"], folder)
-    ran(["git", "add", "-A"], folder)
-    ran(["git", "commit", "-q", "-m", "tiny"], folder)
+    run_command(["git", "init", "-q"], folder)
+    run_command(["git", "add", "-A"], folder)
+    run_command(["git", "commit", "-q", "-m", "tiny"], folder)
     return folder
 
 
 def stages_run(output: str) -> list[str]:
+    """Return the names of the stages that `dvc repro` ran, from its output."""
     return re.findall(r"Running stage '([^']+)'", output)
 
 
-def changed(project: Path, **values: object) -> None:
-    """Give parameters other values, wherever their names stand."""
+def set_params(project: Path, **values: object) -> None:
+    """Set keys of a project's params.yaml, in each group that has a key of the name."""
     path = project / "params.yaml"
     text = path.read_text()
     for name, value in values.items():
@@ -59,28 +65,30 @@ def changed(project: Path, **values: object) -> None:
     path.write_text(text)
 
 
-def started(command: list[str], folder: Path, log: Path, limits: Callable[[], None] | None = None) -> subprocess.Popen:
-    """A command that runs by itself, at the head of a process group of its own; what it prints goes to `log`."""
+def start_process(
+    command: list[str], folder: Path, log: Path, limits: Callable[[], None] | None = None
+) -> subprocess.Popen:
+    """Start a command in a process group of its own; its output goes to `log`. `limits` runs in the child first."""
     with log.open("w") as file:
         return subprocess.Popen(
             command,
             cwd=folder,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=user_environment(),
             start_new_session=True,
             preexec_fn=limits,
         )
 
 
 def kill(process: subprocess.Popen) -> None:
-    """Kill a process and all of its group at once, as a power cut would."""
+    """Kill a process and its whole group at once, as a power failure would."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
-    """Wait until a file appears that the process makes."""
+    """Wait until the process creates a file that matches the pattern; fail if it ends before."""
     while not any(folder.glob(pattern)):
         assert process.poll() is None
         time.sleep(0.01)

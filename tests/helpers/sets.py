@@ -16,7 +16,7 @@ from psfr.data import labels
 from psfr.utils import strict_yaml
 
 REPOSITORY = Path(__file__).parents[2]
-DEFAULT = yaml.load((REPOSITORY / "params.yaml").read_text(), strict_yaml.Loader)
+DEFAULT = yaml.load((REPOSITORY / "params.yaml").read_text(), strict_yaml.StrictLoader)
 DEFAULT["compute"]["workers"] = 0
 SIZE = 64
 
@@ -33,7 +33,7 @@ def settings(**sets: dict) -> dict:
 def given_params(folder: Path, **sets: dict) -> params.Params:
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(settings(**sets)))
-    return params.read(folder / "params.yaml")
+    return params.read_params(folder / "params.yaml")
 
 
 def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

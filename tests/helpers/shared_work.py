@@ -1,4 +1,4 @@
-"""What tests/test_distributed.py lets several processes do: each function is a stage's `main`, and the first process writes result.pt."""
+"""Functions that tests/compute/test_processes.py runs in several processes; rank 0 writes their result to result.pt."""
 
 import sys
 import time
@@ -7,110 +7,105 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from psfr import inference, params
+from psfr import inference
 from psfr.compute import processes
 from psfr.data import images, labels
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.vgg import VggFeatures
+from psfr.params import read_params
 from psfr.training import fpn, gan
 
-STEPS = 20
-BATCH = 4
+NUM_STEPS = 20
+BATCH_SIZE = 4
 
 
-def faces(size: int, count: int = BATCH) -> gan.Batch:
-    """A batch for all processes together."""
+def random_batch(size: int) -> gan.Batch:
+    """Make the batch of all processes together: random images, and parsing maps of 8 x 8 blocks."""
     rng = np.random.default_rng(0)
-    images = [torch.from_numpy(rng.random((count, 3, size, size), np.float32)) * 2 - 1 for _ in range(2)]
-    regions = (
-        torch.from_numpy(rng.integers(0, 6, (count, size // 8, size // 8)))
-        .repeat_interleave(8, 1)
-        .repeat_interleave(8, 2)
-    )
-    return images[0], images[1], regions, regions.flip(2)
+    shape = (BATCH_SIZE, 3, size, size)
+    hq, lq = (torch.from_numpy(rng.random(shape, np.float32)) * 2 - 1 for _ in range(2))
+    blocks = torch.from_numpy(rng.integers(0, 6, (BATCH_SIZE, size // 8, size // 8)))
+    seg = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return hq, lq, seg, seg.flip(2)
 
 
-def mine(batch: gan.Batch) -> gan.Batch:
-    return tuple(tensor.chunk(processes.count())[processes.rank()] for tensor in batch)
+def local_part(batch: gan.Batch) -> gan.Batch:
+    """Return this process's part of a batch."""
+    hq, lq, hq_seg, lq_seg = (tensor.chunk(processes.get_world_size())[processes.get_rank()] for tensor in batch)
+    return hq, lq, hq_seg, lq_seg
 
 
 def write(result: object) -> None:
-    if processes.rank() == 0:
+    if processes.get_rank() == 0:
         torch.save(result, "result.pt")
 
 
 def gan_steps() -> None:
-    values = params.read()
+    """Write the gradients of the first training step and the losses of each step."""
+    params = read_params()
     torch.manual_seed(0)
-    state = gan.build(values, VggFeatures("vgg16", 64, 3e3))
-    batch = mine(faces(values.image_size))
-    gradients, losses = None, []
-    for _ in range(STEPS):
-        terms = gan.train_step(state, batch, torch.float32)
-        gradients = gradients or [
-            parameter.grad.clone()
-            for network in (state.generator, state.discriminator)
-            for parameter in network.parameters()
-        ]
-        means = torch.stack(list(terms.values()))
-        processes.mean_([means])
-        losses.append(dict(zip(terms, means.tolist(), strict=True)))
-    write({"gradients": gradients, "losses": losses})
+    state = gan.build(params, VggFeatures("vgg16", 64, 3e3))
+    batch = local_part(random_batch(params.image_size))
+    gradients, history = None, []
+    for _ in range(NUM_STEPS):
+        losses = gan.train_step(state, batch, torch.float32)
+        if gradients is None:
+            parameters = [*state.generator.parameters(), *state.discriminator.parameters()]
+            gradients = [parameter.grad.clone() for parameter in parameters]
+        means = torch.stack(list(losses.values()))
+        processes.all_reduce_mean_([means])
+        history.append(dict(zip(losses, means.tolist(), strict=True)))
+    write({"gradients": gradients, "losses": history})
 
 
 def fpn_gradients() -> None:
-    values = params.read()
+    """Write the gradients of one step of the parsing network, and its batch norms' statistics."""
+    params = read_params()
     torch.manual_seed(0)
-    network = FaceParsingNetwork(**fpn.sizes(values))
-    high, low, regions, _ = mine(faces(values.image_size))
-    balance = torch.linspace(0.1, 2, labels.COUNT)
-    logits, restored = network(low)
-    loss = (
-        torch.nn.functional.cross_entropy(logits, regions, balance) * fpn._weight_in_batch(balance, regions)
-        + (restored - high).abs().mean()
-    )
+    network = FaceParsingNetwork(**fpn.network_config(params))
+    hq, lq, seg, _ = local_part(random_batch(params.image_size))
+    weights = torch.linspace(0.1, 2, labels.NUM_CLASSES)
+    logits, restored = network(lq)
+    cross_entropy = torch.nn.functional.cross_entropy(logits, seg, weights)
+    loss = cross_entropy * fpn._batch_loss_scale(weights, seg) + (restored - hq).abs().mean()
     loss.backward()
-    processes.mean_(parameter.grad for parameter in network.parameters())
-    write(
-        {"gradients": [parameter.grad for parameter in network.parameters()], "buffers": dict(network.named_buffers())}
-    )
+    processes.all_reduce_mean_(parameter.grad for parameter in network.parameters())
+    gradients = [parameter.grad for parameter in network.parameters()]
+    write({"gradients": gradients, "buffers": dict(network.named_buffers())})
 
 
-def collecting() -> None:
-    items = list(range(11))
+def collectives() -> None:
+    """Write the results of sharding, gathering and broadcasting."""
+    squares = [item**2 for item in processes.shard(list(range(11)))]
+    rank = processes.get_rank()
     write(
         [
-            processes.unshared([item**2 for item in processes.share(items)]),
-            processes.gathered(processes.rank()),
-            processes.of_first(processes.rank()),
+            processes.gather_in_order(squares),
+            processes.all_gather_object(rank),
+            processes.broadcast_from_rank_zero(rank),
         ]
     )
 
 
-def parsing() -> None:
-    """The region maps of 24 images, by processes that come late, each later than the one before."""
-    values = params.read()
+def parse_with_delays() -> None:
+    """Write the parsing maps of 24 images; each process starts a second after the previous one."""
+    params = read_params()
     torch.manual_seed(0)
-    network = FaceParsingNetwork(**fpn.sizes(values))
-    pictures = [Path(f"pictures/{number:02}.png") for number in range(24)]
-    if processes.rank() == 0:
-        for number, path in enumerate(pictures):
-            images.write(
-                path,
-                np.random.default_rng(number).integers(0, 256, (values.image_size, values.image_size, 3), np.uint8),
-            )
-    processes.gathered(None)
-    time.sleep(processes.rank())
-    inference.parse(
-        network, pictures, Path("maps"), values.image_size, values.compute.model_copy(update={"batch_size": 2}), "parse"
-    )
-    processes.gathered(None)
-    write({path.name: torch.from_numpy(labels.read(path)) for path in images.listed(Path("maps"))})
+    network = FaceParsingNetwork(**fpn.network_config(params))
+    paths = [Path(f"images/{number:02}.png") for number in range(24)]
+    if processes.get_rank() == 0:
+        shape = (params.image_size, params.image_size, 3)
+        for number, path in enumerate(paths):
+            images.write(path, np.random.default_rng(number).integers(0, 256, shape, np.uint8))
+    processes.all_gather_object(None)
+    time.sleep(processes.get_rank())
+    compute = params.compute.model_copy(update={"batch_size": 2})
+    inference.parse(network, paths, Path("maps"), params.image_size, compute, "parse")
+    processes.all_gather_object(None)
+    write({path.name: torch.from_numpy(labels.read(path)) for path in images.list_images(Path("maps"))})
 
+
+FUNCTIONS = {function.__name__: function for function in (gan_steps, fpn_gradients, collectives, parse_with_delays)}
 
 if __name__ == "__main__":
-    processes.run(
-        {"gan_steps": gan_steps, "fpn_gradients": fpn_gradients, "collecting": collecting, "parsing": parsing}[
-            sys.argv[1]
-        ]
-    )
+    processes.run_distributed(FUNCTIONS[sys.argv[1]])

@@ -1,4 +1,4 @@
-"""Checkpoints come back as they went, and what does not fit is refused in one line."""
+"""Checkpoints can be read back, and files that do not match are refused with a one-line error."""
 
 import json
 import subprocess
@@ -10,27 +10,27 @@ import torch
 import yaml
 from pydantic import ValidationError
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from psfr import params
 from psfr.networks import serialization
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
-SIZES = {"image_size": 32, "constant_size": 16, "min_channels": 4, "max_channels": 8}
+CONFIG = {"image_size": 32, "constant_size": 16, "min_channels": 4, "max_channels": 8}
 
 
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(0)
-    network, path = Generator(**SIZES), tmp_path / "generator.safetensors"
-    serialization.save(path, network, **SIZES)
+    network, path = Generator(**CONFIG), tmp_path / "generator.safetensors"
+    serialization.save(path, network, **CONFIG)
     return network, path
 
 
-def test_a_checkpoint_comes_back(saved):
+def test_load_returns_what_save_wrote(saved):
     network, path = saved
     image, labels = torch.rand(1, 3, 32, 32), torch.randint(0, 19, (1, 32, 32))
     assert torch.equal(serialization.load(path, Generator)(image, labels), network(image, labels))
@@ -38,7 +38,7 @@ def test_a_checkpoint_comes_back(saved):
 
 def test_the_same_weights_give_the_same_bytes(saved, tmp_path):
     network, path = saved
-    serialization.save(tmp_path / "again.safetensors", network, **SIZES)
+    serialization.save(tmp_path / "again.safetensors", network, **CONFIG)
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
@@ -51,36 +51,36 @@ def test_the_same_weights_give_the_same_bytes(saved, tmp_path):
         (lambda path: save_file({"a": torch.zeros(1)}, path), "not a checkpoint of this project"),
         (
             lambda path: serialization.save(path, Discriminator(1, 1, 2), scales=1, layers=1, base_channels=2),
-            "holds a Discriminator, a Generator",
+            "contains a Discriminator, but a Generator is expected",
         ),
         (
-            lambda path: serialization.save(path, Generator(32, 16, 4, 16), **SIZES),
-            "weights do not fit a Generator of sizes",
+            lambda path: serialization.save(path, Generator(32, 16, 4, 16), **CONFIG),
+            "weights do not match a Generator of sizes",
         ),
-        (lambda path: serialization.save(path, Generator(**SIZES), **SIZES, colour=3), "sizes that make no Generator"),
+        (lambda path: serialization.save(path, Generator(**CONFIG), **CONFIG, color=3), "invalid sizes of a Generator"),
     ],
 )
-def test_what_does_not_fit_is_refused(saved, damage, message):
+def test_files_that_do_not_match_are_refused(saved, damage, message):
     _, path = saved
     damage(path)
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         serialization.load(path, Generator)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("kind", "described"),
+    ("network_class", "description"),
     [
-        (Generator, {"class": "Generator", "sizes": {**SIZES, "max_channels": 2**40}}),
-        (Generator, {"class": "Generator", "sizes": {**SIZES, "image_size": 8192, "min_channels": 8192, "max_channels": 8192}}),
-        (Generator, {"class": "Generator", "sizes": {**SIZES, "constant_size": 0}}),
-        (Generator, {"class": "Generator", "sizes": {**SIZES, "min_channels": -4}}),
-        (Generator, {"class": "Generator", "sizes": {**SIZES, "min_channels": 4.5}}),
-        (Generator, {"class": "Generator", "sizes": {**SIZES, "min_channels": {"a": [1]}}}),
-        (Generator, {"class": "Generator", "sizes": {**SIZES, "x" * 10**6: 1}}),
+        (Generator, {"class": "Generator", "sizes": {**CONFIG, "max_channels": 2**40}}),
+        (Generator, {"class": "Generator", "sizes": {**CONFIG, "image_size": 8192, "min_channels": 8192, "max_channels": 8192}}),
+        (Generator, {"class": "Generator", "sizes": {**CONFIG, "constant_size": 0}}),
+        (Generator, {"class": "Generator", "sizes": {**CONFIG, "min_channels": -4}}),
+        (Generator, {"class": "Generator", "sizes": {**CONFIG, "min_channels": 4.5}}),
+        (Generator, {"class": "Generator", "sizes": {**CONFIG, "min_channels": {"a": [1]}}}),
+        (Generator, {"class": "Generator", "sizes": {**CONFIG, "x" * 10**6: 1}}),
         (Generator, {"class": "Generator", "sizes": [1, 2]}),
-        (Generator, {"class": ["Generator"], "sizes": SIZES}),
-        (Generator, {"class": "x\n" * 10**6, "sizes": SIZES}),
+        (Generator, {"class": ["Generator"], "sizes": CONFIG}),
+        (Generator, {"class": "x\n" * 10**6, "sizes": CONFIG}),
         (FaceParsingNetwork, {"class": "FaceParsingNetwork", "sizes": {"body_blocks": 10**9}}),
         (FaceParsingNetwork, {"class": "FaceParsingNetwork", "sizes": {"labels": 200}}),
         (Discriminator, {"class": "Discriminator", "sizes": {"scales": 8, "layers": 8, "base_channels": 8192}}),
@@ -89,14 +89,14 @@ def test_what_does_not_fit_is_refused(saved, damage, message):
         (Generator, "null"),
     ],
 )  # fmt: skip
-def test_no_description_takes_memory_or_time(tmp_path, kind, described):
+def test_invalid_descriptions_take_no_memory_or_time(tmp_path, network_class, description):
     path = tmp_path / "a.safetensors"
-    save_file(
-        {"a": torch.zeros(1)}, path, {"network": described if isinstance(described, str) else json.dumps(described)}
-    )
-    with pytest.raises(InputError) as caught:
-        serialization.load(path, kind)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 800
+    if not isinstance(description, str):
+        description = json.dumps(description)
+    save_file({"a": torch.zeros(1)}, path, {"network": description})
+    with pytest.raises(UserError) as error:
+        serialization.load(path, network_class)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 800
 
 
 @pytest.mark.parametrize(
@@ -104,16 +104,16 @@ def test_no_description_takes_memory_or_time(tmp_path, kind, described):
     [
         (torch.zeros(3, dtype=torch.int32), "to_image.bias is torch.int32, not torch.float32"),
         (torch.zeros(3, dtype=torch.complex64), "to_image.bias is torch.complex64"),
-        (torch.tensor([0, float("nan"), 0]), "to_image.bias has values that are no numbers"),
-        (torch.tensor([0, float("inf"), 0]), "to_image.bias has values that are no numbers"),
+        (torch.tensor([0, float("nan"), 0]), "to_image.bias has values that are not finite"),
+        (torch.tensor([0, float("inf"), 0]), "to_image.bias has values that are not finite"),
     ],
 )
-def test_weights_that_are_no_numbers_are_refused(saved, value, message):
+def test_weights_of_other_types_or_not_finite_are_refused(saved, value, message):
     network, path = saved
     with safe_open(path, "pt") as file:
-        described = file.metadata()
-    save_file(network.state_dict() | {"to_image.bias": value}, path, described)
-    with pytest.raises(InputError, match=message):
+        metadata = file.metadata()
+    save_file(network.state_dict() | {"to_image.bias": value}, path, metadata)
+    with pytest.raises(UserError, match=message):
         serialization.load(path, Generator)
 
 
@@ -130,50 +130,57 @@ def test_weights_that_are_no_numbers_are_refused(saved, value, message):
         "min_feature_size",
     ],
 )
-def test_what_the_parameters_allow_can_be_loaded(name):
-    _, most = serialization._BOUNDS_OF.get(name, serialization._BOUNDS)
-    groups = [group for group in (params.Fpn, params.Generator, params.Discriminator) if name in group.model_fields]
+def test_sizes_that_the_parameters_allow_can_be_loaded(name):
+    _, max_size = serialization._LIMITS.get(name, serialization._DEFAULT_LIMITS)
+    groups = {
+        "fpn": params.FaceParserParams,
+        "generator": params.GeneratorParams,
+        "discriminator": params.DiscriminatorParams,
+    }
+    groups = {key: group for key, group in groups.items() if name in group.model_fields}
     assert groups
-    for group in groups:
-        values = yaml.safe_load(Path("params.yaml").read_text())[group.__name__.lower()]
+    for key, group in groups.items():
+        values = yaml.safe_load(Path("params.yaml").read_text())[key]
         with pytest.raises(ValidationError, match=name):
-            group.model_validate(values | {name: 2 * most})
+            group.model_validate(values | {name: 2 * max_size})
 
 
 def test_published_weights_of_other_sizes_are_refused():
-    with pytest.raises(InputError, match="the published fpn.*is missing"):
+    with pytest.raises(UserError, match="the published fpn.*is missing"):
         serialization.from_published(
             "fpn", {"encoder.0.conv2d.weight": torch.zeros(8, 3, 3, 3)}, image_size=64, base_channels=8
         )
 
 
-def test_published_weights_of_half_precision_and_data_parallel():
+def test_published_weights_in_half_precision_and_of_data_parallel_can_be_loaded():
     torch.manual_seed(0)
-    ours = Discriminator(1, 1, 2)
-    theirs = {}
-    for name, value in ours.state_dict().items():
-        name = name.replace("scales.", "D_pool.").replace("score.", "score_out.conv2d.")
-        name = name.replace(".layers.0.", ".model.0.conv2d.").replace(".layers.1.", ".model.1.conv2d.")
-        name = name.replace(".weight", ".weight_orig").replace(".u", ".weight_u").replace(".v", ".weight_v")
-        theirs[f"module.{name}"] = value.half()
-    found = serialization.from_published("discriminator", theirs, scales=1, layers=1, base_channels=2)
-    for name, value in ours.state_dict().items():
-        assert torch.equal(found.state_dict()[name], value.half().float()), name
+    network = Discriminator(1, 1, 2)
+    published = {}
+    for name, value in network.state_dict().items():
+        key = name.replace("scales.", "D_pool.").replace("score.", "score_out.conv2d.")
+        key = key.replace(".layers.0.", ".model.0.conv2d.").replace(".layers.1.", ".model.1.conv2d.")
+        key = key.replace(".weight", ".weight_orig").replace(".u", ".weight_u").replace(".v", ".weight_v")
+        published[f"module.{key}"] = value.half()
+    loaded = serialization.from_published("discriminator", published, scales=1, layers=1, base_channels=2)
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.half().float()), name
 
 
 @pytest.mark.parametrize("kind", ["fpn", "generator", "discriminator"])
-def test_published_weights_go_out_as_they_came_in(kind):
-    with safe_open(Path(__file__).parents[1] / f"fixtures/{kind}.safetensors", "pt") as file:
-        weights = {
-            key.removeprefix("weights/"): file.get_tensor(key) for key in file.keys() if key.startswith("weights/")
-        }  # noqa: SIM118
-        network = serialization.from_published(kind, weights, **file.metadata())
-    back = serialization.to_published(kind, network)
-    assert back.keys() == weights.keys()
-    assert all(torch.equal(back[name], weights[name]) for name in weights)
+def test_to_published_is_the_inverse_of_from_published(kind):
+    path = Path(__file__).parents[1] / f"fixtures/{kind}.safetensors"
+    with safe_open(path, "pt") as file:
+        config = file.metadata()
+    weights = {
+        key.removeprefix("weights/"): value for key, value in load_file(path).items() if key.startswith("weights/")
+    }
+    network = serialization.from_published(kind, weights, **config)
+    published = serialization.to_published(kind, network)
+    assert published.keys() == weights.keys()
+    assert all(torch.equal(published[name], weights[name]) for name in weights)
 
 
-def test_export_writes_what_the_authors_tools_read(saved, tmp_path):
+def test_export_writes_the_authors_format(saved, tmp_path):
     network, path = saved
     out = tmp_path / "generator.pth"
     done = subprocess.run(
@@ -182,11 +189,11 @@ def test_export_writes_what_the_authors_tools_read(saved, tmp_path):
     assert str(out) in done.stdout
     weights = torch.load(out, weights_only=True)
     assert {"const_input", "head.0.weight_orig", "body.0.2.norm_0.conv1.0.weight_u", "img_out.bias"} <= weights.keys()
-    again = serialization.from_published("generator", weights, **SIZES)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
+    loaded = serialization.from_published("generator", weights, **CONFIG)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
-def test_export_of_no_checkpoint_is_one_line(tmp_path):
+def test_export_of_an_invalid_file_prints_one_line(tmp_path):
     (tmp_path / "a.safetensors").write_text("no tensors")
     command = [sys.executable, "-m", "psfr.checkpoints", "export", tmp_path / "a.safetensors", tmp_path / "b.pth"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Photographs are read and written with all that they are: bits, channels, alpha, profile, and the right way up."""
+"""Reading and writing photographs: bit depth, channels, alpha, orientation and color profile."""
 
 import cv2
 import numpy as np
@@ -8,102 +8,93 @@ from PIL import Image, ImageCms
 from psfr.data import images
 from psfr.photos import io
 from psfr.photos.io import Photograph
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     y, x = np.mgrid[0:24, 0:32]
     return np.stack([x * 8, y * 10, 255 - x * 4 - y * 4], axis=2).astype(np.uint8)
 
 
-def same(one: Photograph, other: Photograph) -> bool:
-    """In all but the file."""
-    alike = (
-        one.levels.dtype == other.levels.dtype
-        and (one.levels == other.levels).all()
-        and (one.gray, one.profile) == (other.gray, other.profile)
-    )
-    return (
-        alike
-        and (one.alpha is None) == (other.alpha is None)
-        and (one.alpha is None or (one.alpha == other.alpha).all())
-    )
+def assert_equal(one: Photograph, other: Photograph) -> None:
+    assert one.pixels.dtype == other.pixels.dtype
+    assert (one.pixels == other.pixels).all()
+    assert (one.gray, one.icc_profile) == (other.gray, other.icc_profile)
+    assert (one.alpha is None) == (other.alpha is None)
+    assert one.alpha is None or (one.alpha == other.alpha).all()
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_what_is_written_is_read_again(tmp_path, picture, kind, channels):
-    levels = picture.astype(kind) * (257 if kind == np.uint16 else 1) + kind(1)
+def test_round_trip(tmp_path, image, dtype, channels):
+    pixels = image.astype(dtype) * (257 if dtype == np.uint16 else 1) + dtype(1)
     if channels == 1:
-        levels = np.repeat(levels[:, :, :1], 3, axis=2)
-    alpha = np.ascontiguousarray(levels[:, :, 1]) if channels == 4 else None
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if channels == 3 else None
-    written = Photograph(levels, alpha, channels == 1, profile)
-    io.write(tmp_path / "photo.png", written)
-    assert same(io.read(tmp_path / "photo.png"), written)
-    assert (written.seen == images.read(tmp_path / "photo.png")).mean() > 0.99
-    assert np.abs(written.seen.astype(int) - images.read(tmp_path / "photo.png")).max() <= 1
+        pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
+    alpha = np.ascontiguousarray(pixels[:, :, 1]) if channels == 4 else None
+    icc_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if channels == 3 else None
+    photograph = Photograph(pixels, alpha, channels == 1, icc_profile)
+    io.write(tmp_path / "photo.png", photograph)
+    assert_equal(io.read(tmp_path / "photo.png"), photograph)
+    reference = images.read(tmp_path / "photo.png")
+    assert (photograph.to_rgb8() == reference).mean() > 0.99
+    assert np.abs(photograph.to_rgb8().astype(int) - reference).max() <= 1
 
 
-def test_a_jpeg_has_8_bits_and_white_for_alpha(tmp_path, picture):
-    alpha = np.zeros(picture.shape[:2], np.uint16)
+def test_jpeg_has_8_bits_and_a_white_background(tmp_path, image):
+    alpha = np.zeros(image.shape[:2], np.uint16)
     alpha[:, :16] = 65535
-    io.write(tmp_path / "photo.jpg", Photograph(picture.astype(np.uint16) * 257, alpha))
-    found = io.read(tmp_path / "photo.jpg")
-    assert found.levels.dtype == np.uint8 and found.alpha is None
-    assert np.abs(found.levels[:, :12].astype(int) - picture[:, :12]).max() <= 12
-    assert (found.levels[:, 24:] == 255).all()
+    io.write(tmp_path / "photo.jpg", Photograph(image.astype(np.uint16) * 257, alpha))
+    read = io.read(tmp_path / "photo.jpg")
+    assert read.pixels.dtype == np.uint8 and read.alpha is None
+    assert np.abs(read.pixels[:, :12].astype(int) - image[:, :12]).max() <= 12
+    assert (read.pixels[:, 24:] == 255).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "RGBA", "I;16", "YCbCr"])
-def test_every_mode_looks_as_images_reads_it(tmp_path, picture, mode):
-    name = f"photo.{'tif' if mode in ('CMYK', 'YCbCr') else 'png'}"
-    image = (
-        Image.fromarray(picture[:, :, 0].astype(np.uint16) * 257)
-        if mode == "I;16"
-        else Image.fromarray(picture).convert(mode)
-    )
-    image.save(tmp_path / name)
-    found = io.read(tmp_path / name)
-    assert (found.seen == images.read(tmp_path / name)).all()
-    assert found.gray == (mode in ("1", "L", "LA", "I;16"))
+def test_every_mode_is_read_as_by_images(tmp_path, image, mode):
+    path = tmp_path / f"photo.{'tif' if mode in ('CMYK', 'YCbCr') else 'png'}"
+    if mode == "I;16":
+        Image.fromarray(image[:, :, 0].astype(np.uint16) * 257).save(path)
+    else:
+        Image.fromarray(image).convert(mode).save(path)
+    photograph = io.read(path)
+    assert (photograph.to_rgb8() == images.read(path)).all()
+    assert photograph.gray == (mode in ("1", "L", "LA", "I;16"))
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_it_is_upright(tmp_path, picture, kind, orientation):
-    """EXIF says how the stored picture is turned; nothing turns the written one once more."""
+def test_exif_orientation_is_applied_once(tmp_path, image, dtype, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    levels = picture[:, :, ::-1].astype(kind) * (257 if kind == np.uint16 else 1)
-    _, encoded = cv2.imencodeWithMetadata(
-        ".png", levels, [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(exif.tobytes().removeprefix(b"Exif\0\0"), np.uint8)]
-    )
+    bgr = image[:, :, ::-1].astype(dtype) * (257 if dtype == np.uint16 else 1)
+    exif_bytes = np.frombuffer(exif.tobytes().removeprefix(b"Exif\0\0"), np.uint8)
+    _, encoded = cv2.imencodeWithMetadata(".png", bgr, [cv2.IMAGE_METADATA_EXIF], [exif_bytes])
     (tmp_path / "photo.png").write_bytes(encoded)
     photograph = io.read(tmp_path / "photo.png")
-    assert photograph.levels.dtype == kind
-    assert (photograph.seen == images.read(tmp_path / "photo.png")).all()
+    assert photograph.pixels.dtype == dtype
+    assert (photograph.to_rgb8() == images.read(tmp_path / "photo.png")).all()
     io.write(tmp_path / "again.png", photograph)
-    assert same(io.read(tmp_path / "again.png"), photograph)
+    assert_equal(io.read(tmp_path / "again.png"), photograph)
 
 
-def test_an_enlarged_photograph_shows_the_same(picture):
-    large = Photograph(picture, picture[:, :, 0]).enlarged(4)
-    assert large.levels.shape == (96, 128, 3) and large.alpha.shape == (96, 128)
-    assert np.abs(cv2.resize(large.levels, (32, 24), interpolation=cv2.INTER_AREA).astype(int) - picture).max() <= 4
-    same_size = Photograph(picture).enlarged(1)
-    assert (same_size.levels == picture).all() and not np.shares_memory(same_size.levels, picture)
+def test_upscaled(image):
+    large = Photograph(image, image[:, :, 0]).upscaled(4)
+    assert large.pixels.shape == (96, 128, 3) and large.alpha.shape == (96, 128)
+    assert np.abs(cv2.resize(large.pixels, (32, 24), interpolation=cv2.INTER_AREA).astype(int) - image).max() <= 4
+    copy = Photograph(image).upscaled(1)
+    assert (copy.pixels == image).all() and not np.shares_memory(copy.pixels, image)
 
 
-def test_what_cannot_be_is_told(tmp_path, picture, monkeypatch):
-    with pytest.raises(InputError, match=r"photo\.gif: cannot be written"):
-        io.write(tmp_path / "photo.gif", Photograph(picture))
-    with pytest.raises(InputError, match="no such photograph or folder"):
-        io.listed(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no pictures in it"):
-        io.listed(tmp_path)
+def test_error_messages(tmp_path, image, monkeypatch):
+    with pytest.raises(UserError, match=r"photo\.gif: unsupported output format"):
+        io.write(tmp_path / "photo.gif", Photograph(image))
+    with pytest.raises(UserError, match="no such file or folder"):
+        io.list_photos(tmp_path / "missing")
+    with pytest.raises(UserError, match="no images found"):
+        io.list_photos(tmp_path)
     monkeypatch.setattr(images, "MAX_PIXELS", 32 * 24 * 4)
-    Photograph(picture).enlarged(2)
-    with pytest.raises(InputError, match="128x96 pixels"):
-        Photograph(picture).enlarged(4)
+    Photograph(image).upscaled(2)
+    with pytest.raises(UserError, match="128x96 pixels"):
+        Photograph(image).upscaled(4)

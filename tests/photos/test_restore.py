@@ -1,5 +1,6 @@
-"""Photographs are restored from the command line: every kind of photograph, model and mishap."""
+"""`psfr.restore` and `psfr.align`: kinds of photographs, models, options and errors."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 
 from psfr import align, restore
 from psfr.data import images, labels
+from psfr.metrics import identity
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
@@ -20,10 +22,9 @@ from psfr.photos import alignment, detection, io, restorer
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.pretrained import network_files
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 from tests.helpers import photos
 
-ROOT = Path(__file__).parents[2]
 SIZE = 64
 SMALL_FPN = {
     "image_size": SIZE,
@@ -38,105 +39,116 @@ SMALL_GENERATOR = {"image_size": SIZE, "constant_size": 16, "min_channels": 8, "
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory) -> Path:
-    """A run's folder with small networks of random weights."""
+    """The folder of a run, with small networks of random weights."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run")
-    serialization.save(folder / "models" / restorer.FPN, FaceParsingNetwork(**SMALL_FPN), **SMALL_FPN)
-    serialization.save(folder / "models" / restorer.GENERATOR, Generator(**SMALL_GENERATOR), **SMALL_GENERATOR)
+    serialization.save(folder / "models" / restorer.FPN_FILE, FaceParsingNetwork(**SMALL_FPN), **SMALL_FPN)
+    serialization.save(folder / "models" / restorer.GENERATOR_FILE, Generator(**SMALL_GENERATOR), **SMALL_GENERATOR)
     return folder
 
 
 @pytest.fixture
-def program(monkeypatch, capsys, run_folder):
-    """Run psfr.restore with arguments: exit status and what it said."""
+def run_restore(monkeypatch, capsys, run_folder):
+    """Run psfr.restore with arguments; return its exit status, stdout and stderr."""
 
     def call(*arguments: object, model: object = run_folder) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["restore", *map(str, arguments), "--model", str(model)])
-        status = 0
+        status, message = 0, ""
         try:
-            restore.run(restore.main)
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-            said = "" if isinstance(end.code, int) else end.code
-            out, err = capsys.readouterr()
-            return status, out, err + said
-        return status, *capsys.readouterr()
+            restore.cli()
+        except SystemExit as stop:
+            if isinstance(stop.code, int):
+                status = stop.code
+            else:
+                status, message = 1, stop.code
+        out, err = capsys.readouterr()
+        return status, out, err + message
 
     return call
 
 
 @pytest.fixture
-def found(monkeypatch):
-    """Let the finding of faces, which takes its time, find what the test knows: the astronaut wherever there is a picture of that size."""
+def fixed_detection(monkeypatch):
+    """Replace the detection, which is slow: a square photo with content shows the astronaut."""
 
-    def find(picture: np.ndarray) -> list[Frame]:
-        times = picture.shape[0] / 256
-        return [photos.FRAME.scaled(times)] if picture.shape[0] == picture.shape[1] and picture.std() > 20 else []
+    def find_faces(image: np.ndarray) -> list[Frame]:
+        height, width = image.shape[:2]
+        return [photos.FRAME.scaled(height / 256)] if height == width and image.std() > 20 else []
 
-    monkeypatch.setattr(detection, "find", find)
+    monkeypatch.setattr(detection, "find_faces", find_faces)
 
 
-def restored(
-    picture: np.ndarray, scale: int = 1, strength: float = 1.0
+def restore_flawed(
+    photo: np.ndarray, scale: int = 1, strength: float = 1.0
 ) -> tuple[Photograph, list[restore.RestoredFace]]:
-    return restore.restore(Photograph(picture), photos.careless, photos.SIZE, scale, strength)
+    return restore.restore(Photograph(photo), photos.flawed_restorer, photos.SIZE, scale, strength)
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45])
-def test_a_turned_photograph_comes_back_with_its_face_in_place(degrees):
-    picture, true = photos.turned(degrees)
-    result, done = restored(picture)
-    assert len(done) == 1 and abs(done[0].frame.centre - true.centre) < 5
-    rows, columns = alignment.window(done[0].frame, picture.shape)
-    outside = np.ones(picture.shape[:2], bool)
+def test_restores_a_rotated_face_in_place(degrees):
+    photo, true = photos.rotated(degrees)
+    result, faces = restore_flawed(photo)
+    assert len(faces) == 1 and abs(faces[0].frame.center - true.center) < 5
+    rows, columns = alignment.window(faces[0].frame, photo.shape)
+    outside = np.ones(photo.shape[:2], bool)
     outside[rows, columns] = False
-    assert (result.levels[outside] == picture[outside]).all()
-    assert abs(detection.find(result.levels)[0].centre - true.centre) < 5
-    assert 0 < done[0].distance < 0.7
+    assert (result.pixels[outside] == photo[outside]).all()
+    assert abs(detection.find_faces(result.pixels)[0].center - true.center) < 5
+    assert 0 < faces[0].identity_distance < 0.7
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_the_result_has_the_size_asked_for_and_its_face_in_place(found, scale):
-    result, done = restored(photos.astronaut(), scale)
-    assert result.levels.shape == (256 * scale, 256 * scale, 3)
-    assert 0 < done[0].distance < 0.6
-    small = cv2.resize(result.levels, (256, 256), interpolation=cv2.INTER_AREA).astype(int)
-    assert np.abs(small - restored(photos.astronaut())[0].levels).mean() < 1.5
+def test_scale(fixed_detection, scale):
+    result, faces = restore_flawed(photos.astronaut(), scale)
+    assert result.pixels.shape == (256 * scale, 256 * scale, 3)
+    assert 0 < faces[0].identity_distance < 0.6
+    small = cv2.resize(result.pixels, (256, 256), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(small - restore_flawed(photos.astronaut())[0].pixels).mean() < 1.5
 
 
-def test_no_strength_no_change(found):
-    result, done = restored(photos.astronaut(), 1, 0.0)
-    assert (result.levels == photos.astronaut()).all()
-    assert done[0].distance == 0
+def test_strength_0_changes_nothing(fixed_detection):
+    result, faces = restore_flawed(photos.astronaut(), 1, 0.0)
+    assert (result.pixels == photos.astronaut()).all()
+    assert faces[0].identity_distance == 0
 
 
-def test_twice_gives_back_what_the_network_loses(found):
-    """Of a network that does nothing but blur, and so loses the same again of what it made."""
+def test_identity_distance_is_that_of_evaluate(fixed_detection, tmp_path):
+    """The same number as `psfr.metrics.identity` computes from files of the aligned faces."""
+    result, faces = restore_flawed(photos.astronaut())
+    paths = [tmp_path / "before.png", tmp_path / "after.png"]
+    for path, photo in zip(paths, (photos.astronaut(), result.pixels), strict=True):
+        images.write(path, alignment.crop(photo, photos.FRAME, identity.SIZE))
+    weights_dir = Path(importlib.util.find_spec(detection.PACKAGE).origin).parent / "models"
+    assert identity.embedding_distances_from_files(paths, weights_dir) == [faces[0].identity_distance]
 
-    def blurring(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return photos.regions(len(aligned)), cv2.GaussianBlur(aligned, (0, 0), 1.5)
 
-    picture = photos.astronaut()
-    once, twice = (
-        restore.restore(Photograph(picture), blurring, photos.SIZE, 1, 1.0, twice) for twice in (False, True)
+def test_twicing_recovers_what_the_network_removes(fixed_detection):
+    """With a network that only blurs, so that the second restoration removes about as much as the first."""
+
+    def blur(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return photos.parsing_map(len(aligned)), cv2.GaussianBlur(aligned, (0, 0), 1.5)
+
+    photo = photos.astronaut()
+    (once, once_faces), (twice, twice_faces) = (
+        restore.restore(Photograph(photo), blur, photos.SIZE, 1, 1.0, twicing) for twicing in (False, True)
     )
-    away = [np.abs(result.levels.astype(int) - picture).sum() for result, _ in (once, twice)]
-    assert 0 < away[1] < 0.8 * away[0]
-    assert twice[1][0].distance < once[1][0].distance
+    once_error, twice_error = (np.abs(result.pixels.astype(int) - photo).sum() for result in (once, twice))
+    assert 0 < twice_error < 0.8 * once_error
+    assert twice_faces[0].identity_distance < once_faces[0].identity_distance
 
 
-def test_levels_do_not_wrap_when_twiced():
+def test_twicing_clips_levels():
     black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
-    assert (restore.twiced(lambda face: (face[:, :, 0], 255 - face), black) == 0).all()
-    assert (restore.twiced(lambda face: (face[:, :, 0], 255 - face), white) == 255).all()
+    assert (restore.apply_twicing(lambda face: (face[:, :, 0], 255 - face), black) == 0).all()
+    assert (restore.apply_twicing(lambda face: (face[:, :, 0], 255 - face), white) == 255).all()
 
 
-def test_every_kind_of_photograph_comes_back_as_its_kind(found, program, tmp_path):
-    """Grey, alpha, 16 bits, turned by EXIF, with a space in its name, in a sub-folder: one run for all, and its faces on request."""
+def test_folder_of_all_kinds_of_photographs(fixed_detection, run_restore, tmp_path):
+    """Gray, alpha, 16 bits, EXIF orientation, a name with a space, a subfolder; with --keep-faces."""
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     head = photos.astronaut()
-    Image.fromarray(images.gray(head)[:, :, 0]).save(folder / "grey.png")
+    Image.fromarray(images.gray(head)[:, :, 0]).save(folder / "gray.png")
     alpha = np.full(head.shape[:2], 255, np.uint8)
     alpha[:9] = 0
     Image.fromarray(np.dstack([head, alpha])).save(folder / "with alpha.png")
@@ -144,85 +156,78 @@ def test_every_kind_of_photograph_comes_back_as_its_kind(found, program, tmp_pat
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.ascontiguousarray(np.rot90(head))).save(folder / "sub" / "turned.jpg", exif=exif, quality=98)
-    status, said, _ = program(folder, "-o", tmp_path / "out", "--keep-faces")
-    assert status == 0 and "4 photographs restored" in said and said.count("identity distance") == 4
-    for path in io.listed(folder):
+    status, out, _ = run_restore(folder, "-o", tmp_path / "out", "--keep-faces")
+    assert status == 0 and "4 photographs restored" in out and out.count("identity distance") == 4
+    for path in io.list_photos(folder):
         before, after = io.read(path), io.read(tmp_path / "out" / path.relative_to(folder).with_suffix(".png"))
-        assert (after.levels.dtype, after.gray, after.levels.shape) == (
-            before.levels.dtype,
-            before.gray,
-            before.levels.shape,
-        ), path
+        assert (after.pixels.dtype, after.gray) == (before.pixels.dtype, before.gray), path
+        assert after.pixels.shape == before.pixels.shape, path
         assert (before.alpha is None) if after.alpha is None else (after.alpha == before.alpha).all()
-        unit = 257 if before.levels.dtype == np.uint16 else 1
-        assert (after.levels[:, -40:] == before.levels[:, -40:]).all()
-        assert np.abs(after.levels.astype(int) - before.levels).max() > 5 * unit
-    assert np.abs(io.read(tmp_path / "out/sub/turned.png").levels[:, -40:].astype(int) - head[:, -40:]).mean() < 3
+        level = 257 if before.pixels.dtype == np.uint16 else 1
+        assert (after.pixels[:, -40:] == before.pixels[:, -40:]).all()
+        assert np.abs(after.pixels.astype(int) - before.pixels).max() > 5 * level
+    assert np.abs(io.read(tmp_path / "out/sub/turned.png").pixels[:, -40:].astype(int) - head[:, -40:]).mean() < 3
     assert sorted(path.name for path in (tmp_path / "out/sub/faces").iterdir()) == [
         f"turned_1_{kind}.png" for kind in ("aligned", "regions", "restored")
     ]
     assert labels.read(tmp_path / "out/faces/deep_1_regions.png").shape == (SIZE, SIZE)
-    assert images.read(tmp_path / "out/faces/grey_1_restored.png").shape == (SIZE, SIZE, 3)
+    assert images.read(tmp_path / "out/faces/gray_1_restored.png").shape == (SIZE, SIZE, 3)
 
 
-def test_a_photograph_without_a_face_is_told_and_copied_if_asked(found, program, tmp_path):
+def test_photograph_without_a_face(fixed_detection, run_restore, tmp_path):
     Image.new("RGB", (60, 40), "olive").save(tmp_path / "field.png")
-    status, said, _ = program(tmp_path / "field.png", "-o", tmp_path / "out.png")
-    assert status == 2 and "field.png: no face found" in said and not (tmp_path / "out.png").exists()
-    status, said, _ = program(tmp_path / "field.png", "-o", tmp_path / "out.png", "--copy-faceless", "--scale", 2)
+    status, out, _ = run_restore(tmp_path / "field.png", "-o", tmp_path / "out.png")
+    assert status == 2 and "field.png: no face found" in out and not (tmp_path / "out.png").exists()
+    status, out, _ = run_restore(tmp_path / "field.png", "-o", tmp_path / "out.png", "--copy-faceless", "--scale", 2)
     assert status == 2 and images.read(tmp_path / "out.png").shape == (80, 120, 3)
 
 
-def test_a_failing_photograph_stops_no_other_and_is_named(found, program, tmp_path):
+def test_continues_after_a_broken_photograph(fixed_detection, run_restore, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "broken.jpg").write_bytes(b"no picture")
     Image.new("RGB", (60, 40), "olive").save(folder / "field.png")
     images.write(folder / "head.png", photos.astronaut())
-    status, said, told = program(folder, "-o", tmp_path / "out")
-    assert (
-        status == 1
-        and "1 photographs restored, 1 without a face, 1 failed" in said
-        and "broken.jpg: not a readable image" in told
-    )
+    status, out, err = run_restore(folder, "-o", tmp_path / "out")
+    assert status == 1
+    assert "1 photographs restored, 1 without a face, 1 failed" in out
+    assert "broken.jpg: not a readable image" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["head.png"]
 
 
-def test_a_result_of_before_stays_whole_when_writing_fails(found, program, tmp_path, monkeypatch):
+def test_failed_write_keeps_the_existing_result(fixed_detection, run_restore, tmp_path, monkeypatch):
     images.write(tmp_path / "head.png", photos.astronaut())
-    (tmp_path / "out.png").write_bytes(b"of before")
+    (tmp_path / "out.png").write_bytes(b"existing")
 
-    def full(*_):
+    def raise_disk_full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    status, _, told = program(tmp_path / "head.png", "-o", tmp_path / "out.png")
-    assert status == 1 and "No space left" in told
-    assert (tmp_path / "out.png").read_bytes() == b"of before" and sorted(os.listdir(tmp_path)) == [
-        "head.png",
-        "out.png",
-    ]
+    monkeypatch.setattr(Path, "write_bytes", raise_disk_full)
+    status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out.png")
+    assert status == 1 and "No space left" in err
+    assert (tmp_path / "out.png").read_bytes() == b"existing"
+    assert sorted(os.listdir(tmp_path)) == ["head.png", "out.png"]
 
 
-def test_nothing_is_written_over_and_no_two_become_one(program, tmp_path):
+def test_refuses_to_overwrite(run_restore, tmp_path):
     for name in ("a.png", "a.jpg"):
         Image.new("RGB", (60, 40)).save(tmp_path / name)
-    status, _, told = program(tmp_path, "-o", tmp_path / "out")
-    assert status == 1 and "a.png and" in told and "would both become" in told
-    status, _, told = program(tmp_path / "a.png", "-o", tmp_path)
-    assert status == 1 and "would be written over" in told
+    status, _, err = run_restore(tmp_path, "-o", tmp_path / "out")
+    assert status == 1 and "a.png and" in err and "would both become" in err
+    status, _, err = run_restore(tmp_path / "a.png", "-o", tmp_path)
+    assert status == 1 and "would be overwritten" in err
 
 
-def test_what_is_asked_for_must_be_possible(program, tmp_path, run_folder):
+def test_invalid_arguments(run_restore, tmp_path, run_folder):
     images.write(tmp_path / "head.png", photos.astronaut())
-    assert program(tmp_path / "head.png", "-o", tmp_path / "out", "--strength", 2)[0] == 2
-    status, _, told = program(tmp_path / "none.png", "-o", tmp_path / "out")
-    assert status == 1 and "none.png" in told and "no such image" in told
+    assert run_restore(tmp_path / "head.png", "-o", tmp_path / "out", "--strength", 2)[0] == 2
+    status, _, err = run_restore(tmp_path / "none.png", "-o", tmp_path / "out")
+    assert status == 1 and "none.png" in err and "no such image" in err
     (tmp_path / "empty").mkdir()
-    status, _, told = program(tmp_path / "head.png", "-o", tmp_path / "out", model=tmp_path / "empty")
-    assert status == 1 and "no such checkpoint" in told
-    status, _, told = program(tmp_path / "head.png", "-o", tmp_path / "out", model=tmp_path / "published.pth")
-    assert status == 1 and "no such file of weights" in told
+    status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", model=tmp_path / "empty")
+    assert status == 1 and "no such checkpoint" in err
+    status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", model=tmp_path / "published.pth")
+    assert status == 1 and "no such weights file" in err
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -230,13 +235,13 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, env={**os.environ, **who})
 
 
-def test_a_model_is_a_run_the_published_one_or_a_git_revision(run_folder, tmp_path, monkeypatch):
-    """All three give the same face; a revision's models come from DVC's cache, whatever lies in the folder now."""
+def test_model_from_a_run_a_git_revision_or_published_weights(run_folder, tmp_path, monkeypatch):
+    """The models of a revision come from the DVC cache, whatever is in the working tree."""
     aligned = alignment.crop(photos.astronaut(), photos.FRAME, SIZE)
-    wanted = restorer.load_restorer(str(run_folder), restore.COMPUTE)(aligned)
+    expected = restorer.load_restorer(str(run_folder), restore.COMPUTE)(aligned)
     project = tmp_path / "project"
     (project / "models/psfrgan").mkdir(parents=True)
-    for name in (restorer.FPN, restorer.GENERATOR):
+    for name in (restorer.FPN_FILE, restorer.GENERATOR_FILE):
         (project / "models" / name).write_bytes((run_folder / "models" / name).read_bytes())
     dvc = [sys.executable, "-m", "dvc"]
     git(project, "init", "-q")
@@ -245,39 +250,39 @@ def test_a_model_is_a_run_the_published_one_or_a_git_revision(run_folder, tmp_pa
     git(project, "add", "-A")
     git(project, "commit", "-qm", "models")
     git(project, "tag", "good")
-    for name in (restorer.FPN, restorer.GENERATOR):
+    for name in (restorer.FPN_FILE, restorer.GENERATOR_FILE):
         (project / "models" / name).unlink()
     monkeypatch.chdir(project)
-    for found, expected in zip(restorer.load_restorer("good", restore.COMPUTE)(aligned), wanted, strict=True):
-        assert (found == expected).all()
-    with pytest.raises(InputError, match=r"better: no folder of models, no \.pth file, and no git revision"):
-        restorer.load_restorer("better", restore.COMPUTE)
+    for array, expected_array in zip(restorer.load_restorer("good", restore.COMPUTE)(aligned), expected, strict=True):
+        assert (array == expected_array).all()
+    with pytest.raises(UserError, match=r"missing: not a folder of models, a \.pth file or a git revision"):
+        restorer.load_restorer("missing", restore.COMPUTE)
 
     monkeypatch.setattr(serialization, "from_published", lambda kind, tensors: (kind, tensors))
-    monkeypatch.setattr(restorer, "Restorer", lambda fpn, generator, compute: (fpn, generator))
+    monkeypatch.setattr(restorer, "Restorer", lambda face_parser, generator, compute: (face_parser, generator))
     torch.save({"w": torch.ones(1)}, tmp_path / "net.pth")
     torch.save({"w": torch.zeros(1)}, tmp_path / network_files.PUBLISHED_FPN)
     (fpn, _), (generator, generator_weights) = restorer.load_restorer(str(tmp_path / "net.pth"), restore.COMPUTE)
     assert (fpn, generator) == ("fpn", "generator") and generator_weights["w"] == 1
 
 
-def test_aligned_faces_are_a_folder_source(tmp_path, capsys):
-    """Faces of all photographs, aligned to the pixel or two, names told apart; what is too small or broken is told."""
+def test_align(tmp_path):
+    """Names are unique, faces agree at any rotation, `--min-size` skips faces, broken files are reported at the end."""
     folder = tmp_path / "in"
     for name, degrees in (("a", 0), ("b", 30)):
-        images.write(folder / name / "photo.png", photos.turned(degrees)[0])
+        images.write(folder / name / "photo.png", photos.rotated(degrees)[0])
     Image.new("RGB", (60, 40), "olive").save(folder / "field.png")
     counts = align.align(folder, tmp_path / "out", 256, 0, 0)
     assert sorted(counts.values()) == [0, 1, 1]
-    paths = images.listed(tmp_path / "out")
+    paths = images.list_images(tmp_path / "out")
     assert [path.name for path in paths] == ["a_photo_1.png", "b_photo_1.png"]
-    straight, level = (images.read(path).astype(int) for path in paths)
-    assert straight.shape == (256, 256, 3)
-    assert np.abs(straight - level)[60:200, 60:200].mean() < 8
-    with pytest.raises(InputError, match="among the photographs"):
+    upright, rotated = (images.read(path).astype(int) for path in paths)
+    assert upright.shape == (256, 256, 3)
+    assert np.abs(upright - rotated)[60:200, 60:200].mean() < 8
+    with pytest.raises(UserError, match="output folder is the input folder"):
         align.align(folder, folder, 256, 0, 0)
     assert set(align.align(folder, tmp_path / "none", 256, 400, 0).values()) == {0}
     (folder / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"broken\.png: not a readable image"):
+    with pytest.raises(UserError, match=r"broken\.png: not a readable image"):
         align.align(folder, tmp_path / "rest", 64, 0, 0)
-    assert len(images.listed(tmp_path / "rest")) == 2
+    assert len(images.list_images(tmp_path / "rest")) == 2

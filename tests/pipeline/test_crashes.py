@@ -1,119 +1,135 @@
-"""What is killed at any moment and started again ends with the same bytes.
+"""A pipeline that is killed and restarted gives the same bytes as an uninterrupted one.
 
-python -m pytest -m slow tests/test_crashes.py     # 50 kills over all stages
+python -m pytest -m slow tests/pipeline/test_crashes.py     # 50 kills over all stages
 """
 
 import random
 import shutil
 import signal
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.running import changed, kill, ran, stages_run, started
+from tests.helpers.running import kill, run_command, set_params, stages_run, start_process
 
-OUTCOMES = ("dvc.lock", "models/fpn.safetensors", "models/psfrgan", "metrics", "data/testset")
+RESULTS = ("dvc.lock", "models/fpn.safetensors", "models/psfrgan", "metrics", "data/testset")
 
-
-def outcome(project: Path) -> dict[str, bytes]:
-    """The bytes of all that a run leaves."""
-    files = [
-        file
-        for name in OUTCOMES
-        for file in ([project / name] if (project / name).is_file() else sorted((project / name).rglob("*")))
-    ]
-    return {str(file.relative_to(project)): file.read_bytes() for file in files if file.is_file()}
+# When to kill a run: after some seconds, when a file that matches a pattern exists, or when a function of the run's
+# output returns True.
+KillCondition = float | str | Callable[[str], bool]
 
 
-def leftovers(project: Path) -> list[str]:
-    """What is unfinished, but the state of finished trainings."""
+def result_files(project: Path) -> dict[str, bytes]:
+    """Return the content of all results."""
+    paths: list[Path] = []
+    for name in RESULTS:
+        path = project / name
+        paths += [path] if path.is_file() else sorted(path.rglob("*"))
+    return {str(path.relative_to(project)): path.read_bytes() for path in paths if path.is_file()}
+
+
+def partial_files(project: Path) -> list[str]:
     return [str(path.relative_to(project)) for path in project.rglob(".*.partial") if ".dvc" not in path.parts]
 
 
-def repeated(project: Path, log: Path, moments) -> list[str]:
-    """Start `dvc repro` and kill it after a moment, once for each of the moments; then let it end. Returns what each start printed.
+def is_met(condition: KillCondition | None, project: Path, log: Path, start: float) -> bool:
+    if condition is None:
+        return False
+    if isinstance(condition, str):
+        return any(project.glob(condition))
+    if callable(condition):
+        return condition(log.read_text())
+    return time.monotonic() - start > condition
 
-    A moment is seconds, a pattern of a file that must appear, or a function that looks at what was printed.
+
+def run_with_kills(project: Path, log: Path, conditions: Iterable[KillCondition]) -> list[str]:
+    """Run `dvc repro` once for each condition and kill it when the condition is met; then run it to its end.
+
+    Returns:
+        The output of each run. A run that ends before its condition is met is the last one.
     """
-    said = []
-    for moment in [*moments, None]:
-        process = started(["dvc", "repro"], project, log)
-        began = time.monotonic()
+    outputs = []
+    for condition in [*conditions, None]:
+        process = start_process(["dvc", "repro"], project, log)
+        start = time.monotonic()
         while process.poll() is None:
-            if isinstance(moment, str):
-                over = any(project.glob(moment))
-            elif callable(moment):
-                over = moment(log.read_text())
-            else:
-                over = moment is not None and time.monotonic() - began > moment
-            if over:
+            if is_met(condition, project, log, start):
                 kill(process)
             time.sleep(0.002)
-        said.append(log.read_text())
+        outputs.append(log.read_text())
         if process.returncode == 0:
             break
-        assert process.returncode == -signal.SIGKILL, said[-1]
+        assert process.returncode == -signal.SIGKILL, outputs[-1]
     assert process.returncode == 0
-    return said
+    return outputs
 
 
-def test_a_killed_training_ends_as_an_undisturbed_one(project, tmp_path):
-    changed(project, epochs=6, checkpoint_seconds=0)
-    other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
-    ran(["dvc", "repro"], project)
-    state, rng = "models/.train.unfinished/*/", random.Random(4)
-    moments = [
+def test_training_resumes_after_sigkill(project, tmp_path):
+    set_params(project, epochs=6, checkpoint_seconds=0)
+    killed = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+    run_command(["dvc", "repro"], project)
+    state_dir, rng = "models/.train.unfinished/*/", random.Random(4)
+    conditions = [
         rng.uniform(2, 12),
-        state + "step_00000002*",
+        state_dir + "step_00000002*",
         rng.uniform(2, 12),
-        state + ".step*.partial",
+        state_dir + ".step*.partial",
         rng.uniform(2, 12),
-        state + "epoch_005.png",
+        state_dir + "epoch_005.png",
     ]
-    said = repeated(other, tmp_path / "log", moments)
-    assert sum("train: goes on after step" in text for text in said) >= 2
-    assert outcome(other) == outcome(project)
-    assert leftovers(other) == []
+    outputs = run_with_kills(killed, tmp_path / "log", conditions)
+    assert sum("train: resuming after step" in output for output in outputs) >= 2
+    assert result_files(killed) == result_files(project)
+    assert partial_files(killed) == []
 
 
-def in_each_stage(rng: random.Random):
-    """A moment soon after the beginning of each stage, once."""
-    met, due = set(), []
+def once_in_each_stage(rng: random.Random) -> Callable[[str], bool]:
+    """Return a condition that is met once in each stage, 0.2 to 2 seconds after its start."""
+    seen: set[str] = set()
+    deadline: float | None = None
 
-    def moment(text: str) -> bool:
-        stage = (stages_run(text) or [None])[-1]
-        if stage and stage not in met:
-            met.add(stage)
-            due[:] = [time.monotonic() + rng.uniform(0.2, 2)]
-        return bool(due) and time.monotonic() > due[0] and bool(due.pop())
+    def condition(output: str) -> bool:
+        nonlocal deadline
+        stages = stages_run(output)
+        if stages and stages[-1] not in seen:
+            seen.add(stages[-1])
+            deadline = time.monotonic() + rng.uniform(0.2, 2)
+        if deadline is None or time.monotonic() <= deadline:
+            return False
+        deadline = None
+        return True
 
-    return moment
+    return condition
 
 
 @pytest.mark.slow
 def test_fifty_kills_over_all_stages(project, tmp_path):
-    """Figures of docs/reliability.md, in minutes: the first time through every stage is met, then any moment is."""
-    changed(project, epochs=6, checkpoint_seconds=0)
-    other = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
-    ran(["dvc", "repro"], project)
+    """Reproduce the counts of docs/reliability.md: first a kill in every stage, then kills at random times."""
+    set_params(project, epochs=6, checkpoint_seconds=0)
+    killed = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+    run_command(["dvc", "repro"], project)
     rng = random.Random(5)
-    kills, stages = 0, {}
-    while kills < 50:
+    num_kills = 0
+    kills_per_stage: dict[str, int] = {}
+    while num_kills < 50:
         for path in ("data", "models", "metrics", ".dvc/cache", ".dvc/tmp", "dvc.lock"):
-            shutil.rmtree(other / path, ignore_errors=True)
-        ran(["git", "checkout", "--force", "."], other)
-        changed(other, epochs=6, checkpoint_seconds=0)
-        (other / "dvc.lock").unlink()
-        moments = [rng.uniform(0.5, 12) for _ in range(60)] if kills else [in_each_stage(rng)] * 60
-        said = repeated(other, tmp_path / "log", moments)
-        kills += len(said) - 1
-        for text in said[:-1]:
-            stage = (stages_run(text) or ["before any"])[-1]
-            stages[stage] = stages.get(stage, 0) + 1
-        assert outcome(other) == outcome(project)
-        assert leftovers(other) == []
-    assert stages.keys() >= {
+            shutil.rmtree(killed / path, ignore_errors=True)
+        run_command(["git", "checkout", "--force", "."], killed)
+        set_params(killed, epochs=6, checkpoint_seconds=0)
+        (killed / "dvc.lock").unlink()
+        conditions: list[KillCondition] = [once_in_each_stage(rng)] * 60
+        if num_kills:
+            conditions = [rng.uniform(0.5, 12) for _ in range(60)]
+        outputs = run_with_kills(killed, tmp_path / "log", conditions)
+        num_kills += len(outputs) - 1
+        for output in outputs[:-1]:
+            stage = (stages_run(output) or ["before any"])[-1]
+            kills_per_stage[stage] = kills_per_stage.get(stage, 0) + 1
+        assert result_files(killed) == result_files(project)
+        assert partial_files(killed) == []
+    assert kills_per_stage.keys() >= {
         "download@ffhq",
         "resize@ffhq",
         "degrade",
@@ -124,4 +140,4 @@ def test_fifty_kills_over_all_stages(project, tmp_path):
         "infer",
         "evaluate",
     }
-    print(f"{kills} kills: {stages}")
+    print(f"{num_kills} kills: {kills_per_stage}")

@@ -1,4 +1,4 @@
-"""What goes wrong around a training costs one line and minutes of work; the state that is kept stays sound."""
+"""A training that fails prints one line and leaves a valid checkpoint."""
 
 import os
 import resource
@@ -10,75 +10,75 @@ from pathlib import Path
 import pytest
 
 from psfr.training import checkpoint
-from psfr.training.checkpoint import Snapshots
-from psfr.utils.errors import InputError, run
-from psfr.utils.files import replacing
-from tests.helpers.running import changed, started, wait_for
+from psfr.training.checkpoint import CheckpointManager
+from psfr.utils.errors import UserError, run_main
+from psfr.utils.files import atomic_write
+from tests.helpers.running import set_params, start_process, wait_for
 
 TRAIN = [sys.executable, "-m", "stages.train"]
 
 
 @pytest.fixture
 def training(project):
-    """A long training that is yet to begin."""
-    changed(project, epochs=1000, checkpoint_seconds=0)
+    """A project with a long training that has not started."""
+    set_params(project, epochs=1000, checkpoint_seconds=0)
     shutil.rmtree(project / "models/.train.unfinished")
     return project
 
 
-def ended(process, log: Path) -> str:
-    """The line with which a training ended, after whatever its progress bar left."""
+def last_line(process, log: Path) -> str:
+    """Wait until a training fails and return the last line of its output."""
     assert process.wait(120) == 1
     text = log.read_text()
     assert "Traceback" not in text
     return text.replace("\r", "\n").strip().splitlines()[-1]
 
 
-def state(project: Path) -> int:
-    """The step of the newest snapshot, which is sound; nothing half-written lies beside it."""
+def checkpoint_step(project: Path) -> int:
+    """Return the step of the latest checkpoint; assert that it is valid and that there are no partial files."""
     (folder,) = (project / "models/.train.unfinished").iterdir()
     assert not list(folder.glob(".*"))
-    newest = Snapshots(folder, 0).newest()
-    return checkpoint.load(newest)["place"]["step"]
+    latest = CheckpointManager(folder, 0).latest()
+    return checkpoint.load(latest)["train_state"]["step"]
 
 
-def test_an_image_that_vanishes_is_named(training, tmp_path):
-    process = started(TRAIN, training, tmp_path / "log")
+def test_missing_image_is_named(training, tmp_path):
+    process = start_process(TRAIN, training, tmp_path / "log")
     wait_for(training, "models/.train.unfinished/*/step_*", process)
     (training / "data/ffhq/hr/00003.png").unlink()
-    assert ended(process, tmp_path / "log") == "error: data/ffhq/hr/00003.png: no such image"
-    assert state(training) > 0
+    assert last_line(process, tmp_path / "log") == "error: data/ffhq/hr/00003.png: no such image"
+    assert checkpoint_step(training) > 0
 
 
-def test_a_disk_that_is_full_is_named(training, tmp_path):
+def test_full_disk_is_reported(training, tmp_path):
     def small_disk():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))  # of each file: a snapshot has 2.7 MB
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))  # of each file: a checkpoint has 2.7 MB
 
-    process = started(TRAIN, training, tmp_path / "log", small_disk)
-    assert ended(process, tmp_path / "log").startswith("error: cannot write a checkpoint: ")
+    process = start_process(TRAIN, training, tmp_path / "log", small_disk)
+    assert last_line(process, tmp_path / "log").startswith("error: cannot write a checkpoint: ")
     (folder,) = (training / "models/.train.unfinished").iterdir()
     assert not list(folder.glob(".*")) and not list(folder.glob("step_*"))
 
 
-def test_too_little_memory_is_said(training, tmp_path):
+def test_out_of_memory_is_reported(training, tmp_path):
     program = """
 import resource
 import stages.train
-from psfr.utils.errors import run
-now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (now + 2**25, now + 2**25))  # the features of the style loss alone take more
-run(stages.train.main)
+from psfr.utils.errors import run_main
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, used + 2**25))  # less than the features of the style loss take
+run_main(stages.train.main)
 """
-    process = started([sys.executable, "-c", program], training, tmp_path / "log")
+    process = start_process([sys.executable, "-c", program], training, tmp_path / "log")
     assert (
-        ended(process, tmp_path / "log")
-        == "error: too little memory: lower batch_size, compute.batch_size, compute.workers or image_size"
+        last_line(process, tmp_path / "log")
+        == "error: out of memory: lower batch_size, compute.batch_size, compute.workers or image_size"
     )
 
 
-def test_a_worker_that_is_killed_is_said(training, tmp_path):
-    changed(training, workers=1)
-    process = started(TRAIN, training, tmp_path / "log")
+def test_killed_worker_is_reported(training, tmp_path):
+    set_params(training, workers=1)
+    process = start_process(TRAIN, training, tmp_path / "log")
     wait_for(training, "models/.train.unfinished/*/step_*", process)
     while process.poll() is None:  # a worker lives for an epoch
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -87,11 +87,11 @@ def test_a_worker_that_is_killed_is_said(training, tmp_path):
                     os.kill(int(stat.parent.name), signal.SIGKILL)
             except OSError:
                 continue
-    assert ended(process, tmp_path / "log").startswith("error: a process that prepares images was killed")
-    assert state(training) > 0
+    assert last_line(process, tmp_path / "log").startswith("error: a data-loading worker was killed")
+    assert checkpoint_step(training) > 0
 
 
-def failing(error: Exception):
+def raising(error: BaseException):
     def main():
         raise error
 
@@ -101,7 +101,7 @@ def failing(error: Exception):
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (InputError("x.png: damaged: replace it"), "x.png: damaged: replace it"),
+        (UserError("x.png: damaged: replace it"), "x.png: damaged: replace it"),
         (OSError(28, "No space left on device", "hr/x.png"), "hr/x.png: No space left on device"),
         (
             OSError(
@@ -111,36 +111,36 @@ def failing(error: Exception):
         ),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
-            "too little memory: lower batch_size, compute.batch_size, compute.workers or image_size",
+            "out of memory: lower batch_size, compute.batch_size, compute.workers or image_size",
         ),
-        (MemoryError(), "too little memory: lower batch_size, compute.batch_size, compute.workers or image_size"),
+        (MemoryError(), "out of memory: lower batch_size, compute.batch_size, compute.workers or image_size"),
     ],
 )
-def test_errors_that_the_user_can_mend_are_one_line(error, line):
+def test_user_errors_print_one_line(error, line):
     with pytest.raises(SystemExit) as end:
-        run(failing(error))
+        run_main(raising(error))
     assert end.value.code == f"error: {line}"
 
 
-def test_errors_of_the_program_keep_their_traceback():
+def test_unexpected_errors_keep_their_traceback():
     with pytest.raises(RuntimeError):
-        run(failing(RuntimeError("shapes do not match")))
+        run_main(raising(RuntimeError("shapes do not match")))
 
 
-def test_a_full_disk_names_the_file(tmp_path):
-    with pytest.raises(OSError, match="No space left") as caught, replacing(tmp_path / "x.png"):
+def test_full_disk_error_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, atomic_write(tmp_path / "x.png"):
         raise OSError(28, "No space left on device")
     assert caught.value.filename == str(tmp_path / "x.png")
 
 
-def test_stopping_has_the_status_that_shells_expect(capsys):
+def test_signals_have_their_conventional_exit_status(capsys):
     with pytest.raises(SystemExit) as end:
-        run(failing(KeyboardInterrupt()))
+        run_main(raising(KeyboardInterrupt()))
     assert end.value.code == 130
     with pytest.raises(SystemExit) as end:
-        run(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        run_main(lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert end.value.code == 143
     assert (
         capsys.readouterr().err
-        == "stopped by Ctrl-C: run it again to go on\nstopped by SIGTERM: run it again to go on\n"
+        == "stopped by Ctrl-C: run it again to resume\nstopped by SIGTERM: run it again to resume\n"
     )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.helpers.running import kill, ran, stages_run, started
+from tests.helpers.running import kill, run_command, stages_run, start_process
 
 
 class Team(NamedTuple):
@@ -43,7 +43,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         f"127.0.0.1:{port}",
         str(folder / "served"),
     ]
-    process = started(command, folder, folder / "log")
+    process = start_process(command, folder, folder / "log")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -59,22 +59,22 @@ def server(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def team(finished, server, tmp_path_factory) -> Team:
+def team(finished_project, server, tmp_path_factory) -> Team:
     folder = tmp_path_factory.mktemp("team")
     ann, bob, hub = folder / "ann", folder / "bob", folder / "hub.git"
-    shutil.copytree(finished, ann, symlinks=True)
-    ran(["git", "init", "-q", "--bare", str(hub)], folder)
-    ran(["git", "remote", "add", "origin", str(hub)], ann)
-    ran(["dvc", "remote", "add", "-d", "team", "s3://team/psfrgan"], ann)
-    ran(["dvc", "remote", "modify", "team", "endpointurl", server], ann)
-    ran(["dvc", "remote", "modify", "--local", "team", "access_key_id", "key"], ann)
-    ran(["dvc", "remote", "modify", "--local", "team", "secret_access_key", "secret"], ann)
-    ran(["git", "commit", "-q", "-a", "-m", "the team's remote"], ann)
-    ran(["git", "push", "-q", "origin", "HEAD:main"], ann)
-    ran(["dvc", "push", "--run-cache"], ann)
-    ran(["git", "clone", "-q", "-b", "main", str(hub), str(bob)], folder)
+    shutil.copytree(finished_project, ann, symlinks=True)
+    run_command(["git", "init", "-q", "--bare", str(hub)], folder)
+    run_command(["git", "remote", "add", "origin", str(hub)], ann)
+    run_command(["dvc", "remote", "add", "-d", "team", "s3://team/psfrgan"], ann)
+    run_command(["dvc", "remote", "modify", "team", "endpointurl", server], ann)
+    run_command(["dvc", "remote", "modify", "--local", "team", "access_key_id", "key"], ann)
+    run_command(["dvc", "remote", "modify", "--local", "team", "secret_access_key", "secret"], ann)
+    run_command(["git", "commit", "-q", "-a", "-m", "the team's remote"], ann)
+    run_command(["git", "push", "-q", "origin", "HEAD:main"], ann)
+    run_command(["dvc", "push", "--run-cache"], ann)
+    run_command(["git", "clone", "-q", "-b", "main", str(hub), str(bob)], folder)
     shutil.copy(ann / ".dvc/config.local", bob / ".dvc")
-    ran(["dvc", "pull", "--run-cache"], bob)
+    run_command(["dvc", "pull", "--run-cache"], bob)
     return Team(ann, bob)
 
 
@@ -86,40 +86,40 @@ def files(clone: Path) -> dict[str, str]:
 
 
 def test_a_colleague_pulls_and_runs_nothing(team):
-    assert stages_run(ran(["dvc", "repro"], team.bob)) == []
-    assert ran(["git", "status", "--porcelain"], team.bob) == ""
+    assert stages_run(run_command(["dvc", "repro"], team.bob)) == []
+    assert run_command(["git", "status", "--porcelain"], team.bob) == ""
     assert files(team.bob) == files(team.ann)
 
 
 def test_no_secret_is_in_git(team):
     assert "access_key" in (team.ann / ".dvc/config.local").read_text()
-    ran(["git", "grep", "access_key", "HEAD", "--", ".dvc"], team.ann, status=1)
+    run_command(["git", "grep", "access_key", "HEAD", "--", ".dvc"], team.ann, status=1)
 
 
 def test_an_experiment_reaches_a_colleague_without_training(team):
-    assert stages_run(ran(["dvc", "exp", "run", "-n", "ss50", "-S", "lambda_ss=50"], team.ann)) == [
+    assert stages_run(run_command(["dvc", "exp", "run", "-n", "ss50", "-S", "lambda_ss=50"], team.ann)) == [
         "train",
         "infer",
         "evaluate",
     ]
-    ran(["dvc", "push", "--run-cache"], team.ann)
-    output = ran(["dvc", "exp", "run", "--pull", "-S", "lambda_ss=50"], team.bob)
+    run_command(["dvc", "push", "--run-cache"], team.ann)
+    output = run_command(["dvc", "exp", "run", "--pull", "-S", "lambda_ss=50"], team.bob)
     assert stages_run(output) == []
     assert re.findall(r"Stage '(\w+)' is cached", output) == ["train", "infer", "evaluate"]
     assert files(team.bob) == files(team.ann)
     back(team.bob)
 
-    ran(["dvc", "exp", "push", "origin", "ss50"], team.ann)
-    ran(["dvc", "exp", "pull", "origin", "ss50"], team.bob)
-    ran(["dvc", "exp", "apply", "ss50"], team.bob)
-    assert stages_run(ran(["dvc", "repro"], team.bob)) == []
+    run_command(["dvc", "exp", "push", "origin", "ss50"], team.ann)
+    run_command(["dvc", "exp", "pull", "origin", "ss50"], team.bob)
+    run_command(["dvc", "exp", "apply", "ss50"], team.bob)
+    assert stages_run(run_command(["dvc", "repro"], team.bob)) == []
     assert files(team.bob) == files(team.ann)
     back(team.bob)
 
 
 def back(clone: Path) -> None:
-    ran(["git", "checkout", "--force", "-q", "."], clone)
-    ran(["dvc", "checkout", "-q"], clone)
+    run_command(["git", "checkout", "--force", "-q", "."], clone)
+    run_command(["dvc", "checkout", "-q"], clone)
 
 
 @pytest.fixture(params=["wrong secret", "server out of reach"])
@@ -140,33 +140,33 @@ def fault(request, team) -> Iterator[str]:
 def test_without_access_one_line_says_why_and_nothing_changes(team, fault):
     before = files(team.bob)
     for command in (["pull"], ["push"], ["repro", "--pull"]):
-        output = ran(["dvc", *command], team.bob, status=1 if command == ["pull"] else 255)
+        output = run_command(["dvc", *command], team.bob, status=1 if command == ["pull"] else 255)
         assert len([line for line in output.splitlines() if fault in line]) == 1, output
         assert "Traceback" not in output
         assert "secret" not in output and "another" not in output
     assert files(team.bob) == before
-    assert ran(["git", "status", "--porcelain"], team.bob) == ""
+    assert run_command(["git", "status", "--porcelain"], team.bob) == ""
 
 
 @pytest.mark.slow
-def test_the_queue_gives_what_the_workspace_gives(finished, project, tmp_path):
-    ran(["dvc", "exp", "run", "--queue", "-n", "ss", "-S", "lambda_ss=0,50"], project)
-    assert started(["dvc", "queue", "start", "-j", "2"], project, tmp_path / "log").wait() == 0
-    while re.search("Queued|Running", status := ran(["dvc", "queue", "status"], project)):
+def test_the_queue_gives_what_the_workspace_gives(finished_project, project, tmp_path):
+    run_command(["dvc", "exp", "run", "--queue", "-n", "ss", "-S", "lambda_ss=0,50"], project)
+    assert start_process(["dvc", "queue", "start", "-j", "2"], project, tmp_path / "log").wait() == 0
+    while re.search("Queued|Running", status := run_command(["dvc", "queue", "status"], project)):
         time.sleep(1)
     assert status.count("Success") == 2, status
-    assert ran(["git", "status", "--porcelain"], project) == ""
+    assert run_command(["git", "status", "--porcelain"], project) == ""
     queued = {
         ref.rsplit("/")[-1]: ref
-        for ref in ran(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).split()
+        for ref in run_command(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).split()
         if "/ss-" in ref
     }
 
-    other = shutil.copytree(finished, tmp_path / "other", symlinks=True)
+    other = shutil.copytree(finished_project, tmp_path / "other", symlinks=True)
     for name, value in [("ss-1", 0), ("ss-2", 50)]:
-        assert stages_run(ran(["dvc", "exp", "run", "-S", f"lambda_ss={value}"], other)) == [
+        assert stages_run(run_command(["dvc", "exp", "run", "-S", f"lambda_ss={value}"], other)) == [
             "train",
             "infer",
             "evaluate",
         ]
-        assert ran(["git", "show", f"{queued[name]}:dvc.lock"], project) == (other / "dvc.lock").read_text()
+        assert run_command(["git", "show", f"{queued[name]}:dvc.lock"], project) == (other / "dvc.lock").read_text()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from psfr.pretrained import download
-from psfr.pretrained.download import Unavailable, Web
+from psfr.pretrained.download import Downloader, DownloadError
 from tests.helpers.internet import Internet, folder
 from tests.helpers.webserver import WebServer
 
@@ -46,8 +46,8 @@ def one_try(monkeypatch):
 def begun(server, path, sent: int = 300_000) -> int:
     """A first run that breaks off; the bytes that it left."""
     server.cuts = [sent]
-    with pytest.raises(Unavailable, match=r"IncompleteRead.*, 1 times"):
-        Web().fetch(f"{server.address}/net.pth", path)
+    with pytest.raises(DownloadError, match=r"IncompleteRead.*, 1 times"):
+        Downloader().fetch(f"{server.address}/net.pth", path)
     server.asked.clear()
     left = path.stat().st_size
     assert sent - download.CHUNK <= left <= sent and path.read_bytes() == CONTENT[:left]
@@ -61,7 +61,7 @@ def whole(path: Path) -> bytes:
 
 def test_a_dropped_connection_is_gone_on_with(server, path, pauses):
     server.cuts = [200_000, 150_000]
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT
     places = [int(asked.removeprefix("bytes=").removesuffix("-")) for _, asked, _ in server.asked[1:]]
     assert len(places) == 2 and 100_000 < places[0] <= 200_000 < places[1] <= 350_000
@@ -70,19 +70,19 @@ def test_a_dropped_connection_is_gone_on_with(server, path, pauses):
 
 def test_a_connection_that_drops_more_often_than_is_tried_gets_on(server, path, pauses):
     server.cuts = [70_000] * 7
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and len(server.asked) == 8
     assert pauses == [], "every try got on: no pause grows"
 
 
 def test_the_next_run_goes_on(server, path, one_try):
     left = begun(server, path)
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and [asked for _, asked, _ in server.asked] == [f"bytes={left}-"]
 
 
 def test_a_killed_process_is_gone_on_with(server, path):
-    program = "import sys; from pathlib import Path; from psfr import downloads; download.Web().fetch(sys.argv[1], Path(sys.argv[2]))"
+    program = "import sys; from pathlib import Path; from psfr.pretrained import download; download.Downloader().fetch(sys.argv[1], Path(sys.argv[2]))"
     server.cuts, server.hold = [300_000], True
     child = subprocess.Popen(
         [sys.executable, "-c", program, f"{server.address}/net.pth", str(path)], cwd=Path(__file__).parents[2]
@@ -93,41 +93,41 @@ def test_a_killed_process_is_gone_on_with(server, path):
     child.kill()
     child.wait()
     left = path.stat().st_size
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and [asked for _, asked, _ in server.asked] == [None, f"bytes={left}-"]
 
 
 def test_a_file_that_has_changed_is_begun_anew(server, path, one_try):
     begun(server, path)
     server.files["/net.pth"] = OTHER
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == OTHER and server.asked[0][1] and len(server.asked) == 1
 
 
 def test_another_address_is_begun_anew(server, path, one_try):
     begun(server, path)
     server.files["/other.pth"] = OTHER
-    Web().fetch(f"{server.address}/other.pth", path)
+    Downloader().fetch(f"{server.address}/other.pth", path)
     assert whole(path) == OTHER and server.asked == [("/other.pth", None, None)]
 
 
 def test_a_server_that_gives_no_parts_is_begun_anew(server, path, one_try):
     begun(server, path)
     server.ranges = False
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT
 
 
 def test_a_server_that_gives_another_part_is_begun_anew(server, path, pauses):
     server.cuts, server.shift = [300_000], 7
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and [asked is None for _, asked, _ in server.asked] == [True, False, True]
 
 
 def test_parts_of_a_file_that_has_changed_are_refused(server, path, pauses):
     """By a server that does not know If-Range: its ETag is another."""
     server.if_range, server.cuts, server.after = False, [300_000], {"/net.pth": CONTENT[::-1]}
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT[::-1] and [asked is None for _, asked, _ in server.asked] == [True, False, True]
 
 
@@ -143,10 +143,10 @@ def test_what_tells_a_file_from_a_changed_one(server, path, pauses, one_try, hea
     """Where nothing does, a later run begins anew, and the same run goes on with a file of the same length."""
     server.etag, server.modified = False, headers.pop("Last-Modified", "")
     server.headers, server.cuts = headers, [300_000]
-    with pytest.raises(Unavailable) as error:
-        Web().fetch(f"{server.address}/net.pth", path)
+    with pytest.raises(DownloadError) as error:
+        Downloader().fetch(f"{server.address}/net.pth", path)
     assert ("bytes are kept" in str(error.value)) == (same is not None)
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and server.asked[1][2] == same
     assert (server.asked[1][1] is None) == (same is None)
 
@@ -154,7 +154,7 @@ def test_what_tells_a_file_from_a_changed_one(server, path, pauses, one_try, hea
 @pytest.mark.parametrize("changed", [CONTENT, OTHER])
 def test_the_same_run_goes_on_by_the_length(server, path, pauses, changed):
     server.etag, server.cuts, server.after = False, [300_000], {"/net.pth": changed}
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == changed and [asked is None for _, asked, _ in server.asked] == (
         [True, False] if changed is CONTENT else [True, False, True]
     )
@@ -163,20 +163,20 @@ def test_the_same_run_goes_on_by_the_length(server, path, pauses, changed):
 def test_a_file_that_was_whole_is_not_fetched_again(server, path, one_try):
     begun(server, path)
     path.write_bytes(CONTENT)
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and server.asked[0][1] == f"bytes={len(CONTENT)}-" and len(server.asked) == 1
 
 
 def test_a_damaged_note_is_begun_anew(server, path, one_try):
     begun(server, path)
-    download.parts(path)[1].write_text("[1")
-    Web().fetch(f"{server.address}/net.pth", path)
+    download.partial_files(path)[1].write_text("[1")
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and server.asked[0][1] is None
 
 
 def test_redirected_and_gone_on_with(server, path, pauses):
     server.moved, server.cuts = {"/latest.pth": "/net.pth"}, [300_000]
-    Web().fetch(f"{server.address}/latest.pth", path)
+    Downloader().fetch(f"{server.address}/latest.pth", path)
     assert whole(path) == CONTENT and [(place, asked is None) for place, asked, _ in server.asked] == [
         ("/latest.pth", True), ("/net.pth", True), ("/latest.pth", False), ("/net.pth", False),
     ]  # fmt: skip
@@ -192,44 +192,44 @@ def test_redirected_and_gone_on_with(server, path, pauses):
 )
 def test_redirected_astray(server, path, to, words):
     server.moved = {"/round.pth": to}
-    with pytest.raises(Unavailable, match=words):
-        Web().fetch(f"{server.address}/round.pth", path)
+    with pytest.raises(DownloadError, match=words):
+        Downloader().fetch(f"{server.address}/round.pth", path)
 
 
 def test_an_odd_word_of_when_to_come_again(server, path, pauses):
     server.statuses, server.headers = [503], {"Retry-After": "soon"}
-    with pytest.raises(Unavailable, match="Invalid Retry-After header: soon"):
-        Web().fetch(f"{server.address}/net.pth", path)
+    with pytest.raises(DownloadError, match="Invalid Retry-After header: soon"):
+        Downloader().fetch(f"{server.address}/net.pth", path)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
 def test_pauses_grow(server, path, pauses, status):
     server.statuses = [status] * 5
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and pauses == [2, 4, 8, 16]
 
 
 def test_the_server_says_how_long_to_wait(server, path, pauses):
     server.statuses, server.headers = [429, 503], {"Retry-After": "7"}
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and pauses == [7, 7]
     server.statuses, server.headers = [429], {"Retry-After": "86400"}
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert pauses[2:] == [120], "no day"
 
 
 @pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (403, "403 Forbidden"), (410, "410 Gone")])
 def test_what_does_not_pass_is_said_at_once(server, path, pauses, status, words):
     server.statuses = [status]
-    with pytest.raises(Unavailable, match=f"^{words}$"):
-        Web().fetch(f"{server.address}/net.pth", path)
+    with pytest.raises(DownloadError, match=f"^{words}$"):
+        Downloader().fetch(f"{server.address}/net.pth", path)
     assert len(server.asked) == 1 and pauses == [] and not path.exists()
 
 
 def test_a_server_that_stays_busy_is_given_up(server, path, pauses):
     server.statuses = [503] * 6
-    with pytest.raises(Unavailable, match="^503 Service Unavailable, 6 times$"):
-        Web().fetch(f"{server.address}/net.pth", path)
+    with pytest.raises(DownloadError, match="^503 Service DownloadError, 6 times$"):
+        Downloader().fetch(f"{server.address}/net.pth", path)
     assert len(server.asked) == 6
 
 
@@ -237,34 +237,34 @@ def test_a_host_out_of_reach_is_not_tried_for_every_file(path, pauses):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        web = Web()
+        web = Downloader()
         for name in ("a.pth", "b.pth"):
-            with pytest.raises(Unavailable, match="Connection refused, 6 times$"):
+            with pytest.raises(DownloadError, match="Connection refused, 6 times$"):
                 web.fetch(f"{address}/{name}", path)
     assert pauses == [2, 4, 8, 16]
 
 
 def test_a_host_of_no_name(path, pauses):
-    with pytest.raises(Unavailable, match="Failed to resolve 'host.invalid'"):
-        Web().fetch("https://host.invalid/net.pth", path)
+    with pytest.raises(DownloadError, match="Failed to resolve 'host.invalid'"):
+        Downloader().fetch("https://host.invalid/net.pth", path)
 
 
 def test_no_address(path):
-    with pytest.raises(Unavailable, match="Invalid URL"):
-        Web().fetch("https://", path)
+    with pytest.raises(DownloadError, match="Invalid URL"):
+        Downloader().fetch("https://", path)
 
 
 def test_a_silent_server_is_asked_again(server, path, monkeypatch):
-    monkeypatch.setattr(download, "SECONDS", (1, 0.2))
+    monkeypatch.setattr(download, "TIMEOUT", (1, 0.2))
     server.cuts, server.hold = [300_000], True
-    Web().fetch(f"{server.address}/net.pth", path)
+    Downloader().fetch(f"{server.address}/net.pth", path)
     assert whole(path) == CONTENT and len(server.asked) == 2 and server.asked[1][1]
 
 
 def test_a_host_that_sends_on_fills_no_disk(server, path, monkeypatch):
-    monkeypatch.setattr(download, "MOST_BYTES", 100_000)
-    with pytest.raises(Unavailable, match="^more than 100000 bytes$"):
-        Web().fetch(f"{server.address}/net.pth", path)
+    monkeypatch.setattr(download, "MAX_BYTES", 100_000)
+    with pytest.raises(DownloadError, match="^more than 100000 bytes$"):
+        Downloader().fetch(f"{server.address}/net.pth", path)
     assert os.listdir(path.parent) == []
 
 
@@ -276,11 +276,11 @@ def test_a_proxy_is_honoured(tmp_path, path, pauses, monkeypatch):
     with internet.serving(tmp_path / "authority.pem"):
         monkeypatch.setenv("HTTPS_PROXY", internet.proxy)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
-        Web().fetch("https://weights.invalid/models/net.pth", path)
+        Downloader().fetch("https://weights.invalid/models/net.pth", path)
         assert path.read_bytes() == CONTENT and internet.asked == ["GET https://weights.invalid/models/net.pth"]
         monkeypatch.setenv("NO_PROXY", "weights.invalid")
-        with pytest.raises(Unavailable, match="Failed to resolve 'weights.invalid'"):
-            Web().fetch("https://weights.invalid/models/net.pth", path)
+        with pytest.raises(DownloadError, match="Failed to resolve 'weights.invalid'"):
+            Downloader().fetch("https://weights.invalid/models/net.pth", path)
         monkeypatch.delenv("NO_PROXY")
-        with pytest.raises(Unavailable, match="^the proxy: Tunnel connection failed: 502"):
-            Web().fetch("https://elsewhere.invalid/net.pth", path)
+        with pytest.raises(DownloadError, match="^the proxy: Tunnel connection failed: 502"):
+            Downloader().fetch("https://elsewhere.invalid/net.pth", path)

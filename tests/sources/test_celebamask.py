@@ -9,7 +9,7 @@ from PIL import Image
 from psfr import portraits, sources
 from psfr.data import images, labels, resize
 from psfr.sources import celebamask
-from psfr.utils.errors import InputError
+from psfr.utils.errors import UserError
 from tests.helpers.s3 import emptied, s3  # noqa: F401
 from tests.helpers.sets import given_params, refused, stage, tree
 
@@ -48,17 +48,17 @@ def portraits_of(numbers: list[int], size: int = 64) -> dict[int, np.ndarray]:
 
 def filled(folder: Path, values: dict) -> dict[str, bytes]:
     given = given_params(folder, celebamask=values)
-    sources.fill(emptied(folder / "raw"), "celebamask", given)
+    sources.download_set(emptied(folder / "raw"), "celebamask", given)
     return tree(folder / "raw")
 
 
 def test_parts_have_the_authors_numbers():
-    assert list(celebamask.PARTS) == AUTHORS and len(AUTHORS) == labels.COUNT - 1
-    assert [celebamask.label(Path(f"3/00007_{part}.png")) for part in AUTHORS] == list(range(1, 19))
+    assert list(celebamask.PARTS) == AUTHORS and len(AUTHORS) == labels.NUM_CLASSES - 1
+    assert [celebamask.part_label(Path(f"3/00007_{part}.png")) for part in AUTHORS] == list(range(1, 19))
     assert (
-        celebamask.label(Path("00007_beard.png"))
-        is celebamask.label(Path("skin.png"))
-        is celebamask.label(Path("00007.png"))
+        celebamask.part_label(Path("00007_beard.png"))
+        is celebamask.part_label(Path("skin.png"))
+        is celebamask.part_label(Path("00007.png"))
         is None
     )
 
@@ -84,8 +84,8 @@ def test_label_maps_of_the_distributed_layout(tmp_path, source, request):
         assert (labels.read(tmp_path / "set" / "raw" / "masks" / f"{number}.png") == regions).all()
         assert raw[f"images/{number}.jpg"] == (place / "CelebA-HQ-img" / f"{number}.jpg").read_bytes()
     assert len(filled(tmp_path / "set", values | {"count": 2})) == 4
-    resize.resize_labelled_folder(tmp_path / "set" / "raw", tmp_path / "hr", 32, 0)
-    for path in images.listed(tmp_path / "hr" / "labels"):
+    resize.resize_labeled_folder(tmp_path / "set" / "raw", tmp_path / "hr", 32, 0)
+    for path in images.list_images(tmp_path / "hr" / "labels"):
         assert (labels.read(path) == resize.resize_labels(faces[int(path.stem)], 32)).all()
 
 
@@ -148,7 +148,7 @@ def test_every_fault_of_parts_is_named(tmp_path):
 def test_names_that_do_not_belong_together(tmp_path, change, words):
     values = distribute(tmp_path, portraits_of([0, 1]))
     change(tmp_path)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(UserError, match=words):
         filled(tmp_path / "set", values)
 
 
@@ -166,4 +166,4 @@ def test_names_that_do_not_belong_together(tmp_path, change, words):
     ],
 )
 def test_a_map_is_of_its_images_size_or_contained_in_it(size, fits):
-    assert labels.fits(size, (30, 40)) == labels.fits((30, 40), size) == fits
+    assert labels.sizes_compatible(size, (30, 40)) == labels.sizes_compatible((30, 40), size) == fits

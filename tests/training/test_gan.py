@@ -1,122 +1,122 @@
-"""A training step changes the weights as two plain updates would, and is the same each time."""
+"""GAN training step: losses and gradients equal the reference implementation; determinism, bf16, learning rates."""
 
 import copy
 import warnings
-from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from psfr import params
-from psfr.data.datasets import ShuffledVariants
-from psfr.training import reference
 from psfr.networks.vgg import VggFeatures
-from psfr.training import gan
-from psfr.training.checkpoint import Snapshots
-from psfr.utils.errors import InputError
+from psfr.params import read_params
+from psfr.training import gan, reference
+from psfr.training.checkpoint import CheckpointManager
 
-TINY = Path(__file__).parents[2] / "params/tiny.yaml"
+TINY = read_params(Path(__file__).parents[2] / "params/tiny.yaml")
 
 
-def tiny_gan(values: params.Params) -> gan.Gan:
+def make_gan(params=TINY, dtype: torch.dtype = torch.float32) -> gan.Gan:
     torch.manual_seed(0)
-    vgg = VggFeatures("vgg16", 64, 1.0)
-    return gan.build(values, vgg)
+    model = gan.build(params, VggFeatures("vgg16", 64, 1.0))
+    for network in (model.generator, model.discriminator, model.vgg):
+        network.to(dtype)
+    return model
 
 
-def batch(values: params.Params) -> gan.Batch:
+def make_batch(dtype: torch.dtype = torch.float32) -> gan.Batch:
     torch.manual_seed(1)
-    size = values.image_size
-    high, low = torch.rand(2, 3, size, size) * 2 - 1, torch.rand(2, 3, size, size) * 2 - 1
-    labels = torch.randint(0, 6, (2, size // 8, size // 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    return high, low, labels, labels.flip(2)
+    size = TINY.image_size
+    hq, lq = torch.rand(2, 3, size, size) * 2 - 1, torch.rand(2, 3, size, size) * 2 - 1
+    seg = torch.randint(0, 6, (2, size // 8, size // 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return hq.to(dtype), lq.to(dtype), seg, seg.flip(2)
 
 
-def test_a_step_has_the_losses_and_gradients_of_the_plain_one():
-    values = params.read(TINY)
-    ours = tiny_gan(values)
-    for network in (ours.generator, ours.discriminator, ours.vgg):
-        network.double()
-    theirs = copy.deepcopy(ours)
-    given = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch(values))
-    with reference.layers():
-        wanted_terms = reference.step(theirs, given)
-    found_terms = gan.train_step(ours, given, torch.float64)
-    for name, wanted in wanted_terms.items():
-        assert found_terms[name].item() == pytest.approx(wanted.item(), rel=1e-5), name
-    for network in ("generator", "discriminator"):
-        pairs = zip(getattr(ours, network).named_parameters(), getattr(theirs, network).parameters(), strict=True)
-        for (name, found), wanted in pairs:
-            assert (found.grad - wanted.grad).norm() <= 1e-5 * wanted.grad.norm() + 1e-12, name
+def assert_grads_close(actual: torch.nn.Module, expected: torch.nn.Module) -> None:
+    pairs = zip(actual.named_parameters(), expected.parameters(), strict=True)
+    for (name, parameter), reference_parameter in pairs:
+        error = (parameter.grad - reference_parameter.grad).norm()
+        assert error <= 1e-5 * reference_parameter.grad.norm() + 1e-12, name
 
 
-def test_a_step_updates_both_networks_and_not_vgg():
-    values = params.read(TINY)
-    state = tiny_gan(values)
-    before = copy.deepcopy((state.generator, state.discriminator, state.vgg))
-    terms = gan.train_step(state, batch(values), torch.float32)
-    assert set(terms) == {"ss", "pix", "fm", "gen", "disc", "score_real", "score_fake"}
-    changed = [any(not torch.equal(a, b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
-               for new, old in zip((state.generator, state.discriminator, state.vgg), before, strict=True)]  # fmt: skip
+def test_step_has_reference_losses_and_gradients():
+    model = make_gan(dtype=torch.float64)
+    reference_model = copy.deepcopy(model)
+    batch = make_batch(torch.float64)
+    with reference.plain_forward():
+        expected = reference.train_step(reference_model, batch)
+    actual = gan.train_step(model, batch, torch.float64)
+    for name, loss in expected.items():
+        assert actual[name].item() == pytest.approx(loss.item(), rel=1e-5), name
+    assert_grads_close(model.generator, reference_model.generator)
+    assert_grads_close(model.discriminator, reference_model.discriminator)
+
+
+def test_step_updates_generator_and_discriminator_but_not_vgg():
+    model = make_gan()
+    networks = model.generator, model.discriminator, model.vgg
+    initial = copy.deepcopy(networks)
+    results = gan.train_step(model, make_batch(), torch.float32)
+    assert set(results) == {"ss", "pix", "fm", "gen", "disc", "score_real", "score_fake"}
+    changed = []
+    for network, initial_network in zip(networks, initial, strict=True):
+        pairs = zip(network.parameters(), initial_network.parameters(), strict=True)
+        changed.append(any(not torch.equal(parameter, before) for parameter, before in pairs))
     assert changed == [True, True, False]
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_training_is_the_same_each_time(precision):
-    values = params.read(TINY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_training_is_deterministic(dtype):
     runs = []
     for _ in range(2):
-        state = tiny_gan(values)
+        model = make_gan()
         for _ in range(2):
-            gan.train_step(state, batch(values), precision)
-        runs.append(state.generator.state_dict())
+            gan.train_step(model, make_batch(), dtype)
+        runs.append(model.generator.state_dict())
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
 def test_bf16_follows_float32():
-    values = params.read(TINY)
     runs = []
-    for precision in (torch.float32, torch.bfloat16):
-        state = tiny_gan(values)
-        steps = [gan.train_step(state, batch(values), precision) for _ in range(100)]
-        runs.append({name: torch.stack([step[name] for step in steps]) for name in ("ss", "pix", "fm", "gen", "disc")})
-        runs[-1]["generator's"] = sum(weight * runs[-1][name] for name, weight in state.weights.items())
+    for dtype in (torch.float32, torch.bfloat16):
+        model = make_gan()
+        steps = [gan.train_step(model, make_batch(), dtype) for _ in range(100)]
+        losses = {name: torch.stack([step[name] for step in steps]) for name in ("ss", "pix", "fm", "gen", "disc")}
+        losses["generator"] = sum(weight * losses[name] for name, weight in model.loss_weights.items())
+        runs.append(losses)
     exact, rounded = runs
-    # Adam's first steps have the size of the learning rate wherever a gradient points, so scores part step by step; their means do not.
-    assert torch.allclose(rounded["generator's"][:20], exact["generator's"][:20], rtol=0.02)
+    # Adam's first steps have the size of the learning rate whatever the gradient's size, so rounding makes the scores of
+    # single steps diverge, but not their means.
+    assert torch.allclose(rounded["generator"][:20], exact["generator"][:20], rtol=0.02)
     for name in exact:
         assert rounded[name][:20].mean().item() == pytest.approx(exact[name][:20].mean().item(), rel=0.02), name
         assert rounded[name].mean().item() == pytest.approx(exact[name].mean().item(), rel=0.1), name
 
 
-def test_rates_fall_at_the_end():
+def test_linear_decay_reaches_zero():
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 4e-4)
-    schedule = gan.falling(optimizer, 10, 0.4)
+    scheduler = gan.linear_decay(optimizer, 10, 0.4)
     rates = []
     for _ in range(10):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        schedule.step()
+        scheduler.step()
     assert rates == pytest.approx([4e-4] * 7 + [3e-4, 2e-4, 1e-4])
     assert optimizer.param_groups[0]["lr"] == 0
 
 
-def test_rates_stay_without_decay():
+def test_linear_decay_of_fraction_zero_keeps_the_rate():
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 4e-4)
-    schedule = gan.falling(optimizer, 3, 0)
+    scheduler = gan.linear_decay(optimizer, 3, 0)
     for _ in range(3):
         assert optimizer.param_groups[0]["lr"] == 4e-4
         optimizer.step()
-        schedule.step()
+        scheduler.step()
 
 
-class Noise(torch.utils.data.Dataset):
-    """Four samples as `Quartets` gives them."""
+class UniformImages(torch.utils.data.Dataset):
+    """Four samples in the format of `PairedFaceDataset`."""
 
-    names = ["a", "b", "c", "d"]
+    names = ("a", "b", "c", "d")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -126,63 +126,33 @@ class Noise(torch.utils.data.Dataset):
         return image, image, image[:, :, 0] * 0, image[:, :, 0] * 0
 
 
-@pytest.mark.parametrize("weights", [{}, {"lambda_fm": 0.0, "lambda_gen": 0.0}])
-def test_a_training_ends_with_the_rates_that_were_asked_for(tmp_path, weights):
-    """Those of a discriminator that learns nothing stay, and torch does not warn of it."""
-    values = params.read(TINY)
-    values = values.model_copy(update={"lr_decay": 1.0, "epochs": 1, "batch_size": 2, "image_size": 64, **weights})
-    state = tiny_gan(values)
+@pytest.mark.parametrize("loss_weights", [{}, {"lambda_fm": 0.0, "lambda_gen": 0.0}])
+def test_training_ends_with_decayed_learning_rates(tmp_path, loss_weights):
+    """The learning rate of a discriminator that is not trained stays, and torch emits no warning about it."""
+    params = TINY.model_copy(update={"lr_decay": 1.0, "epochs": 1, "batch_size": 2, "image_size": 64, **loss_weights})
+    model = make_gan(params)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gan.train(values, state, Noise(), Snapshots(tmp_path, 1e9), lambda epoch, means: None)
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in (state.optimizer_g, state.optimizer_d)]
-    assert rates == [0, values.lr_discriminator if weights else 0]
+        gan.train(params, model, UniformImages(), CheckpointManager(tmp_path, 1e9), lambda epoch, means: None)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in (model.optimizer_g, model.optimizer_d)]
+    assert rates == [0, params.lr_discriminator if loss_weights else 0]
 
 
-@pytest.mark.parametrize("absent", [{"ss", "fm"}, {"fm", "gen"}])
-def test_losses_without_weight_are_passed_over(absent):
-    """The generator's gradient is that of a step that reckons with every loss; a discriminator without use stays as it is."""
-    values = params.read(TINY)
-    ours = tiny_gan(values)
-    for network in (ours.generator, ours.discriminator, ours.vgg):
-        network.double()
-    ours.weights |= dict.fromkeys(absent, 0)
-    theirs, before = copy.deepcopy(ours), copy.deepcopy(ours.discriminator)
-    given = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch(values))
-    with reference.layers():
-        wanted_terms = reference.step(theirs, given)
-    found_terms = gan.train_step(ours, given, torch.float64)
-    idle = {"fm", "gen"} <= absent
-    assert wanted_terms.keys() - found_terms.keys() == ({"ss"} & absent) | ({"fm", "gen", "disc"} if idle else set())
-    for found, wanted in zip(ours.generator.parameters(), theirs.generator.parameters(), strict=True):
-        assert (found.grad - wanted.grad).norm() <= 1e-5 * wanted.grad.norm() + 1e-12
-    state = ours.discriminator.state_dict()
-    assert all(torch.equal(state[name], tensor) for name, tensor in before.state_dict().items()) == idle
-
-
-def test_the_order_belongs_to_seed_and_epoch():
-    first, second = ShuffledVariants(20, 4, seed=1), ShuffledVariants(20, 4, seed=1)
-    assert list(first) == list(second)
-    second.epoch = 1
-    pairs = list(chain(*second))
-    assert [epoch for _, epoch in pairs] == [1] * 20
-    assert [index for index, _ in chain(*first)] != [index for index, _ in pairs]
-    assert sorted(index for index, _ in pairs) == list(range(20))
-
-
-@given(length=st.integers(1, 50), share=st.integers(1, 5), processes=st.integers(1, 4), start=st.integers(0, 5))
-def test_processes_share_each_batch_and_leave_nothing_out(length, share, processes, start):
-    whole = ShuffledVariants(length, share * processes, seed=1)
-    if whole.batch_size % processes:
-        with pytest.raises(InputError, match="cannot share batches"):
-            ShuffledVariants(length, share * processes, seed=1, processes=processes)
-        return
-    parts = [
-        ShuffledVariants(length, share * processes, seed=1, rank=rank, processes=processes) for rank in range(processes)
-    ]
-    for order in [whole, *parts]:
-        order.start = start
-    batches = list(whole)
-    assert len(batches) == max(0, len(whole) - start)
-    assert [sum(shares, []) for shares in zip(*parts, strict=True)] == batches
-    assert len(set(chain(*batches))) == len(list(chain(*batches))), "no image twice"
+@pytest.mark.parametrize("unweighted", [{"ss", "fm"}, {"fm", "gen"}])
+def test_losses_without_weight_are_skipped(unweighted):
+    """The generator's gradient equals that of a step that computes every loss; an unused discriminator is not updated."""
+    model = make_gan(dtype=torch.float64)
+    model.loss_weights |= dict.fromkeys(unweighted, 0)
+    reference_model, initial_discriminator = copy.deepcopy(model), copy.deepcopy(model.discriminator)
+    batch = make_batch(torch.float64)
+    with reference.plain_forward():
+        expected = reference.train_step(reference_model, batch)
+    actual = gan.train_step(model, batch, torch.float64)
+    skips_discriminator = {"fm", "gen"} <= unweighted
+    skipped = {"ss"} & unweighted
+    if skips_discriminator:
+        skipped |= {"fm", "gen", "disc"}
+    assert expected.keys() - actual.keys() == skipped
+    assert_grads_close(model.generator, reference_model.generator)
+    state, initial = model.discriminator.state_dict(), initial_discriminator.state_dict()
+    assert all(torch.equal(state[name], initial[name]) for name in initial) == skips_discriminator

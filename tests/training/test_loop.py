@@ -1,4 +1,4 @@
-"""A training that was stopped goes on as if it had not been; one that has gone wrong says where."""
+"""Training loop: bit-exact resuming after a signal, and the error of a diverging loss."""
 
 import os
 import signal
@@ -8,16 +8,11 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from psfr import params
-from psfr.training import loop
-from psfr.training.checkpoint import Snapshots
-from psfr.training.loop import Course
-from psfr.utils.errors import InputError
+from psfr.training.checkpoint import CheckpointManager
+from psfr.training.loop import training_loop
+from psfr.utils.errors import UserError
 
-PARAMS = params.read(Path(__file__).parents[2] / "params/tiny.yaml")
-QUICK = PARAMS.model_copy(
-    update={"compute": PARAMS.compute.model_copy(update={"workers": 0, "checkpoint_seconds": 0.0})}
-)
+BATCH_SIZE, EPOCHS = 3, 4  # 3 steps per epoch, 12 in all
 
 
 class Points(Dataset):
@@ -30,65 +25,68 @@ class Points(Dataset):
 
 
 class Training:
-    """A small network, trained with noise from torch's own generator; `at` is called in every step, with its number."""
+    """A small network, trained with noise from torch's default generator.
 
-    def __init__(self, at=lambda step: None):
+    Args:
+        on_step: called in each step with its number from 1; what it returns, if not None, is reported as the loss.
+    """
+
+    def __init__(self, on_step=lambda step: None):
         torch.manual_seed(3)
         self.network = torch.nn.Linear(2, 1)
         self.optimizer = torch.optim.Adam(self.network.parameters(), 0.1)
-        self.at, self.steps, self.epochs, self.seen = at, 0, [], []
+        self.on_step, self.num_steps, self.epochs, self.batches = on_step, 0, [], []
 
     def step(self, batch):
-        self.steps += 1
-        change = self.at(self.steps)
-        self.seen.append(batch)
+        self.num_steps += 1
+        reported = self.on_step(self.num_steps)
+        self.batches.append(batch)
         loss = (self.network(batch) - torch.rand(1)).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return {"loss": loss.detach() if change is None else torch.tensor(change), "twice": 2 * loss.detach()}
+        return {"loss": loss.detach() if reported is None else torch.tensor(reported), "doubled": 2 * loss.detach()}
 
-    def run(self, folder: Path, values=QUICK):
-        given = Course(
-            "small",
-            Points(),
-            list("abcdefghij"),
-            3,
-            4,
-            {"network": self.network, "optimizer": self.optimizer},
-            self.step,
-            self.after,
+    def run(self, folder: Path, checkpoint_interval: float = 0.0):
+        return training_loop(
+            name="small",
+            dataset=Points(),
+            sample_names=list("abcdefghij"),
+            modules={"network": self.network, "optimizer": self.optimizer},
+            step_fn=self.step,
+            batch_size=BATCH_SIZE,
+            epochs=EPOCHS,
+            seed=1,
+            num_workers=0,
+            checkpoints=CheckpointManager(folder, checkpoint_interval),
+            on_epoch_end=lambda epoch, means: self.epochs.append((epoch, means)),
         )
-        return loop.run(given, values, Snapshots(folder, values.compute.checkpoint_seconds))
-
-    def after(self, epoch, means):
-        self.epochs.append((epoch, means))
 
 
-def stop(step: int, number: signal.Signals):
-    return lambda at: os.kill(os.getpid(), number) if at == step else None
+def send_signal(step: int, signum: signal.Signals):
+    return lambda current: os.kill(os.getpid(), signum) if current == step else None
 
 
 @pytest.mark.parametrize("step", range(1, 12))
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_training_ends_as_an_undisturbed_one(tmp_path, capsys, step, number):
-    undisturbed = Training()
-    history = undisturbed.run(tmp_path / "whole")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_training_resumes_exactly(tmp_path, capsys, step, signum):
+    uninterrupted = Training()
+    history = uninterrupted.run(tmp_path / "whole")
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as stopped:
-        Training(stop(step, number)).run(tmp_path / "parts")
+        Training(send_signal(step, signum)).run(tmp_path / "parts")
     assert stopped.value.args == (
-        f"small: stopped at step {step} of 12, its state is kept: run it again to go on",
-        128 + number,
+        f"small: stopped at step {step} of 12, its state is saved: run it again to resume",
+        128 + signum,
     )
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     resumed = Training()
     assert resumed.run(tmp_path / "parts") == history
-    assert resumed.steps == 12 - step
-    assert f"goes on after step {step}" in capsys.readouterr().out
-    assert resumed.epochs == undisturbed.epochs
-    assert torch.equal(resumed.network.weight, undisturbed.network.weight)
-    assert all(map(torch.equal, resumed.seen, undisturbed.seen[step:]))
+    assert resumed.num_steps == 12 - step
+    assert f"resuming after step {step}" in capsys.readouterr().out
+    assert resumed.epochs == uninterrupted.epochs
+    assert torch.equal(resumed.network.weight, uninterrupted.network.weight)
+    assert all(map(torch.equal, resumed.batches, uninterrupted.batches[step:]))
 
 
 @pytest.fixture(autouse=True)
@@ -97,23 +95,25 @@ def folders(tmp_path):
         (tmp_path / name).mkdir()
 
 
-def test_a_finished_training_does_no_step_again(tmp_path):
+def test_finished_training_runs_no_step(tmp_path):
     first, second = Training(), Training()
     assert first.run(tmp_path / "whole") == second.run(tmp_path / "whole")
-    assert second.steps == 0 and second.epochs == first.epochs
+    assert second.num_steps == 0 and second.epochs == first.epochs
     assert torch.equal(first.network.weight, second.network.weight)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(float("nan"), "is not a number"), (float("inf"), "is not a number"), (-2e4, "is -2e\\+04")]
+    ("value", "problem"), [(float("nan"), "is not finite"), (float("inf"), "is not finite"), (-2e4, "is -2e\\+04")]
 )
-@pytest.mark.parametrize("seconds", [0.0, 60.0])
-def test_a_loss_gone_wrong_names_step_loss_and_images(tmp_path, value, said, seconds):
-    values = QUICK.model_copy(update={"compute": QUICK.compute.model_copy(update={"checkpoint_seconds": seconds})})
-    bad = Training(lambda step: value if step == 5 else None)
-    with pytest.raises(InputError, match=f"small: loss {said} at step 5 ") as caught:
-        bad.run(tmp_path / "parts", values)
-    indices = (bad.seen[4][:, 0] * 10).round().int().tolist()
+@pytest.mark.parametrize("checkpoint_interval", [0.0, 60.0])
+def test_diverging_loss_names_step_loss_and_images(tmp_path, value, problem, checkpoint_interval):
+    training = Training(lambda step: value if step == 5 else None)
+    with pytest.raises(UserError, match=f"small: loss {problem} at step 5 ") as caught:
+        training.run(tmp_path / "parts", checkpoint_interval)
+    indices = (training.batches[4][:, 0] * 10).round().int().tolist()
     assert f"(images {', '.join('abcdefghij'[index] for index in indices)})" in str(caught.value)
-    newest = Snapshots(tmp_path / "parts", 0).newest()
-    assert newest is None if seconds else newest.name.startswith("step_00000004"), "what is kept is from before it"
+    latest = CheckpointManager(tmp_path / "parts", 0).latest()
+    if checkpoint_interval:
+        assert latest is None
+    else:
+        assert latest.name.startswith("step_00000004"), "the checkpoint is from before the bad step"

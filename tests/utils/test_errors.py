@@ -1,12 +1,15 @@
-"""What a message quotes from outside: one short line, without secrets."""
+"""Error messages: one short line without secrets; the traceback on demand."""
 
+import subprocess
+import sys
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfr.utils.errors import quoted, shortened
+from psfr.utils.errors import UserError, raise_all, run_main, safe_repr, truncate
+from tests.helpers.running import ROOT
 
 ANYTHING = st.recursive(
     st.one_of(st.text(), st.integers(), st.floats(), st.binary(), st.none(), st.dates()),
@@ -15,22 +18,22 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_any_value_is_quoted_in_one_line(value):
-    assert quoted(value).isprintable() and len(quoted(value)) < 1000
+def test_safe_repr_is_one_short_line(value):
+    assert safe_repr(value).isprintable() and len(safe_repr(value)) < 1000
 
 
 @given(st.text(), st.integers(1, 50))
-def test_any_text_is_shortened_to_one_line(text, length):
-    assert shortened(text, length).isprintable() and len(shortened(text, length)) <= length + 3
+def test_truncate_returns_one_line_of_the_length(text, length):
+    assert truncate(text, length).isprintable() and len(truncate(text, length)) <= length + 3
 
 
 @pytest.mark.parametrize(
     "text", ["x" * 10**7, " " * 10**7, "key=" * 10**6, "://" * 10**6, "@" * 10**7, "://" + "a" * 10**7]
 )
-def test_long_texts_take_no_time(text):
+def test_long_texts_are_processed_within_a_second(text):
     start = time.perf_counter()
-    shortened(text)
-    quoted(text)
+    truncate(text)
+    safe_repr(text)
     assert time.perf_counter() - start < 1
 
 
@@ -46,16 +49,86 @@ def test_long_texts_take_no_time(text):
     ],
 )
 def test_secrets_are_masked(text, masked):
-    assert shortened(text) == masked
+    assert truncate(text) == masked
 
 
-def test_a_long_secret_is_masked_whole():
-    assert "s" * 10 not in quoted("token=" + "s" * 1000 + " and more")
+def test_a_long_secret_is_masked_completely():
+    assert "s" * 10 not in safe_repr("token=" + "s" * 1000 + " and more")
 
 
-def test_huge_integers_and_deep_lists_are_quoted():
+def test_safe_repr_of_huge_integers_and_deep_lists():
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    assert quoted(10**5000) == "a number of thousands of digits"
-    assert quoted(deep) == "[[[...]]]"
+    assert safe_repr(10**5000) == "a number of thousands of digits"
+    assert safe_repr(deep) == "[[[...]]]"
+
+
+def test_raise_all_joins_problems_and_appends_the_hint_once():
+    raise_all([], "unused")
+    with pytest.raises(UserError, match=r"^a: broken; b: broken: replace them$"):
+        raise_all((f"{name}: broken" for name in "ab"), "replace them")
+
+
+def test_the_error_of_a_data_loading_worker_loses_its_class_name():
+    """torch sends it as a new error of the class, with the worker's traceback as message."""
+    sent = UserError(
+        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        f'  File "x.py", line 1\n{UserError.__module__}.{UserError.__name__}: x.png: damaged: replace it\n'
+    )
+    assert "psfr.utils.errors.UserError: x.png" in str(sent)
+    with pytest.raises(SystemExit) as end:
+        run_main(raising(sent))
+    assert end.value.code == "error: x.png: damaged: replace it"
+
+
+def raising(error: BaseException):
+    def main():
+        try:
+            raise ValueError("the cause")
+        except ValueError:
+            raise error from None
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("x.png: damaged: replace it"),
+        OSError(28, "No space left", "x.png"),
+        MemoryError(),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("debug", [None, "", "0", "1"])
+def test_psfr_debug_shows_the_traceback_and_the_hidden_cause(monkeypatch, capsys, error, debug):
+    if debug is None:
+        monkeypatch.delenv("PSFR_DEBUG", raising=False)
+    else:
+        monkeypatch.setenv("PSFR_DEBUG", debug)
+    with pytest.raises(SystemExit) as end:
+        run_main(raising(error))
+    assert end.value.code in ("error: x.png: damaged: replace it", "error: x.png: No space left on device", 130) or (
+        "out of memory" in end.value.code
+    )
+    printed = capsys.readouterr().err
+    for text in ("Traceback (most recent call last)", "ValueError: the cause"):
+        assert (text in printed) == (debug == "1")
+
+
+def test_psfr_debug_of_a_program(tmp_path, monkeypatch):
+    """The traceback goes to stderr before the one line, and the exit status stays the same."""
+    program = "from psfr.utils.errors import run_main; from psfr.params import read_params; run_main(read_params)"
+    found = {}
+    for debug in ("0", "1"):
+        monkeypatch.setenv("PSFR_DEBUG", debug)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stdout == ""
+        found[debug] = done.stderr
+    line = "error: params.yaml: no such file: copy one of params/*.yaml to it\n"
+    assert found["0"] == line
+    assert found["1"].startswith("Traceback (most recent call last)") and found["1"].endswith(line)
+    assert "strict_yaml.py" in found["1"]

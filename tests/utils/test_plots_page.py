@@ -1,4 +1,4 @@
-"""The pages of `dvc plots show` and `dvc plots diff`: complete, drawn without the internet, by a real browser too."""
+"""The pages of `dvc plots show` and `dvc plots diff` are complete and work offline, also in a real browser."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import vl_convert
 from PIL import Image
 
 from psfr.utils.plots_page import VEGA_LITE
-from tests.helpers.running import changed, ran
+from tests.helpers.running import ROOT, run_command, set_params
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
@@ -31,23 +31,24 @@ PLOTS = [
     "IoU of each region",
     "Each test image, degraded and restored (up and to the left is better)",
 ]
-PICTURES = ["results.png", "epoch_001.png", "epoch_002.png"]
+IMAGES = ["results.png", "epoch_001.png", "epoch_002.png"]
 
 
 @pytest.fixture(scope="module")
-def run(finished, tmp_path_factory) -> Path:
-    """A finished run and an experiment beside it, with pages of the one and of both."""
-    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("page") / "project", symlinks=True))
-    ran(["python", "-m", "psfr.utils.plots_page"], folder)
-    ran(["dvc", "plots", "show", "-o", "one"], folder)
-    changed(folder, resamples=50)
-    ran(["dvc", "exp", "save", "-n", "other"], folder)
-    ran(["git", "checkout", "-q", "."], folder)
-    ran(["dvc", "plots", "diff", "HEAD", "other", "-o", "two"], folder)
+def run(finished_project, tmp_path_factory) -> Path:
+    """A finished run with an experiment; page `one` shows the run, page `two` both."""
+    folder = Path(shutil.copytree(finished_project, tmp_path_factory.mktemp("page") / "project", symlinks=True))
+    run_command(["python", "-m", "psfr.utils.plots_page"], folder)
+    run_command(["dvc", "plots", "show", "-o", "one"], folder)
+    set_params(folder, resamples=50)
+    run_command(["dvc", "exp", "save", "-n", "other"], folder)
+    run_command(["git", "checkout", "-q", "."], folder)
+    run_command(["dvc", "plots", "diff", "HEAD", "other", "-o", "two"], folder)
     return folder
 
 
 def plots(page: Path) -> list[dict]:
+    """Return the Vega-Lite specifications of a page."""
     return [json.loads(found) for found in re.findall(r"var spec = (\{.*\});$", page.read_text(), re.MULTILINE)]
 
 
@@ -56,7 +57,7 @@ def title(plot: dict) -> str:
 
 
 class Sources(HTMLParser):
-    """What a page loads: sources of scripts and pictures, style sheets."""
+    """Collects what a page loads: scripts, images and style sheets."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -68,25 +69,25 @@ class Sources(HTMLParser):
 
 
 def marks(svg: ET.Element) -> int:
-    """How many marks of data an SVG of Vega's shows; axes, legends and lines have other roles."""
+    """Return the number of data marks in an SVG of Vega; axes, legends and lines have other roles."""
     return sum(element.get("aria-roledescription") in ("point", "tick", "rule mark") for element in svg.iter())
 
 
 def expected(plot: dict) -> int:
-    """A mark for each row of the data; DVC's own template for curves marks each place on the x axis."""
+    """Return the number of marks of a plot: one per row, or per x value in DVC's own template for curves."""
     values = plot["data"]["values"]
     return len({row["epoch"] for row in values}) if title(plot).startswith("Cross entropy") else len(values)
 
 
 @pytest.mark.parametrize("page", ["one", "two"])
-def test_the_page_shows_every_plot_and_picture(run, page):
+def test_the_page_shows_every_plot_and_image(run, page):
     assert sorted(map(title, plots(run / page / "index.html"))) == sorted(PLOTS)
-    pictures = Sources(run / page / "index.html").found
-    assert {name for name in PICTURES if not any(name in picture for picture in pictures)} == set()
+    sources = Sources(run / page / "index.html").found
+    assert {name for name in IMAGES if not any(name in source for source in sources)} == set()
 
 
 @pytest.mark.parametrize("page", ["one", "two"])
-def test_the_page_loads_nothing_but_its_own_pictures(run, page):
+def test_the_page_loads_only_its_own_images(run, page):
     for source in Sources(run / page / "index.html").found:
         assert (run / page / source).is_file(), source
     text = (run / page / "index.html").read_text()
@@ -101,21 +102,19 @@ def test_every_plot_has_a_mark_for_each_row(run):
         )
 
 
-def test_without_a_template_the_reason_is_one_line(tmp_path):
-    output = ran(
-        [
-            "python",
-            "-c",
-            f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from psfr.utils import errors, plots_page; errors.run(plots_page.main)",
-        ],
-        tmp_path,
-        status=1,
-    )
+def test_a_missing_template_is_a_one_line_error(tmp_path):
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from psfr.utils import errors, plots_page
+errors.run_main(plots_page.main)
+"""
+    output = run_command(["python", "-c", program], tmp_path, status=1)
     assert output == "error: .dvc/plots/page.html: no such file: run this in the top folder of the project\n"
 
 
-def browsed(page: Path, *arguments: str) -> str:
-    """What headless Chromium prints about a page, without any network."""
+def browse(page: Path, *arguments: str) -> str:
+    """Open a page in headless Chromium without network and return what Chromium prints."""
     command = [
         CHROMIUM,
         "--headless",
@@ -134,10 +133,10 @@ def browsed(page: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 @pytest.mark.parametrize("page", ["one", "two"])
 def test_a_browser_draws_every_plot(run, page):
-    dom = browsed(run / page / "index.html", "--dump-dom")
+    dom = browse(run / page / "index.html", "--dump-dom")
     drawings = [
         ET.fromstring(svg)
         for svg in re.findall(r'<svg xmlns="[^"]*"[^>]*class="marks".*?</svg>', dom.replace("&nbsp;", " "), re.DOTALL)
@@ -146,9 +145,9 @@ def test_a_browser_draws_every_plot(run, page):
     assert "The same faces over the epochs: 2 of 2" in dom
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
-def test_the_page_of_a_browser_is_not_blank(run):
-    browsed(run / "one" / "index.html", f"--screenshot={run / 'page.png'}")
-    picture = np.asarray(Image.open(run / "page.png").convert("RGB")).reshape(-1, 20, 1280, 3).astype(int)
-    drawn = np.ptp(picture, axis=(1, 2)).max(axis=1) > 100  # bands of 20 lines that hold more than a plain ground
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+def test_a_screenshot_of_the_page_is_not_blank(run):
+    browse(run / "one" / "index.html", f"--screenshot={run / 'page.png'}")
+    screenshot = np.asarray(Image.open(run / "page.png").convert("RGB")).reshape(-1, 20, 1280, 3).astype(int)
+    drawn = np.ptp(screenshot, axis=(1, 2)).max(axis=1) > 100  # bands of 20 rows with more than background
     assert drawn.mean() > 0.6

@@ -1,4 +1,4 @@
-"""What was cut off is taken over where it is the same work, and nowhere else."""
+"""Interrupted work is resumed if, and only if, its fingerprint is the same."""
 
 import hashlib
 import os
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from psfr.data import images
-from psfr.utils.errors import InputError
-from psfr.utils.fingerprint import differences, origin
-from psfr.utils.resume import resuming_folder, unfinished
-from tests.helpers.running import ROOT, ran
+from psfr.utils.errors import UserError
+from psfr.utils.fingerprint import explain_changes, fingerprint
+from psfr.utils.resume import resumable_dir, training_state_dir
+from tests.helpers.running import ROOT, run_command
 
 PIPELINE = """
 stages:
@@ -28,98 +28,100 @@ stages:
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository with a stage that makes hr/NAME.png of raw/NAME.png."""
+    """A repository with a stage that writes hr/NAME.png for each raw/NAME.png, at half the gray level."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    ran(["git", "init", "-q"], tmp_path)
-    ran(["dvc", "init", "-q"], tmp_path)
+    run_command(["git", "init", "-q"], tmp_path)
+    run_command(["dvc", "init", "-q"], tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "params.yaml").write_text("size: 8\nlosses: {pix: 10}\n")
     (tmp_path / "code.py").write_text("1")
     for name in "abcd":
-        picture(Path("raw", f"{name}.png"), ord(name))
+        write_image(Path("raw", f"{name}.png"), ord(name))
     return tmp_path
 
 
-def picture(path: Path, level: int) -> None:
+def write_image(path: Path, level: int) -> None:
     images.write(path, np.full((8, 8, 3), level, np.uint8))
 
 
-def tried(until: int) -> list[str]:
-    """One try that is cut off after so many files; the names of the files that it wrote itself."""
+def run_stage(max_files: int) -> list[str]:
+    """Run the stage, interrupt it after `max_files` files, and return the stems of the files that it wrote."""
     written = []
     try:
-        with resuming_folder(Path("hr"), "halve", ("raw",)) as folder:
-            for path in images.listed(Path("raw")):
-                if len(written) == until:
+        with resumable_dir(Path("hr"), "halve", ("raw",)) as folder:
+            for path in images.list_images(Path("raw")):
+                if len(written) == max_files:
                     raise KeyboardInterrupt
                 if not (folder / path.name).is_file():
-                    picture(folder / path.name, int(images.read(path)[0, 0, 0]) // 2)
+                    write_image(folder / path.name, int(images.read(path)[0, 0, 0]) // 2)
                     written.append(path.stem)
     except KeyboardInterrupt:
         assert not Path("hr").exists()
     return written
 
 
-def outcome() -> dict[str, int]:
-    return {path.stem: int(images.read(path)[0, 0, 0]) for path in images.listed(Path("hr"))}
+def result() -> dict[str, int]:
+    """Return the gray level of each file of the stage's result."""
+    return {path.stem: int(images.read(path)[0, 0, 0]) for path in images.list_images(Path("hr"))}
 
 
-WHOLE = {name: ord(name) // 2 for name in "abcd"}
+COMPLETE = {name: ord(name) // 2 for name in "abcd"}
 
 
-def test_it_goes_on_where_it_stopped(repository, capsys):
-    assert tried(2) == ["a", "b"]
-    assert tried(1) == ["c"]
-    assert "hr.partial: goes on with 2 files" in capsys.readouterr().err
-    assert tried(9) == ["d"]
-    assert outcome() == WHOLE
+def test_an_interrupted_stage_resumes(repository, capsys):
+    assert run_stage(2) == ["a", "b"]
+    assert run_stage(1) == ["c"]
+    assert "hr.partial: resuming with 2 files of the interrupted run" in capsys.readouterr().err
+    assert run_stage(9) == ["d"]
+    assert result() == COMPLETE
     assert not list(repository.glob(".*.partial"))
 
 
-def test_only_what_belongs_to_changed_files_is_made_again(repository):
-    tried(3)
-    picture(Path("raw/b.png"), 200)
+def test_only_files_of_changed_inputs_are_made_again(repository):
+    run_stage(3)
+    write_image(Path("raw/b.png"), 200)
     Path("raw/a.png").unlink()
-    assert tried(9) == ["b", "d"]
-    assert outcome() == {"b": 100, "c": WHOLE["c"], "d": WHOLE["d"]}
+    assert run_stage(9) == ["b", "d"]
+    assert result() == {"b": 100, "c": COMPLETE["c"], "d": COMPLETE["d"]}
 
 
 @pytest.mark.parametrize(
     ("file", "text"),
     [("params.yaml", "size: 9\nlosses: {pix: 10}\n"), ("code.py", "2"), ("dvc.yaml", PIPELINE.replace("size, ", ""))],
 )
-def test_nothing_of_other_parameters_or_code_is_taken_over(repository, file, text):
-    tried(3)
+def test_files_of_other_parameters_or_code_are_not_reused(repository, file, text):
+    run_stage(3)
     Path(file).write_text(text)
-    assert tried(9) == list("abcd")
+    assert run_stage(9) == list("abcd")
 
 
-def recorded() -> None:
-    """The outcome becomes the stage's last result, and the folder is removed, as DVC does before it runs a stage."""
-    ran(["dvc", "commit", "--force", "halve"], Path())
-    ran(["dvc", "add", "-q", "raw"], Path())  # its files are in the cache, as those of a stage are
+def record() -> None:
+    """Record the result as the stage's last one and remove the folder, as DVC does before it runs a stage."""
+    run_command(["dvc", "commit", "--force", "halve"], Path())
+    # Puts the files of raw/ into the cache, as the stage that writes them would.
+    run_command(["dvc", "add", "-q", "raw"], Path())
     shutil.rmtree("hr")
 
 
-def test_what_the_last_run_made_of_unchanged_files_is_not_made_again(repository, capsys):
-    assert tried(9) == list("abcd")
-    recorded()
-    picture(Path("raw/b.png"), 200)
-    picture(Path("raw/e.png"), 100)
+def test_files_of_the_last_run_are_reused_for_unchanged_inputs(repository, capsys):
+    assert run_stage(9) == list("abcd")
+    record()
+    write_image(Path("raw/b.png"), 200)
+    write_image(Path("raw/e.png"), 100)
     Path("raw/a.png").unlink()
-    assert tried(9) == ["b", "e"]
-    assert "hr: goes on with 2 files of the last run" in capsys.readouterr().err
-    assert outcome() == {"b": 100, "c": WHOLE["c"], "d": WHOLE["d"], "e": 50}
+    assert run_stage(9) == ["b", "e"]
+    assert "hr: reusing 2 files of the last run" in capsys.readouterr().err
+    assert result() == {"b": 100, "c": COMPLETE["c"], "d": COMPLETE["d"], "e": 50}
 
 
 @pytest.mark.parametrize("change", ["nothing", "parameter", "code", "cache"])
-def test_a_last_run_of_another_origin_is_left_alone(repository, change):
-    """Where nothing has changed, the stage is forced: it is made anew."""
-    tried(9)
-    recorded()
+def test_files_of_a_last_run_with_another_fingerprint_are_not_reused(repository, change):
+    """If nothing has changed, the stage was forced, so all files are made again."""
+    run_stage(9)
+    record()
     if change != "nothing":
-        picture(Path("raw/b.png"), 200)
+        write_image(Path("raw/b.png"), 200)
     match change:
         case "parameter":
             Path("params.yaml").write_text("size: 9\nlosses: {pix: 10}\n")
@@ -127,136 +129,142 @@ def test_a_last_run_of_another_origin_is_left_alone(repository, change):
             Path("code.py").write_text("2")
         case "cache":
             shutil.rmtree(".dvc/cache")
-    assert tried(9) == list("abcd")
+    assert run_stage(9) == list("abcd")
 
 
-def test_what_the_cache_has_lost_is_made_again(repository):
-    tried(9)
+def test_files_missing_from_the_cache_are_made_again(repository):
+    run_stage(9)
     lost = hashlib.md5(Path("hr/c.png").read_bytes()).hexdigest()
-    recorded()
+    record()
     Path(".dvc/cache/files/md5", lost[:2], lost[2:]).unlink()
-    picture(Path("raw/b.png"), 200)
-    assert tried(9) == ["b", "c"]
-    assert outcome() == WHOLE | {"b": 100}
+    write_image(Path("raw/b.png"), 200)
+    assert run_stage(9) == ["b", "c"]
+    assert result() == COMPLETE | {"b": 100}
 
 
-def test_more_of_the_same_goes_on_with_what_is_there(repository):
-    """A parameter that says how many there are, not what is in them."""
+def test_files_are_reused_when_only_an_ignored_parameter_changes(repository):
+    """Such a parameter determines how many files there are, not their content."""
 
-    def drawn(count: int) -> list[str]:
+    def run_with(count: int) -> list[str]:
         Path("params.yaml").write_text(f"size: {count}\nlosses: {{pix: 10}}\n")
-        with resuming_folder(Path("hr"), "halve", extent=("size",)) as folder:
+        with resumable_dir(Path("hr"), "halve", ignored_params=("size",)) as folder:
             missing = [name for name in "abcd"[:count] if not (folder / f"{name}.png").is_file()]
             for name in missing:
-                picture(folder / f"{name}.png", ord(name))
+                write_image(folder / f"{name}.png", ord(name))
         return missing
 
-    assert drawn(2) == ["a", "b"]
-    recorded()
-    assert drawn(4) == ["c", "d"]
+    assert run_with(2) == ["a", "b"]
+    record()
+    assert run_with(4) == ["c", "d"]
 
 
-def test_what_is_cut_short_is_made_again(repository):
-    tried(3)
+def test_truncated_files_are_made_again(repository):
+    run_stage(3)
     whole = Path(".hr.partial/b.png").read_bytes()
     Path(".hr.partial/b.png").write_bytes(whole[:-9])
     Path(".hr.partial/c.png").write_bytes(b"")
     Path(".hr.partial/.d.png.partial").write_bytes(whole)
-    assert tried(9) == ["b", "c", "d"]
-    assert outcome() == WHOLE
+    assert run_stage(9) == ["b", "c", "d"]
+    assert result() == COMPLETE
 
 
 @pytest.mark.parametrize("damage", ["", "{", None])
-def test_without_its_origin_nothing_is_taken_over(repository, damage):
-    tried(3)
-    note = Path(".hr.origin.partial")
+def test_nothing_is_reused_without_a_fingerprint(repository, damage):
+    run_stage(3)
+    note = Path(".hr.fingerprint.partial")
     note.unlink() if damage is None else note.write_text(damage)
-    assert tried(9) == list("abcd")
+    assert run_stage(9) == list("abcd")
 
 
-def test_where_dvc_cannot_tell_the_origin_nothing_is_taken_over(repository):
+def test_nothing_is_reused_if_dvc_cannot_determine_the_fingerprint(repository):
     Path("dvc.yaml").write_text("stages: {}\n")
-    assert origin("halve") == {}
-    tried(3)
-    assert tried(9) == list("abcd")
+    assert fingerprint("halve") == {}
+    run_stage(3)
+    assert run_stage(9) == list("abcd")
 
 
-def test_a_failed_try_that_made_nothing_leaves_nothing(repository):
-    assert tried(0) == []
+def test_a_failed_run_without_files_leaves_nothing(repository):
+    assert run_stage(0) == []
     assert not list(repository.glob(".hr*"))
 
 
-def test_two_processes_cannot_do_the_same_work(repository):
-    program = "import sys; from pathlib import Path; from psfr.utils.resume import resuming_folder\nwith resuming_folder(Path('hr'), 'halve'): print('in', flush=True); sys.stdin.read()"
+def test_two_processes_cannot_write_the_same_folder(repository):
+    program = """
+import sys
+from pathlib import Path
+from psfr.utils.resume import resumable_dir
+with resumable_dir(Path("hr"), "halve"):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
     other = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert other.stdout.readline() == b"in\n"
-    with pytest.raises(InputError, match="hr: another process is making it"):
-        tried(9)
+    assert other.stdout is not None and other.stdout.readline() == b"in\n"
+    with pytest.raises(UserError, match="hr: another process is writing it"):
+        run_stage(9)
     other.kill()
     other.wait()
-    assert tried(9) == list("abcd"), "the lock ends with the process, however it ends"
+    assert run_stage(9) == list("abcd"), "the lock ends with the process, even if it is killed"
 
 
-def test_differences_name_parameters_with_their_values():
+def test_changes_are_explained_with_the_values_of_parameters():
     old = {"parameters": {"lambda_ss": 100, "losses.pix": 10}, "files": {"psfr/training/losses.py": "1", "same": "3"}}
     new = {"parameters": {"lambda_ss": 50, "losses.pix": 10}, "files": {"psfr/training/losses.py": "2", "same": "3"}}
-    assert differences(old, new) == ["lambda_ss is 50, it was 100", "psfr/training/losses.py has changed"]
-    assert differences(new, new) == []
+    assert explain_changes(old, new) == ["lambda_ss is 50, it was 100", "psfr/training/losses.py has changed"]
+    assert explain_changes(new, new) == []
 
 
-def kept() -> set[str]:
-    """A training that leaves its state and is cut off; the names of what it found."""
+def interrupted_training() -> set[str]:
+    """Run a training that writes a state and is interrupted; return the names of the files that it found."""
     try:
-        with unfinished(Path("models"), "halve") as folder:
+        with training_state_dir(Path("models"), "halve") as folder:
             found = {path.name for path in folder.iterdir()}
             (folder / f"state {len(found)}").touch()
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        return found - {"origin.json"}
+        return found - {"fingerprint.json"}
 
 
-def finish() -> Path:
-    with unfinished(Path("models"), "halve") as folder:
+def finished_training() -> Path:
+    """Run a training to its end and return the folder of its state."""
+    with training_state_dir(Path("models"), "halve") as folder:
         return folder
 
 
-def test_a_training_of_other_parameters_begins_anew_says_why_and_loses_nothing(repository, capsys):
-    assert kept() == set()
-    assert kept() == {"state 1"}
+def test_a_training_with_other_parameters_starts_from_scratch_and_keeps_the_earlier_state(repository, capsys):
+    assert interrupted_training() == set()
+    assert interrupted_training() == {"state 1"}
     before = Path("params.yaml").read_text()
     Path("params.yaml").write_text(before.replace("10", "20"))
-    assert kept() == set()
-    assert (
-        "halve: begins anew: losses.pix is 20, it was 10 (what was trained before stays in models/.halve.unfinished/"
-        in capsys.readouterr().err
-    )
+    assert interrupted_training() == set()
+    message = "halve: starting from scratch: losses.pix is 20, it was 10 (the earlier state stays in models/.halve."
+    assert message in capsys.readouterr().err
     Path("params.yaml").write_text(before)
-    assert kept() == {"state 1", "state 2"}
+    assert interrupted_training() == {"state 1", "state 2"}
     Path("raw/a.png").unlink()
-    assert kept() == set()
+    assert interrupted_training() == set()
     assert "raw has changed" in capsys.readouterr().err
 
 
-def test_the_state_of_a_finished_training_stays_until_it_is_recorded_and_another_begins(repository):
-    folder = finish()
+def test_the_state_of_a_finished_training_stays_until_it_is_recorded_and_another_starts(repository):
+    folder = finished_training()
     assert folder.is_dir()
-    assert kept() == {"finished"}, "DVC was ended before it recorded the result"
+    assert interrupted_training() == {"finished"}, "DVC was interrupted before it recorded the result"
     Path("hr").mkdir()
-    ran(["dvc", "commit", "--force", "halve"], repository)
-    assert kept() == set(), "dvc repro --force trains again"
-    finish()
+    run_command(["dvc", "commit", "--force", "halve"], repository)
+    assert interrupted_training() == set(), "dvc repro --force trains again"
+    finished_training()
     Path("code.py").write_text("2")
-    assert kept() == set()
+    assert interrupted_training() == set()
     assert not folder.exists()
 
 
-def test_an_experiment_in_a_copy_keeps_its_state_in_the_project(repository, tmp_path_factory, monkeypatch):
+def test_an_experiment_in_a_temporary_copy_keeps_its_state_in_the_project(repository, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("project")))
-    kept()
+    interrupted_training()
     assert not Path("models").exists()
-    assert kept() == {"state 1"}
+    assert interrupted_training() == {"state 1"}

@@ -1,4 +1,4 @@
-"""What a fresh machine needs is named: every package pinned, every system library checked."""
+"""Requirements of a fresh machine: every package is pinned, every system library is checked."""
 
 import ast
 import json
@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from psfr.utils.system import LIBRARIES, missing
+from psfr.utils.system import LIBRARIES, missing_libraries
 
 ROOT = Path(__file__).parents[2]
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
@@ -29,23 +29,24 @@ def test_every_imported_package_is_required():
     ]
     for program in programs:
         for node in ast.walk(ast.parse(program)):
-            names = (
-                [alias.name for alias in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-            imported |= {name.split(".")[0] for name in names if name}
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
     local = {"psfr", "stages", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
-    distributions = packages_distributions() | {"dlib": ["dlib-bin"]}  # its wheel names the extension alone
+    distributions = packages_distributions() | {
+        "dlib": ["dlib-bin"]
+    }  # the wheel of dlib-bin declares only its extension module
     needed = {name: distributions.get(name, []) for name in imported - set(sys.stdlib_module_names) - local}
     pinned = {name.lower().replace("_", "-") for name in PINS}
-    unpinned = [name for name, found in needed.items() if not {one.lower().replace("_", "-") for one in found} & pinned]
+    unpinned = []
+    for name, candidates in needed.items():
+        if not {candidate.lower().replace("_", "-") for candidate in candidates} & pinned:
+            unpinned.append(name)
     assert unpinned == []
 
 
-def test_a_missing_library_is_named_with_its_package():
-    assert missing({"libabsent.so.9": "libabsent9"}) == {"libabsent.so.9": "libabsent9"}
-    assert missing({}) == {}
+def test_a_missing_library_is_reported_with_its_package():
+    assert missing_libraries({"libabsent.so.9": "libabsent9"}) == {"libabsent.so.9": "libabsent9"}
+    assert missing_libraries({}) == {}
     assert "libGL.so.1" in LIBRARIES

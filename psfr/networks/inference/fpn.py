@@ -1,171 +1,208 @@
-"""The face parsing network with fixed weights, for inference."""
+"""Face parsing network with fixed weights, for inference."""
 
 import torch
 from torch import Tensor, nn
 
-from psfr.networks.blocks import padded
-from psfr.networks.inference.fusion import Convolution, composed, doubled_pixels, four_pixels, operands
+from psfr.networks.blocks import pad
+from psfr.networks.fpn import ConvLayer, FaceParsingNetwork, ResidualBlock
+from psfr.networks.inference.conv import (
+    FusedConv2d,
+    compose_kernels,
+    frozen_kernel_and_bias,
+    pixel_unshuffle_kernel,
+    upsample_unshuffle_kernel,
+)
 
 
-def _convolution(layer: nn.Module, precision: torch.dtype) -> Convolution:
-    """The convolution of a `ConvLayer`, its batch norm in the kernel, without its padding."""
-    if layer.scale == "double":
-        return Convolution(
-            *operands(layer), precision, stride=2, padding=3, transposed=True, activation=layer.activation
-        )
-    return Convolution(*operands(layer), precision, stride=layer.conv.stride[0], activation=layer.activation)
+class FusedConvLayer(nn.Module):
+    """A `ConvLayer`, with its batch norm in the kernel."""
 
-
-class Layer(nn.Module):
-    """A `ConvLayer`."""
-
-    def __init__(self, layer: nn.Module, precision: torch.dtype):
+    def __init__(self, layer: ConvLayer, dtype: torch.dtype):
         super().__init__()
-        self.padding = "replicate" if layer.scale == "double" else "reflect"
-        self.convolution = _convolution(layer, precision)
+        kernel, bias = frozen_kernel_and_bias(layer)
+        if layer.scale == "up":
+            self.padding_mode = "replicate"
+            self.conv = FusedConv2d(
+                kernel, bias, dtype, stride=2, padding=3, transposed=True, activation=layer.activation
+            )
+        else:
+            self.padding_mode = "reflect"
+            self.conv = FusedConv2d(kernel, bias, dtype, stride=layer.conv.stride[0], activation=layer.activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(padded(x, self.padding))
+        return self.conv(pad(x, self.padding_mode))
 
 
-def _first(x: Tensor, dim: int, count: int) -> Tensor:
-    return x.narrow(dim, 0, count)
+def _first(x: Tensor, dim: int, length: int) -> Tensor:
+    return x.narrow(dim, 0, length)
 
 
-def _last(x: Tensor, dim: int, count: int) -> Tensor:
-    return x.narrow(dim, x.shape[dim] - count, count)
+def _last(x: Tensor, dim: int, length: int) -> Tensor:
+    return x.narrow(dim, x.shape[dim] - length, length)
 
 
-class Joined(nn.Module):
-    """Two layers that pad by reflection, the first without activation and stride, as one 5x5 convolution: few products where its input is narrow.
+class FusedConvPair(nn.Module):
+    """Two reflection-padded `ConvLayer`s in a row as one 5x5 convolution, which is cheap if the input has few channels.
 
-    Reflection comes between the two at the image's edge, so that the outermost pixels are computed one layer after the other.
+    The padding between the two layers differs from that of the 5x5 convolution, so the outermost rows and columns are
+    computed layer by layer.
+
+    Args:
+        first: layer of stride 1 without activation.
+        second: layer of any stride, without upsampling.
+        dtype: dtype of the computation.
     """
 
-    def __init__(self, first: nn.Module, second: nn.Module, precision: torch.dtype):
+    def __init__(self, first: ConvLayer, second: ConvLayer, dtype: torch.dtype):
         super().__init__()
-        self.first, self.second = Layer(first, precision), Layer(second, precision)
+        self.first, self.second = FusedConvLayer(first, dtype), FusedConvLayer(second, dtype)
         self.stride = second.conv.stride[0]
-        self.joint = Convolution(
-            *composed(operands(first), operands(second)), precision, stride=self.stride, activation=second.activation
-        )
+        kernel, bias = compose_kernels(frozen_kernel_and_bias(first), frozen_kernel_and_bias(second))
+        self.conv = FusedConv2d(kernel, bias, dtype, stride=self.stride, activation=second.activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        result = self.joint(padded(x, "reflect", 2))
+        result = self.conv(pad(x, "reflect", 2))
         for dim in (2, 3):
             last = result.shape[dim] - 1
-            _first(result, dim, 1).copy_(_first(self._outermost(_first(x, dim, 3)), dim, 1))
+            _first(result, dim, 1).copy_(_first(self._border(_first(x, dim, 3)), dim, 1))
             if last * self.stride == x.shape[dim] - 1:
-                _last(result, dim, 1).copy_(_last(self._outermost(_last(x, dim, 3)), dim, 1))
+                _last(result, dim, 1).copy_(_last(self._border(_last(x, dim, 3)), dim, 1))
         return result
 
-    def _outermost(self, strip: Tensor) -> Tensor:
-        """One layer after the other on three rows or columns: enough for the outer one."""
+    def _border(self, strip: Tensor) -> Tensor:
+        """Apply the layers to three rows or columns, which the outermost one of the result depends on."""
         return self.second(self.first(strip))
 
 
-class Residual(nn.Module):
-    """A `ResidualBlock`; where the layer before it is handed over, joined to what reads it."""
+class FusedResidual(nn.Module):
+    """A `ResidualBlock`; `stem`, a linear layer in front of it, is merged with the two layers that read its output."""
 
-    def __init__(self, block: nn.Module, precision: torch.dtype, before: nn.Module | None = None):
+    def __init__(self, block: ResidualBlock, dtype: torch.dtype, stem: ConvLayer | None = None):
         super().__init__()
-        self.shortcut, self.conv1 = (
-            layer
-            if isinstance(layer, nn.Identity)
-            else Joined(before, layer, precision)
-            if before
-            else Layer(layer, precision)
-            for layer in (block.shortcut, block.conv1)
-        )
-        self.conv2 = Layer(block.conv2, precision)
+        self.shortcut = self._fuse(block.shortcut, dtype, stem)
+        self.conv1 = self._fuse(block.conv1, dtype, stem)
+        self.conv2 = FusedConvLayer(block.conv2, dtype)
+
+    @staticmethod
+    def _fuse(layer: ConvLayer | nn.Identity, dtype: torch.dtype, stem: ConvLayer | None) -> nn.Module:
+        if isinstance(layer, nn.Identity):
+            return layer
+        if stem is None:
+            return FusedConvLayer(layer, dtype)
+        return FusedConvPair(stem, layer, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv1(x)).add_(self.shortcut(x))
 
 
-class LabelHead(nn.Module):
-    """The last doubling block and the label layer on it, as far as it is linear: what reads the label layer's 19 channels alone needs no map of 64.
+class FusedLabelHead(nn.Module):
+    """The last upsampling block and the label layer after it, without the block's feature map of many channels.
 
-    The block's second convolution and its shortcut each become one convolution with the label layer, for four pixels (2x2) at once. Reflection
-    comes between them at the image's edge, so that the outermost pixels are computed one layer after the other.
+    The block's second convolution and its shortcut are each merged with the label layer into one convolution that
+    computes 2x2 pixels at once. The padding between the layers differs from that of the merged ones, so the outermost
+    rows and columns are computed layer by layer.
+
+    Args:
+        block: last block of the decoder.
+        to_labels: layer of the label logits.
+        fused_block: fused form of `block`, for the outermost rows and columns.
+        fused_to_labels: fused form of `to_labels`, for the outermost rows and columns.
+        dtype: dtype of the computation.
     """
 
     def __init__(
         self,
-        block: nn.Module,
-        to_labels: nn.Module,
-        folded: "Residual",
-        folded_to_labels: Layer,
-        precision: torch.dtype,
+        block: ResidualBlock,
+        to_labels: ConvLayer,
+        fused_block: FusedResidual,
+        fused_to_labels: FusedConvLayer,
+        dtype: torch.dtype,
     ):
         super().__init__()
-        self.block, self.to_labels = folded, folded_to_labels
-        labels, shortcut = operands(to_labels), (block.shortcut.conv.weight, block.shortcut.conv.bias)
-        kernel, bias = composed(operands(block.conv2), labels)
-        self.fine = Convolution(four_pixels(kernel), bias.repeat(4), precision, stride=2)
-        kernel, bias = composed(shortcut, (labels[0], None))
-        self.coarse = Convolution(doubled_pixels(kernel), bias.repeat(4), precision)
+        self.block, self.to_labels = fused_block, fused_to_labels
+        assert isinstance(block.shortcut, ConvLayer)
+        label_kernel, label_bias = frozen_kernel_and_bias(to_labels)
+        kernel, bias = compose_kernels(frozen_kernel_and_bias(block.conv2), (label_kernel, label_bias))
+        self.conv = FusedConv2d(pixel_unshuffle_kernel(kernel), bias.repeat(4), dtype, stride=2)
+        shortcut = block.shortcut.conv
+        kernel, bias = compose_kernels((shortcut.weight, shortcut.bias), (label_kernel, None))
+        self.shortcut = FusedConv2d(upsample_unshuffle_kernel(kernel), bias.repeat(4), dtype)
 
     @staticmethod
-    def saves(block: nn.Module, to_labels: nn.Module) -> bool:
-        """Whether it takes fewer products: not where the block is about as narrow as the labels."""
-        (labels, channels), wide = to_labels.conv.weight.shape[:2], block.conv1.conv.in_channels
-        return 4 * labels * (36 * channels + 9 * wide) < 36 * channels * (channels + labels) + 16 * channels * wide
+    def is_cheaper(block: ResidualBlock, to_labels: ConvLayer) -> bool:
+        """Return whether the merged layers take fewer multiplications: not if the block has few channels."""
+        num_labels, channels = to_labels.conv.weight.shape[:2]
+        in_channels = block.conv1.conv.in_channels
+        merged = 4 * num_labels * (36 * channels + 9 * in_channels)
+        separate = 36 * channels * (channels + num_labels) + 16 * channels * in_channels
+        return merged < separate
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the block reads, (B, C, H, W), to the labels, int64 (B, 2H, 2W)."""
+        """Predict the parsing map, int64 (B, 2H, 2W), from the input of the block, (B, C, H, W)."""
         hidden = self.block.conv1(x)
-        logits = self.fine(padded(hidden, "reflect", 2)).add_(self.coarse(padded(x, "replicate")))
-        labels = (
-            logits.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1)).argmax(5).transpose(2, 3).flatten(1, 2).flatten(2, 3)
-        )
+        logits = self.conv(pad(hidden, "reflect", 2)).add_(self.shortcut(pad(x, "replicate")))
+        pixels = logits.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1)).argmax(5)  # (B, H, W, row, column)
+        seg = pixels.transpose(2, 3).flatten(1, 2).flatten(2, 3)
         for dim in (2, 3):
             for end in (_first, _last):
-                end(labels, dim - 1, 1).copy_(end(self._outermost(end(hidden, dim, 4), end(x, dim, 2)), dim - 1, 1))
-        return labels
+                border = self._border(end(hidden, dim, 4), end(x, dim, 2))
+                end(seg, dim - 1, 1).copy_(end(border, dim - 1, 1))
+        return seg
 
-    def _outermost(self, hidden: Tensor, x: Tensor) -> Tensor:
-        """One layer after the other on two rows or columns, of the doubled map four: enough for the outer one."""
+    def _border(self, hidden: Tensor, x: Tensor) -> Tensor:
+        """Apply the layers to the two rows or columns that the outermost one of the result depends on."""
         return self.to_labels(self.block.conv2(hidden).add_(self.block.shortcut(x))).argmax(1)
 
 
-class FoldedParsingNetwork(nn.Module):
-    """A `FaceParsingNetwork` with fixed weights, its batch norm in the kernels: the same results at a part of the cost.
+def _residual_blocks(layers: nn.Sequential) -> list[ResidualBlock]:
+    return [block for block in layers if isinstance(block, ResidualBlock)]
 
-    The encoder's first layer, linear and of three channels, is part of the two layers that read it.
+
+class FusedParsingNetwork(nn.Module):
+    """A `FaceParsingNetwork` with fixed weights: the same results in less time.
+
+    Batch norms are part of the kernels. The encoder's first layer, which is linear and reads three channels, is merged
+    with the two layers after it.
+
+    Args:
+        network: a network in evaluation mode; its weights are copied.
+        dtype: dtype of the computation.
     """
 
-    def __init__(self, network: nn.Module, precision: torch.dtype):
+    def __init__(self, network: FaceParsingNetwork, dtype: torch.dtype):
         super().__init__()
-        self.precision = precision
-        stem, *encoder = network.encoder
-        blocks = [Residual(block, precision, None if i else stem) for i, block in enumerate(encoder)]
-        self.encoder = nn.Sequential(*blocks) if blocks else Layer(stem, precision)
-        self.body, self.decoder = (
-            nn.Sequential(*(Residual(block, precision) for block in part)) for part in (network.body, network.decoder)
+        self.dtype = dtype
+        stem = network.encoder[0]
+        assert isinstance(stem, ConvLayer)
+        encoder, decoder = _residual_blocks(network.encoder), _residual_blocks(network.decoder)
+        if encoder:
+            first = FusedResidual(encoder[0], dtype, stem)
+            self.encoder = nn.Sequential(first, *[FusedResidual(block, dtype) for block in encoder[1:]])
+        else:
+            self.encoder = FusedConvLayer(stem, dtype)
+        self.body = nn.Sequential(*[FusedResidual(block, dtype) for block in _residual_blocks(network.body)])
+        fused_decoder = [FusedResidual(block, dtype) for block in decoder]
+        self.decoder = nn.Sequential(*fused_decoder)
+        self.to_labels, self.to_image = (
+            FusedConvLayer(network.to_labels, dtype),
+            FusedConvLayer(network.to_image, dtype),
         )
-        self.to_labels, self.to_image = Layer(network.to_labels, precision), Layer(network.to_image, precision)
-        saves = encoder and LabelHead.saves(network.decoder[-1], network.to_labels)
-        self.label_head = (
-            LabelHead(network.decoder[-1], network.to_labels, self.decoder[-1], self.to_labels, precision)
-            if saves
-            else None
-        )
+        self.label_head = None
+        if decoder and FusedLabelHead.is_cheaper(decoder[-1], network.to_labels):
+            self.label_head = FusedLabelHead(decoder[-1], network.to_labels, fused_decoder[-1], self.to_labels, dtype)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """As `FaceParsingNetwork.forward`."""
-        features = self.decoder(self._coarse(image))
+        """Parse and restore an image, as `FaceParsingNetwork.forward`."""
+        features = self.decoder(self._encode(image))
         return self.to_labels(features), self.to_image(features)
 
-    def regions(self, image: Tensor) -> Tensor:
-        """As `FaceParsingNetwork.regions`."""
-        coarse = self._coarse(image)
-        return (
-            self.label_head(self.decoder[:-1](coarse))
-            if self.label_head
-            else self.to_labels(self.decoder(coarse)).argmax(1)
-        )
+    def predict_seg(self, image: Tensor) -> Tensor:
+        """Predict the parsing map of an image, as `FaceParsingNetwork.predict_seg`."""
+        encoded = self._encode(image)
+        if self.label_head is None:
+            return self.to_labels(self.decoder(encoded)).argmax(1)
+        return self.label_head(self.decoder[:-1](encoded))
 
-    def _coarse(self, image: Tensor) -> Tensor:
-        encoded = self.encoder(image.to(self.precision, memory_format=torch.channels_last))
+    def _encode(self, image: Tensor) -> Tensor:
+        encoded = self.encoder(image.to(self.dtype, memory_format=torch.channels_last))
         return self.body(encoded).add_(encoded)

@@ -1,60 +1,80 @@
-"""The generator with fixed weights, for inference."""
+"""Generator with fixed weights, for inference."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import SLOPE, DoublingConv2d, SpectralConv2d, instance_norm, resized, with_regions
-from psfr.networks.inference.fusion import Convolution, operands
+from psfr.networks.blocks import (
+    LEAKY_SLOPE,
+    SpectralNormConv2d,
+    UpsampleConv2d,
+    concat_one_hot,
+    instance_norm,
+    resize_condition,
+)
+from psfr.networks.generator import Generator, GeneratorStage, SpadeNorm
+from psfr.networks.inference.conv import FusedConv2d, frozen_kernel_and_bias
 
 
-def _convolution(layer: SpectralConv2d, precision: torch.dtype, activation: bool = False) -> Convolution:
-    if isinstance(layer, DoublingConv2d):
-        return Convolution(*operands(layer), precision, stride=2, padding=1, transposed=True, activation=activation)
-    return Convolution(*operands(layer), precision, padding=1, activation=activation)
+def _fuse_conv(layer: SpectralNormConv2d, dtype: torch.dtype, activation: bool = False) -> FusedConv2d:
+    kernel, bias = frozen_kernel_and_bias(layer)
+    if isinstance(layer, UpsampleConv2d):
+        return FusedConv2d(kernel, bias, dtype, stride=2, padding=1, transposed=True, activation=activation)
+    return FusedConv2d(kernel, bias, dtype, padding=1, activation=activation)
 
 
-class Styled(nn.Module):
-    """A `SpadeNorm`, a leaky ReLU, and the convolution that reads it."""
+class FusedSpade(nn.Module):
+    """A `SpadeNorm`, the leaky ReLU after it and the convolution that follows."""
 
-    def __init__(self, norm: nn.Module, layer: SpectralConv2d, precision: torch.dtype):
+    def __init__(self, norm: SpadeNorm, conv: SpectralNormConv2d, dtype: torch.dtype):
         super().__init__()
-        self.hidden = _convolution(norm.hidden, precision, activation=True)
-        self.gamma_beta = Convolution(*operands(norm), precision, padding=1)
-        self.convolution = _convolution(layer, precision)
+        self.hidden = _fuse_conv(norm.hidden, dtype, activation=True)
+        self.gamma_beta = FusedConv2d(*frozen_kernel_and_bias(norm), dtype, padding=1)
+        self.conv = _fuse_conv(conv, dtype)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         gamma, beta = self.gamma_beta(self.hidden(condition)).chunk(2, 1)
-        return self.convolution(F.leaky_relu(torch.addcmul(beta, instance_norm(x), gamma), SLOPE, inplace=True))
+        return self.conv(F.leaky_relu(torch.addcmul(beta, instance_norm(x), gamma), LEAKY_SLOPE, inplace=True))
 
 
-class FoldedGenerator(nn.Module):
-    """A `Generator` with fixed weights: the same results at a part of the cost. The first convolution, of a constant, is a constant too."""
+class FusedStage(nn.Module):
+    """A `GeneratorStage`; in the first stage without its convolution."""
 
-    def __init__(self, network: nn.Module, precision: torch.dtype):
+    def __init__(self, stage: GeneratorStage, dtype: torch.dtype):
         super().__init__()
-        self.precision = precision
-        first, *further = network.stages
-        self.start = first.conv(network.constant).detach().to(precision, memory_format=torch.channels_last)
-        self.doublings = nn.ModuleList([_convolution(stage.conv, precision) for stage in further])
-        blocks = [stage.style for stage in network.stages]
-        self.styles = nn.ModuleList(
-            [
-                nn.ModuleList(
-                    [Styled(block.norm0, block.conv0, precision), Styled(block.norm1, block.conv1, precision)]
-                )
-                for block in blocks
-            ]
-        )
-        self.to_image = _convolution(network.to_image, precision)
+        self.upsample = _fuse_conv(stage.conv, dtype) if isinstance(stage.conv, UpsampleConv2d) else nn.Identity()
+        self.spade0 = FusedSpade(stage.style.norm0, stage.style.conv0, dtype)
+        self.spade1 = FusedSpade(stage.style.norm1, stage.style.conv1, dtype)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = self.upsample(x)
+        condition = resize_condition(condition, x.shape[-1]).to(self.dtype)
+        return self.spade1(self.spade0(x, condition), condition).add_(x)
+
+
+class FusedGenerator(nn.Module):
+    """A `Generator` with fixed weights: the same results in less time.
+
+    The first convolution is applied to the learned constant in advance.
+
+    Args:
+        network: a network in evaluation mode; its weights are copied.
+        dtype: dtype of the computation.
+    """
+
+    def __init__(self, network: Generator, dtype: torch.dtype):
+        super().__init__()
+        stages = [stage for stage in network.stages if isinstance(stage, GeneratorStage)]
+        const = stages[0].conv(network.constant).detach()
+        self.const = const.to(dtype, memory_format=torch.channels_last)
+        self.stages = nn.ModuleList([FusedStage(stage, dtype) for stage in stages])
+        self.to_image = _fuse_conv(network.to_image, dtype)
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
-        """As `Generator.forward`."""
-        condition = with_regions(image, labels)
-        x = self.start
-        for i, (style0, style1) in enumerate(self.styles):
-            if i:
-                x = self.doublings[i - 1](x)
-            small = resized(condition, x.shape[-1]).to(self.precision)
-            x = style1(style0(x, small), small).add_(x)
+        """Restore an image, as `Generator.forward`."""
+        condition = concat_one_hot(image, labels)
+        x = self.const
+        for stage in self.stages:
+            x = stage(x, condition)
         return self.to_image(x)

@@ -1,0 +1,52 @@
+"""VGG features equal those of torchvision's networks at the published layers."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from psfr.networks.vgg import VggFeatures
+from tests.networks.common import max_error
+
+
+def torchvision_features(network: str) -> torch.nn.Sequential:
+    from psfr.utils.compat import patch_torchvision
+
+    patch_torchvision()
+    from torchvision import models
+
+    torch.manual_seed(0)
+    return getattr(models, network)(weights=None).features
+
+
+def test_vgg19_features_are_the_published_ones():
+    layers = torchvision_features("vgg19")
+    vgg = VggFeatures("vgg19", min_size=224)
+    vgg.load_backbone({f"features.{name}": value for name, value in layers.state_dict().items()})
+    image = torch.rand(1, 3, 96, 96) * 2 - 1
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    x = F.interpolate(((image + 1) / 2 - mean) / std, (224, 224), mode="bilinear")
+    expected = []
+    # The stages end at layers 2, 7, 16, 25 and 34; the ReLU of the next stage works in place on their output.
+    for index, layer in enumerate(layers[:35]):
+        x = layer(x)
+        if index in (17, 26, 34):
+            expected.append(x.clone())
+    for actual, feature in zip(vgg(image), expected, strict=True):
+        assert actual.shape == feature.shape
+        assert max_error(actual, feature) < 1e-4 * feature.abs().max()
+
+
+def test_weights_of_another_network_are_refused():
+    weights = {f"features.{name}": value for name, value in torchvision_features("vgg16").state_dict().items()}
+    with pytest.raises(ValueError, match="16 convolutions"):
+        VggFeatures("vgg19").load_backbone(weights)
+    for name, value in [
+        ("features.0.bias", torch.zeros(3)),
+        ("features.0.weight", torch.zeros(3)),
+        ("features.x.weight", torch.zeros(3)),
+    ]:
+        with pytest.raises(ValueError):
+            VggFeatures("vgg16").load_backbone(weights | {name: value})
+    del weights["features.0.bias"]
+    with pytest.raises(ValueError, match="13 convolutions"):
+        VggFeatures("vgg16").load_backbone(weights)

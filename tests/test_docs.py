@@ -1,0 +1,77 @@
+"""README and docs: links and paths that exist, the pipeline as dvc.yaml has it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md"]
+PAGES += [ROOT / "psfr/portraits/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def instances() -> dict[str, dict]:
+    """Each stage of dvc.yaml, with `foreach` expanded."""
+    stages = {}
+    for name, stage in PIPELINE.items():
+        for item in stage.get("foreach", [None]):
+            text = yaml.safe_dump(stage.get("do", stage)).replace("${item}", str(item))
+            stages[name if item is None else f"{name}@{item}"] = yaml.safe_load(text)
+    return stages
+
+
+def outputs(stage: dict) -> set[str]:
+    outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    return {path for out in outs for path in ([out] if isinstance(out, str) else out)}
+
+
+def edges() -> set[tuple[str, str]]:
+    """Pairs of stages of which the second reads an output of the first."""
+    stages = instances()
+    return {
+        (first, second)
+        for first, before in stages.items()
+        for second, after in stages.items()
+        if any(dep == out or dep.startswith(f"{out}/") for dep in after["deps"] for out in outputs(before))
+    }
+
+
+def test_readme_draws_the_pipeline():
+    graph = re.search(r"```mermaid\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    labels = dict(re.findall(r'(\w+)\["([^"]+)"\]', graph))
+    drawn = set()
+    for line in re.sub(r'\["[^"]+"\]', "", graph).splitlines():
+        chain = [[labels.get(node.strip(), node.strip()) for node in part.split("&")] for part in line.split("-->")]
+        for before, after in zip(chain, chain[1:], strict=False):
+            drawn |= {(first, second) for first in before for second in after}
+    assert drawn == edges()
+
+
+def test_readme_lists_every_stage():
+    rows = re.findall(r"^\| `(\w+)(?:@SET)?` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert rows == list(PIPELINE)
+
+
+def test_readme_is_short():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert max(len(line) for line in lines if not line.startswith("|")) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_paths_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:psfr|stages|tests|benchmarks|params)/[\w./-]+\.\w+)", text):
+        assert (ROOT / path).is_file(), path
+    for module in re.findall(r"python -m ((?:psfr|stages|benchmarks)[\w.]+)", text):
+        path = ROOT.joinpath(*module.rstrip(".").split("."))
+        assert path.with_suffix(".py").is_file() or path.is_dir(), module
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "docs/README.md").read_text()
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} == set(re.findall(r"\]\((\w+\.md)\)", index))
