@@ -13,9 +13,9 @@ COLUMNS = [
     "precision",
     "form",
     "seconds",
-    "times plain",
+    "speedup",
     "memory (GiB)",
-    "share of plain",
+    "memory / plain",
     "share of ceiling",
 ]
 BENCHMARKS = [

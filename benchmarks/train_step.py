@@ -1,39 +1,46 @@
-"""Seconds and memory of a training step of the published networks, on random images and weights.
+"""Measure time and memory of a training step of the published networks, with random images and weights.
 
 python -m benchmarks.train_step --image-size 512 --batch-size 1 --precision bf16 --steps 5
 """
 
 import torch
 
-from benchmarks.machine import Operations, arguments, faces, full_size, peak_memory_gb, report, timed
-from psfr.compute.devices import get_device, compute_dtype
+from benchmarks.machine import (
+    OperationCounter,
+    make_parser,
+    peak_memory_gb,
+    print_result,
+    published_params,
+    random_batch,
+    time_calls,
+)
+from psfr.compute.devices import compute_dtype, get_device
 from psfr.networks.vgg import VggFeatures
 from psfr.training import gan
 
 
 def main() -> None:
-    options = arguments(__doc__.splitlines()[0], "steps").parse_args()
-    values = full_size(options)
-    where = get_device(values.compute)
-    state = gan.build(values, VggFeatures(**values.perceptual.model_dump()))
-    batch = faces(values.batch_size, values.image_size, where)
+    options = make_parser(__doc__.splitlines()[0], "steps").parse_args()
+    params = published_params(options)
+    device = get_device(params.compute)
+    model = gan.build(params, VggFeatures(**params.perceptual.model_dump()))
+    batch = random_batch(params.batch_size, params.image_size, device)
     if options.plain:
         from psfr.training import reference
 
-        step = reference.make_train_step(values, state, batch)
+        step = reference.make_train_step(params, model, batch)
     else:
-        batch = tuple(
-            tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor for tensor in batch
-        )
+        hq, lq, hq_seg, lq_seg = batch
+        hq, lq = (image.contiguous(memory_format=torch.channels_last) for image in (hq, lq))
 
         def step() -> None:
-            gan.train_step(state, batch, compute_dtype(values.compute, where))
+            gan.train_step(model, (hq, lq, hq_seg, lq_seg), compute_dtype(params.compute, device))
 
-    seconds = timed(step, options.steps, "train step", where)
-    memory = peak_memory_gb(where)
-    with Operations() as counter:
+    seconds = time_calls(step, options.steps, "train step", device)
+    memory = peak_memory_gb(device)
+    with OperationCounter() as counter:
         step()
-    report(options, "seconds_per_step", seconds, memory, counter.total, where)
+    print_result(options, "seconds_per_step", seconds, memory, counter.total, device)
 
 
 if __name__ == "__main__":

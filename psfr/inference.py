@@ -1,7 +1,7 @@
 """Inference over folders of images: face parsing and restoration."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +11,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from psfr.compute import processes
-from psfr.compute.devices import compute_dtype, get_device, num_workers
+from psfr.compute.devices import get_device, num_workers
 from psfr.data import images, labels
 from psfr.data.datasets import make_dataloader, normalize, to_image, to_tensor
-from psfr.networks.fpn import FaceParsingNetwork
-from psfr.networks.generator import Generator
-from psfr.networks.inference.fuse import fuse
+from psfr.networks.inference.fpn import FusedParsingNetwork
 from psfr.params import ComputeParams
 from psfr.utils.errors import UserError
 
@@ -25,7 +23,7 @@ MAX_PENDING = 64  # files that wait to be written, in memory
 
 @torch.inference_mode()
 def parse(
-    face_parser: FaceParsingNetwork,
+    face_parser: FusedParsingNetwork,
     paths: list[Path],
     seg_dir: Path,
     size: int,
@@ -37,30 +35,28 @@ def parse(
     Existing maps are kept. Distributed processes share the work.
 
     Args:
-        face_parser: moved to the device and fused for inference.
+        face_parser: on the device that `compute` selects.
         paths: square images of side `size`.
         seg_dir: where the maps are written; each is a PNG of labels with `size` x `size` pixels.
         size: side length of the images in pixels.
-        compute: device, precision, batch size and data loading processes.
+        compute: device, batch size and data loading processes.
         description: label of the progress bar.
 
     Raises:
         UserError: an image is unreadable or of another size, or a file cannot be written.
     """
-    device = get_device(compute)
-    fused_parser = fuse(face_parser.to(device), compute_dtype(compute, device))
     existing = images.existing_names(seg_dir)
     with AsyncWriter() as writer:
-        for batch_paths, batch in _pending_batches(paths, existing, size, compute, device, description):
-            segs = fused_parser.predict_seg(batch).to(torch.uint8).cpu().numpy()
+        for batch_paths, batch in _pending_batches(paths, existing, size, compute, description):
+            segs = face_parser.predict_seg(batch).to(torch.uint8).cpu().numpy()
             for path, seg in zip(batch_paths, segs, strict=True):
                 writer.submit(labels.write, seg_dir / f"{path.stem}.png", seg)
 
 
 @torch.inference_mode()
 def restore(
-    face_parser: FaceParsingNetwork,
-    generators: dict[str, Generator],
+    face_parser: FusedParsingNetwork,
+    generators: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
     paths: list[Path],
     out: Path,
     seg_dir: Path,
@@ -73,28 +69,24 @@ def restore(
     exist is skipped. Distributed processes share the work.
 
     Args:
-        face_parser: moved to the device and fused for inference, as are the generators.
-        generators: by the name of the model.
+        face_parser: on the device that `compute` selects, as are the generators.
+        generators: by the name of the model; called with images and parsing maps, as `Generator.forward`.
         paths: degraded square images of side `size`.
         out: folder of the restored images, RGB PNGs with `size` x `size` pixels.
         seg_dir: folder of the parsing maps.
         size: side length of the images in pixels.
-        compute: device, precision, batch size and data loading processes.
+        compute: device, batch size and data loading processes.
 
     Raises:
         UserError: an image is unreadable or of another size, or a file cannot be written.
     """
-    device = get_device(compute)
-    dtype = compute_dtype(compute, device)
-    fused_parser = fuse(face_parser.to(device), dtype)
-    fused_generators = {name: fuse(generator.to(device), dtype) for name, generator in generators.items()}
     existing = images.existing_names(seg_dir)
     for name in generators:
         existing &= images.existing_names(out / name)
     with AsyncWriter() as writer:
-        for batch_paths, lq in _pending_batches(paths, existing, size, compute, device, "infer"):
-            seg = fused_parser.predict_seg(lq)
-            restored = {name: generator(lq, seg) for name, generator in fused_generators.items()}
+        for batch_paths, lq in _pending_batches(paths, existing, size, compute, "infer"):
+            seg = face_parser.predict_seg(lq)
+            restored = {name: generator(lq, seg) for name, generator in generators.items()}
             for i, path in enumerate(batch_paths):
                 file = f"{path.stem}.png"
                 writer.submit(labels.write, seg_dir / file, seg[i].to(torch.uint8).cpu().numpy())
@@ -103,7 +95,7 @@ def restore(
 
 
 def _pending_batches(
-    paths: list[Path], existing: set[str], size: int, compute: ComputeParams, device: torch.device, description: str
+    paths: list[Path], existing: set[str], size: int, compute: ComputeParams, description: str
 ) -> Iterator[tuple[list[Path], Tensor]]:
     """Yield this process's share of the batches that have images without a file of their name in `existing`.
 
@@ -113,6 +105,7 @@ def _pending_batches(
     Yields:
         The paths of the batch, and its images, float32 (B, 3, size, size) in [-1, 1] on the device.
     """
+    device = get_device(compute)
     pending = []
     for start in range(0, len(paths), compute.batch_size):
         indices = list(range(start, min(start + compute.batch_size, len(paths))))

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from psfr import inference
+from psfr.compute.devices import compute_dtype, get_device
 from psfr.compute.processes import on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
+from psfr.networks.inference.fuse import fuse
 from psfr.params import read_params
 from psfr.pretrained import loader
 from psfr.utils.resume import resumable_dir
@@ -17,8 +19,10 @@ TESTSET = Path("data/testset")
 
 def main() -> None:
     params = read_params()
-    face_parser = serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
-    generators = {name: _load_generator(Path(path)) for name, path in params.models.items()}
+    device = get_device(params.compute)
+    dtype = compute_dtype(params.compute, device)
+    face_parser = fuse(serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device), dtype)
+    generators = {name: fuse(_load_generator(Path(path)).to(device), dtype) for name, path in params.models.items()}
     paths = images.list_images(TESTSET / "lr")
     sr_dir = resumable_dir(TESTSET / "sr", "infer", per_file_deps=("data/testset/lr",))
     seg_dir = resumable_dir(TESTSET / "parse", "infer", per_file_deps=("data/testset/lr",))

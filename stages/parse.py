@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from psfr import inference
+from psfr.compute.devices import compute_dtype, get_device
 from psfr.compute.processes import on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
+from psfr.networks.inference.fpn import FusedParsingNetwork
 from psfr.params import read_params
 from psfr.utils.resume import resumable_dir
 
@@ -15,7 +17,9 @@ FFHQ = Path("data/ffhq")
 
 def main() -> None:
     params = read_params()
-    face_parser = serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork)
+    device = get_device(params.compute)
+    network = serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device)
+    face_parser = FusedParsingNetwork(network, compute_dtype(params.compute, device))
     folders = ["hr", *(f"lr/{variant}" for variant in range(params.degrade.variants))]
     paths = {folder: images.list_images(FFHQ / folder) for folder in folders}
     parse_dir = resumable_dir(FFHQ / "parse", "parse", per_file_deps=("data/ffhq/hr", "data/ffhq/lr"))

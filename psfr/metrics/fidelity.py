@@ -46,4 +46,5 @@ def ssim(restored: Tensor, hq: Tensor) -> Tensor:
         (B,), at most 1.
     """
     values = structural_similarity_index_measure(restored, hq, data_range=DATA_RANGE, reduction="none")
+    assert isinstance(values, Tensor)  # a tuple only with return_full_image
     return values.reshape(-1)

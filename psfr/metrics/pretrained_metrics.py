@@ -73,4 +73,4 @@ def load_inception(weights_dir: Path, device: torch.device) -> nn.Module:
 def inception_features(network: nn.Module, paths: list[Path], device: torch.device) -> np.ndarray:
     """Return the features of a batch of image files, float64 (images, 2048)."""
     with redirect_stderr(StringIO()):  # hides pytorch-fid's progress bar, which would count one batch
-        return get_activations(paths, network, len(paths), FID_DIMENSIONS, device, num_workers=0)
+        return get_activations(paths, network, len(paths), FID_DIMENSIONS, str(device), num_workers=0)

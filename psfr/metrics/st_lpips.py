@@ -46,4 +46,5 @@ def deepest_features(vgg: nn.Module, image: Tensor) -> Tensor:
     Returns:
         (B, 512).
     """
-    return vgg.net(vgg.scaling_layer(image))[-1].mean((2, 3))
+    scaled = vgg.get_submodule("scaling_layer")(image)
+    return vgg.get_submodule("net")(scaled)[-1].mean((2, 3))

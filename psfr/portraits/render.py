@@ -36,7 +36,7 @@ def draw(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         size: side of the image in pixels, 32 to 1024.
 
     Returns:
-        The image, RGB uint8 (size, size, 3), and its parsing map, uint8 (size, size), of CelebAMask-HQ label ids 0 to 18.
+        The image, RGB uint8 (size, size, 3), and its parsing map, uint8 (size, size) of CelebAMask-HQ label ids 0-18.
 
     Raises:
         ValueError: if `seed` or `index` is negative, or `size` is outside its range.

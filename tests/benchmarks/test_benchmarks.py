@@ -1,4 +1,4 @@
-"""The benchmarks' fixed interface: the last line is JSON with the figures that scripts read."""
+"""The interface of the benchmarks: the last line is JSON with the documented keys."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "figures"),
+    ("arguments", "keys"),
     [
         (
             ["train_step", "--image-size", "64", "--batch-size", "1", "--precision", "bf16", "--steps", "1"],
@@ -27,11 +27,11 @@ ROOT = Path(__file__).parents[2]
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_the_last_line_is_the_result(arguments, figures):
-    done = subprocess.run(
+def test_last_line_is_json_result(arguments, keys):
+    process = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{arguments[0]}", *arguments[1:]], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert figures <= result.keys()
-    assert all(result[figure] > 0 for figure in figures)
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout.splitlines()[-1])
+    assert keys <= result.keys()
+    assert all(result[key] > 0 for key in keys)

@@ -41,5 +41,5 @@ def test_processes_share_each_batch_completely(num_images, local_batch_size, wor
         sampler.start_batch = start_batch
     batches = list(single)
     assert len(batches) == max(0, len(single) - start_batch)
-    assert [sum(parts, []) for parts in zip(*shards, strict=True)] == batches
+    assert [list(chain(*parts)) for parts in zip(*shards, strict=True)] == batches
     assert len(set(chain(*batches))) == len(list(chain(*batches))), "no image twice"

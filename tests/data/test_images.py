@@ -1,4 +1,4 @@
-"""Reading of images of every kind, and what is said of damaged ones."""
+"""Reading of images in all formats, errors of damaged files, and listing of folders."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from psfr.utils.errors import UserError
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """Smooth colours, 24x32, so that lossy formats keep them."""
+    """Smooth colors, 24x32, which lossy formats preserve."""
     y, x = np.mgrid[0:24, 0:32]
     return np.stack([x * 8, y * 10, 255 - x * 4 - y * 4], axis=2).astype(np.uint8)
 
@@ -35,8 +35,8 @@ def test_every_listed_format_is_read(tmp_path, picture, suffix, tolerance):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured(tmp_path, picture, orientation):
-    """The file holds the turned picture, EXIF says how it was turned: the reader sees it upright."""
+def test_exif_orientation_is_applied(tmp_path, picture, orientation):
+    """The file holds the rotated picture, and EXIF its orientation."""
     undo = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1)}
     undo |= {6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a.swapaxes(0, 1), 2), 8: lambda a: np.rot90(a, -1)}
     exif = Image.Exif()
@@ -49,7 +49,7 @@ def test_exif_orientation_is_honoured(tmp_path, picture, orientation):
         assert np.abs(got.astype(int) - picture).max() <= (12 if name.endswith("jpg") else 0)
 
 
-def test_gray_and_one_bit(tmp_path, picture):
+def test_grayscale_and_one_bit(tmp_path, picture):
     Image.fromarray(picture[:, :, 0]).save(tmp_path / "gray.png")
     assert (images.read(tmp_path / "gray.png") == picture[:, :, :1]).all()
     Image.fromarray(picture[:, :, 0] > 100).save(tmp_path / "bit.png")
@@ -73,7 +73,7 @@ def test_16_bits_are_scaled(tmp_path, picture, channels):
         assert (got == (picture if channels > 1 else picture[:, :, :1])).all(), name
 
 
-def test_alpha_is_laid_on_white(tmp_path, picture):
+def test_alpha_is_blended_with_white(tmp_path, picture):
     alpha = np.zeros(picture.shape[:2], np.uint8)
     alpha[:, :10], alpha[:, 10:20] = 255, 128
     Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "alpha.png")
@@ -85,7 +85,7 @@ def test_alpha_is_laid_on_white(tmp_path, picture):
     assert (images.read(tmp_path / "la.png")[:, 20:] == 255).all()
 
 
-def test_palette_with_a_transparent_colour(tmp_path):
+def test_palette_with_a_transparent_color(tmp_path):
     indices = np.zeros((8, 8), np.uint8)
     indices[:4] = 1
     image = Image.fromarray(indices)
@@ -109,7 +109,7 @@ def test_floating_point_is_refused(tmp_path):
 
 
 def _bomb() -> bytes:
-    """A PNG whose header promises 100,000 x 100,000 pixels."""
+    """Return a PNG with a header of 100,000 x 100,000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -125,7 +125,7 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "bomb", "truncated", "missing"])
-def test_damaged_files_are_one_line_with_their_name(tmp_path, kind):
+def test_errors_of_damaged_files_are_one_line_with_the_path(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     contents = {"empty": b"", "text": b"this is no image\n" * 20, "bomb": _bomb(), "truncated": _png(noise)[:5000]}
     path = tmp_path / "face.png"
@@ -139,7 +139,7 @@ def test_damaged_files_are_one_line_with_their_name(tmp_path, kind):
 
 @given(st.binary(max_size=400), st.integers(0, 400))
 def test_no_bytes_crash_the_reader(tmp_path_factory, junk, cut):
-    """Junk after a good beginning: an image or an UserError, nothing else."""
+    """Random bytes after the valid start of a PNG: read an image or raise UserError."""
     path = tmp_path_factory.mktemp("junk") / "face.png"
     path.write_bytes(_png(np.zeros((9, 7, 3), np.uint8))[:cut] + junk)
     try:
@@ -150,15 +150,15 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, junk, cut):
 
 @pytest.mark.parametrize("kind", ["GIF", "ICO", "PPM", "EPS"])
 def test_other_formats_are_refused_under_any_name(tmp_path, picture, kind):
-    """Above all PostScript: Pillow would start Ghostscript on it."""
+    """PostScript above all: Pillow would run Ghostscript on it."""
     Image.fromarray(picture).save(tmp_path / "face.png", kind)
     with pytest.raises(UserError, match=r"face\.png: not a readable image \(cannot identify"):
         images.read(tmp_path / "face.png")
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.jpg", "MPO"), ("a.png", "PNG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")])
-def test_of_several_pictures_the_first_is_taken(tmp_path, picture, name, kind):
-    """Phones write JPEGs of several pictures; PNG and WebP may be animated."""
+def test_the_first_of_several_pictures_is_read(tmp_path, picture, name, kind):
+    """Phones write JPEGs with several pictures; PNG and WebP may be animated."""
     Image.fromarray(picture).save(
         tmp_path / name, kind, save_all=True, append_images=[Image.new("RGB", (32, 24), "red")]
     )
@@ -166,7 +166,7 @@ def test_of_several_pictures_the_first_is_taken(tmp_path, picture, name, kind):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16", "CMYK"])
-def test_large_images_are_converted_by_strips(tmp_path, picture, mode, monkeypatch):
+def test_large_images_are_converted_in_chunks(tmp_path, picture, mode, monkeypatch):
     name = "a.tif" if mode == "CMYK" else "a.png"
     image = (
         Image.fromarray(picture[:, :, 0].astype(np.uint16) * 257)
@@ -180,8 +180,8 @@ def test_large_images_are_converted_by_strips(tmp_path, picture, mode, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
-def test_what_is_no_file_of_bytes_is_refused(tmp_path, kind):
-    """A pipe would keep the reader waiting for ever."""
+def test_special_files_are_refused(tmp_path, kind):
+    """Reading a pipe would block."""
     path = tmp_path / "face.png"
     match kind:
         case "pipe":
@@ -190,7 +190,7 @@ def test_what_is_no_file_of_bytes_is_refused(tmp_path, kind):
             path.mkdir()
         case "device":
             path.symlink_to("/dev/zero")
-    with pytest.raises(UserError, match=r"face\.png: no regular file"):
+    with pytest.raises(UserError, match=r"face\.png: not a regular file"):
         images.read(path)
 
 
@@ -205,7 +205,7 @@ def test_what_is_no_file_of_bytes_is_refused(tmp_path, kind):
         b"x" * 241 + b".png",
     ],
 )
-def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
+def test_invalid_names_are_refused(tmp_path, name):
     path = os.path.join(os.fsencode(tmp_path), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     open(path, "w").close()
@@ -218,7 +218,7 @@ def test_names_that_no_table_can_hold_are_refused(tmp_path, name):
     "name",
     ["x" * 240, "Screenshot 1.02\u202fPM", "\u9854", "e\u0301", "\U0001f469\u200d\U0001f9b0", "-rf", "a,b", "50%"],
 )
-def test_other_names_are_taken_and_written(tmp_path, picture, name):
+def test_unusual_names_are_accepted(tmp_path, picture, name):
     (tmp_path / "in").mkdir()
     Image.fromarray(picture).save(tmp_path / "in" / f"{name}.png")
     (path,) = images.list_images(tmp_path / "in")
@@ -227,18 +227,18 @@ def test_other_names_are_taken_and_written(tmp_path, picture, name):
 
 
 def test_links_in_a_folder(tmp_path, picture):
-    """To files they are followed; to folders not, so that a ring of them has an end."""
+    """Links to files are followed, links to folders are not, so that cycles end."""
     (tmp_path / "in" / "sub").mkdir(parents=True)
     Image.fromarray(picture).save(tmp_path / "face.png")
     (tmp_path / "in" / "face.png").symlink_to(tmp_path / "face.png")
-    (tmp_path / "in" / "sub" / "ring").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "sub" / "cycle").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "itself.png").symlink_to(tmp_path / "in" / "itself.png")
     assert images.list_images(tmp_path / "in") == [tmp_path / "in" / "face.png", tmp_path / "in" / "itself.png"]
     with pytest.raises(UserError, match=r"itself\.png"):
         images.read(tmp_path / "in" / "itself.png")
 
 
-def test_listing(tmp_path, picture):
+def test_listing_skips_hidden_and_other_files(tmp_path, picture):
     for name in ("b.png", "sub/a.png", ".hidden.png", ".git/c.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -246,7 +246,7 @@ def test_listing(tmp_path, picture):
     assert images.list_images(tmp_path) == [tmp_path / "b.png", tmp_path / "sub" / "a.png"]
 
 
-def test_listing_names_every_pair_of_one_name(tmp_path):
+def test_listing_names_all_duplicates(tmp_path):
     for name in ("a.png", "a.jpg", "b.png", "b.jpg", "c.png"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(UserError) as caught:
@@ -262,7 +262,7 @@ def test_empty_and_missing_folders(tmp_path):
         images.list_images(tmp_path / "none")
 
 
-def test_write_and_read_are_inverse_and_leave_no_other_file(tmp_path, picture):
+def test_write_and_read_are_inverse(tmp_path, picture):
     images.write(tmp_path / "a" / "face.png", picture)
     assert (images.read(tmp_path / "a" / "face.png") == picture).all()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["face.png"]

@@ -1,4 +1,4 @@
-"""Label maps on disk."""
+"""Parsing maps on disk."""
 
 import numpy as np
 import pytest
@@ -12,24 +12,24 @@ from psfr.utils.errors import UserError
 
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 18)))
-def test_write_and_read_are_inverse(tmp_path_factory, regions):
+def test_write_and_read_are_inverse(tmp_path_factory, seg):
     path = tmp_path_factory.mktemp("labels") / "face.png"
-    labels.write(path, regions)
-    assert (labels.read(path) == regions).all()
+    labels.write(path, seg)
+    assert (labels.read(path) == seg).all()
 
 
-def test_the_file_is_readable_by_eye(tmp_path):
-    """Opened as colours, it shows CelebAMask-HQ's palette."""
-    regions = np.arange(19, dtype=np.uint8)[None]
-    labels.write(tmp_path / "face.png", regions)
-    assert (np.asarray(Image.open(tmp_path / "face.png").convert("RGB")) == labels.PALETTE[regions]).all()
+def test_palette(tmp_path):
+    """Opened as a color image, the file has the colors of PALETTE."""
+    seg = np.arange(19, dtype=np.uint8)[None]
+    labels.write(tmp_path / "face.png", seg)
+    assert (np.asarray(Image.open(tmp_path / "face.png").convert("RGB")) == labels.PALETTE[seg]).all()
     assert len(np.unique(labels.PALETTE, axis=0)) == 19
 
 
-def test_plain_gray_files_are_read(tmp_path):
-    regions = np.arange(18, dtype=np.uint8).reshape(3, 6)
-    Image.fromarray(regions).save(tmp_path / "face.png")
-    assert (labels.read(tmp_path / "face.png") == regions).all()
+def test_grayscale_files_are_read(tmp_path):
+    seg = np.arange(18, dtype=np.uint8).reshape(3, 6)
+    Image.fromarray(seg).save(tmp_path / "face.png")
+    assert (labels.read(tmp_path / "face.png") == seg).all()
 
 
 def test_label_over_18_is_refused(tmp_path):
@@ -38,9 +38,9 @@ def test_label_over_18_is_refused(tmp_path):
         labels.read(tmp_path / "face.png")
 
 
-def test_colours_are_refused(tmp_path):
+def test_color_images_are_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "face.png")
-    with pytest.raises(UserError, match=r"face\.png.*not colours"):
+    with pytest.raises(UserError, match=r"face\.png.*not colors"):
         labels.read(tmp_path / "face.png")
 
 
@@ -52,13 +52,13 @@ def test_damaged_and_missing_files_are_named(tmp_path, content):
         labels.read(tmp_path / "face.png")
 
 
-def test_write_takes_labels_only(tmp_path):
+def test_write_refuses_other_dtypes(tmp_path):
     with pytest.raises(TypeError):
         labels.write(tmp_path / "face.png", np.zeros((4, 4), np.int64))
     assert not list(tmp_path.iterdir())
 
 
-def test_mirrored_labels_swap_the_sides():
+def test_flip_map_swaps_left_and_right():
     for name, other in [
         ("left_eye", "right_eye"),
         ("left_brow", "right_brow"),

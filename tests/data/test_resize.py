@@ -1,4 +1,4 @@
-"""Squares of the experiment's size."""
+"""Resizing of images and parsing maps to squares."""
 
 import cv2
 import numpy as np
@@ -14,44 +14,44 @@ from psfr.utils.errors import UserError
 def test_any_shape_becomes_a_square(height, width, size):
     rng = np.random.default_rng(height * 71 + width)
     image = resize.resize_image(rng.integers(0, 256, (height, width, 3), np.uint8), size)
-    regions = rng.integers(0, 19, (height, width), np.uint8)
-    small = resize.resize_labels(regions, size)
+    seg = rng.integers(0, 19, (height, width), np.uint8)
+    small = resize.resize_labels(seg, size)
     assert image.shape == (size, size, 3) and image.dtype == np.uint8
-    assert small.shape == (size, size) and set(np.unique(small)) <= set(np.unique(regions))
+    assert small.shape == (size, size) and set(np.unique(small)) <= set(np.unique(seg))
 
 
-def test_the_centre_is_kept():
+def test_the_center_is_kept():
     image = np.zeros((10, 30, 3), np.uint8)
     image[:, 10:20] = 200
     assert (resize.resize_image(image, 10) == 200).all()
     assert (resize.resize_image(image.swapaxes(0, 1), 4) == 200).all()
 
 
-def test_image_of_the_size_is_left_alone():
+def test_image_of_the_target_size_is_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     assert (resize.resize_image(image, 32) == image).all()
 
 
-def test_reducing_is_the_mean_of_the_area():
+def test_downscaling_averages_areas():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     means = image.reshape(16, 4, 16, 4, 3).mean((1, 3))
     assert np.abs(resize.resize_image(image, 16) - means).max() <= 0.51
 
 
-def test_enlarging_is_lanczos():
+def test_upscaling_is_lanczos():
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     assert (resize.resize_image(image, 64) == cv2.resize(image, (64, 64), interpolation=cv2.INTER_LANCZOS4)).all()
 
 
 @pytest.mark.parametrize(("large", "small"), [(96, 32), (32, 96), (50, 32)])
-def test_labels_lie_where_their_image_is(large, small):
-    """A disc in image and labels: after resizing both, the label is where the image is brighter than half."""
+def test_maps_stay_aligned_with_their_image(large, small):
+    """Resize a disc as image and as map: both keep the same center."""
     y, x = np.mgrid[:large, :large] + 0.5
     disc = (x - large * 0.45) ** 2 + (y - large * 0.6) ** 2 < (large * 0.3) ** 2
     image = resize.resize_image(np.repeat(disc[:, :, None] * np.uint8(255), 3, 2), small)
-    regions = resize.resize_labels(disc.astype(np.uint8), small)
-    centres = [np.argwhere(mask).mean(0) for mask in (image[:, :, 0] > 127, regions == 1)]
-    assert np.abs(centres[0] - centres[1]).max() < 0.3
+    seg = resize.resize_labels(disc.astype(np.uint8), small)
+    centers = [np.argwhere(mask).mean(0) for mask in (image[:, :, 0] > 127, seg == 1)]
+    assert np.abs(centers[0] - centers[1]).max() < 0.3
 
 
 def test_folders(tmp_path):

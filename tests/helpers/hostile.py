@@ -1,4 +1,4 @@
-"""Valid files of every kind that the project reads, to be mutated by `hostile_mutations`, and folders with odd names."""
+"""Valid files of every kind that the project reads, to be mutated, and folders with odd names."""
 
 import io
 import json

@@ -130,11 +130,8 @@ def _mutate_zip(rng: np.random.Generator, content: bytes, other: bytes) -> bytes
 def _mutate_json(rng: np.random.Generator, value: object) -> object:
     """Change one value or key of a JSON document."""
     if isinstance(value, dict) and value:
-        prefer_metadata = rng.random() < 0.5
-        if prefer_metadata and "__metadata__" in value:
-            key = "__metadata__"
-        else:
-            key = list(value)[rng.integers(len(value))]
+        keys = ["__metadata__"] if rng.random() < 0.5 and "__metadata__" in value else []
+        key = keys[0] if keys else list(value)[rng.integers(len(value))]
         if isinstance(value[key], str) and value[key][:1] == "{":
             return value | {key: json.dumps(_mutate_json(rng, json.loads(value[key])))}
         if rng.random() < 0.9:

@@ -1,6 +1,6 @@
-"""A stand-in for the internet on this machine: an HTTPS proxy that answers for the hosts itself.
+"""A local stand-in for the internet: an HTTPS proxy that responds for the hosts itself.
 
-Programs reach it as they would reach a company's proxy, by its address and its certificates; what they ask for are the real addresses.
+Programs under test use it as any proxy, by its address and certificate, and request the real URLs.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
-Answer = tuple[dict[str, str], bytes | Path]  # headers, and what comes
+Response = tuple[dict[str, str], bytes | Path]  # headers and content
 
 
 @dataclass
 class Internet:
-    """Hosts by name: each takes an address and answers, or gives None for what it has not."""
+    """Hosts by name: each maps a URL to a response, or to None if it does not have it."""
 
-    hosts: dict[str, Callable[[str], Answer | None]]
-    asked: list[str] = field(default_factory=list)  # METHOD ADDRESS, in order
+    hosts: dict[str, Callable[[str], Response | None]]
+    requests: list[str] = field(default_factory=list)  # "METHOD URL"
     proxy: str = ""
 
     @contextmanager
     def serving(self, certificate: Path) -> Iterator[None]:
-        """Answer at the address `proxy` meanwhile; `certificate` becomes the file of the authority that vouches for the hosts."""
+        """Serve at the address `proxy` in the `with` block; write the CA certificate of the hosts to `certificate`."""
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(certificate))
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -66,7 +66,7 @@ class _Proxy(BaseHTTPRequestHandler):
         self.end_headers()
         try:
             self.connection = self.request = self.context.wrap_socket(self.connection, server_side=True)
-        except OSError:  # who asked has gone
+        except OSError:  # the client has disconnected
             self.close_connection = True
             return
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
@@ -74,12 +74,12 @@ class _Proxy(BaseHTTPRequestHandler):
 
     def do_GET(self):
         address = f"https://{self.host}{self.path}"
-        self.internet.asked.append(f"GET {address}")
-        answer = self.internet.hosts[self.host](address) if self.host else None
-        if answer is None:
+        self.internet.requests.append(f"GET {address}")
+        response = self.internet.hosts[self.host](address) if self.host else None
+        if response is None:
             self.send_error(404)
             return
-        headers, content = answer
+        headers, content = response
         content = content.read_bytes() if isinstance(content, Path) else content
         part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if part:
@@ -93,78 +93,77 @@ class _Proxy(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def folder(path: Path, prefix: str) -> Callable[[str], Answer | None]:
-    """A host that has the files of a folder at `prefix`/NAME."""
+def folder(path: Path, prefix: str) -> Callable[[str], Response | None]:
+    """Return a host that serves the files of a folder at `prefix`/NAME."""
 
-    def answer(address: str) -> Answer | None:
+    def respond(address: str) -> Response | None:
         name = urlsplit(address).path.removeprefix(prefix + "/")
         return ({}, path / name) if name in {file.name for file in path.iterdir()} else None
 
-    return answer
+    return respond
 
 
 class Drive:
-    """Google Drive's interface, version 3, as far as reading goes: folders by their IDs, listed and fetched.
+    """The part of Google Drive's API, version 3, that lists and reads folders by their IDs.
 
     Args:
-        folders: an ID for each folder of files on this machine, however deep.
+        folders: Local folder by ID; subfolders are included.
     """
 
     def __init__(self, folders: dict[str, Path]):
         self.files = {}
-        for identity, folder in folders.items():
-            self._add(identity, folder)
+        for folder_id, folder in folders.items():
+            self._add(folder_id, folder)
 
-    def _add(self, identity: str, folder: Path) -> None:
+    def _add(self, folder_id: str, folder: Path) -> None:
         for path in sorted(folder.iterdir()):
-            own = f"{identity}-{path.name}"
-            about = {
-                "id": own,
+            file_id = f"{folder_id}-{path.name}"
+            metadata = {
+                "id": file_id,
                 "name": path.name,
-                "parents": [identity],
+                "parents": [folder_id],
                 "trashed": False,
                 "modifiedTime": "2026-01-01T00:00:00.000Z",
                 "createdTime": "2026-01-01T00:00:00.000Z",
             }
             if path.is_dir():
-                self.files[own] = about | {"mimeType": "application/vnd.google-apps.folder"}, path
-                self._add(own, path)
+                self.files[file_id] = metadata | {"mimeType": "application/vnd.google-apps.folder"}, path
+                self._add(file_id, path)
             else:
                 content = path.read_bytes()
-                sums = {f"{kind}Checksum": hashlib.new(kind, content).hexdigest() for kind in ("md5", "sha1", "sha256")}
-                self.files[own] = (
-                    about | sums | {"mimeType": "application/octet-stream", "size": str(len(content))},
+                checksums = {
+                    f"{kind}Checksum": hashlib.new(kind, content).hexdigest() for kind in ("md5", "sha1", "sha256")
+                }
+                self.files[file_id] = (
+                    metadata | checksums | {"mimeType": "application/octet-stream", "size": str(len(content))},
                     path,
                 )
 
-    def __call__(self, address: str) -> Answer | None:
+    def __call__(self, address: str) -> Response | None:
         parts = urlsplit(address)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        json_headers = {"Content-Type": "application/json"}
         if parts.path == "/drive/v3/files":
-            found = [about for about, _ in self.files.values() if _matches(about, query["q"])]
-            return {"Content-Type": "application/json"}, json.dumps(
-                {"files": found, "incompleteSearch": False}
-            ).encode()
-        about, path = self.files.get(parts.path.rpartition("/")[2], (None, None))
-        if about is None:
+            found = [metadata for metadata, _ in self.files.values() if _matches(metadata, query["q"])]
+            return json_headers, json.dumps({"files": found, "incompleteSearch": False}).encode()
+        metadata, path = self.files.get(parts.path.rpartition("/")[2], (None, None))
+        if metadata is None:
             return None
-        return (
-            ({}, path)
-            if query.get("alt") == "media"
-            else ({"Content-Type": "application/json"}, json.dumps(about).encode())
-        )
+        if query.get("alt") == "media":
+            return {}, path
+        return json_headers, json.dumps(metadata).encode()
 
 
-def _matches(about: dict, query: str) -> bool:
-    """Drive's search terms, of those that rclone sends: parents, names and kinds."""
+def _matches(metadata: dict, query: str) -> bool:
+    """Evaluate the search terms that rclone sends: parents, names and MIME types."""
     parents, names = re.findall(r"'([^']+)' in parents", query), re.findall(r"name ?= ?'([^']+)'", query)
-    is_folder = about["mimeType"].endswith(".folder")
-    wanted = {
+    is_folder = metadata["mimeType"].endswith(".folder")
+    terms = {
         "mimeType='application/vnd.google-apps.folder'": is_folder,
         "mimeType!='application/vnd.google-apps.folder'": not is_folder,
     }
     return (
-        (not parents or about["parents"][0] in parents)
-        and (not names or about["name"] in names)
-        and all(right for term, right in wanted.items() if term in query)
+        (not parents or metadata["parents"][0] in parents)
+        and (not names or metadata["name"] in names)
+        and all(is_true for term, is_true in terms.items() if term in query)
     )

@@ -1,6 +1,6 @@
-"""The program that reads hostile files: `python read_hostile.py LIST OUT`.
+"""Read hostile files: `python read_hostile.py LIST OUT`.
 
-It prints a line of JSON before and after each file, so that its caller sees which one ended it.
+Prints a line of JSON before and after each file, so that the caller knows which file crashed the program.
 """
 
 import json
@@ -18,71 +18,71 @@ from psfr.metrics import identity
 from psfr.networks import serialization
 from psfr.networks.generator import Generator
 from psfr.pretrained import loader
-from psfr.sources import fetching, folder, rclone, remote, checksums
+from psfr.sources import checksums, fetching, folder, rclone, remote
 from psfr.utils.errors import CONTROL_CHARS, UserError
+from tests.helpers.hostile import GENERATOR_CONFIG
 
-SECONDS = 30  # for one file
-MEMORY = 4 * 2**30  # bytes of address space
-SIZES = {"image_size": 32, "constant_size": 16, "min_channels": 2, "max_channels": 4}
+TIMEOUT = 30  # seconds per file
+MAX_MEMORY = 4 * 2**30  # bytes of address space
+MAX_MESSAGE = 6000  # characters
 
 
 def readers(out: Path) -> dict[str, Callable[[Path], object]]:
-    """What the project does with a file of each kind; what is written goes to `out`."""
-    every = params.ImageSetParams(source="folder", count=None, skip=0, images="x")
+    """Return for each kind of file the function of the project that reads it; output goes to `out`."""
+    set_params = params.ImageSetParams(source="folder", count=None, skip=0, images="x")
 
-    def listing(path: Path) -> None:
-        def run(command: str, *_, out, **__):  # as if a server had sent it
-            content = (
-                path.read_bytes() if command == "lsjson" else b'{"Hashes": ["md5"], "Features": {"SlowHash": false}}'
-            )
+    def read_listing(path: Path) -> None:
+        def run_once(command: str, *_, out, **__):  # returns the file as the server's answer
+            features = b'{"Hashes": ["md5"], "Features": {"SlowHash": false}}'
+            content = path.read_bytes() if command == "lsjson" else features
             out.seek(0)
             out.truncate()
             out.write(content)
             out.seek(0)
             return rclone.Outcome(0, "", {}, False)
 
-        rclone.run_once = run
-        listed = fetching.list_remote("drive:", "list")
-        for name in remote.images_by_stem("drive:", listed.files, images.SUFFIXES).values():
+        rclone.run_once = run_once
+        listing = fetching.list_remote("drive:", "list")
+        for name in remote.images_by_stem("drive:", listing.files, images.SUFFIXES).values():
             assert (out / name).resolve().is_relative_to(out.resolve()), name
-            assert all(each.kind in ("bytes", "md5") for each in listed.sums(str(name)))
+            assert all(checksum.kind in ("bytes", "md5") for checksum in listing.checksums(str(name)))
 
-    def copied(path: Path) -> None:
+    def copy_folder(path: Path) -> None:
         (out / path.name).mkdir()
-        folder.copy_set(out / path.name, "ffhq", every.model_copy(update={"images": str(path)}), 1, 0)
+        folder.copy_set(out / path.name, "ffhq", set_params.model_copy(update={"images": str(path)}), 1, 0)
 
     return {
         "image": lambda path: resize.resize_image(images.read(path), 32),
         "mask": lambda path: resize.resize_labels(labels.read(path), 32),
         "checkpoint": lambda path: serialization.load(path, Generator),
-        "weights": lambda path: serialization.from_published("generator", loader.load(path), **SIZES),
+        "weights": lambda path: serialization.from_published("generator", loader.load(path), **GENERATOR_CONFIG),
         "parameters": params.read_params,
         "table": degradation_table.read_table,
-        "model": lambda path: identity._opened(dlib.shape_predictor, path),
-        "listing": listing,
+        "model": lambda path: identity._load(dlib.shape_predictor, path),
+        "listing": read_listing,
         "checksums": lambda path: checksums.read_ffhq_checksums(path, {"00000/00000.png": path}),
-        "folder": copied,
+        "folder": copy_folder,
     }
 
 
 def main() -> None:
-    listed, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    files, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     read = readers(out)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for number, kind, path in listed:
+    for number, kind, path in files:
         print(json.dumps([number, "begun"]), flush=True)
-        signal.alarm(SECONDS)  # nothing handles it: it ends the program, in whatever library it is
+        signal.alarm(TIMEOUT)  # not handled: it ends the program even inside a library
         try:
             read[kind](Path(path))
             outcome = "read"
         except UserError as error:
-            one_line = not CONTROL_CHARS.search(str(error))
-            outcome = (
-                "refused"
-                if one_line and len(str(error)) < 6000
-                else f"said {len(str(error))} characters: {str(error)[:300]!a}"
-            )
+            message = str(error)
+            is_one_line = not CONTROL_CHARS.search(message)
+            if is_one_line and len(message) < MAX_MESSAGE:
+                outcome = "refused"
+            else:
+                outcome = f"message of {len(message)} characters: {message[:300]!a}"
         except BaseException as error:
             outcome = f"{type(error).__name__}: {str(error)[:300]!a}"
         signal.alarm(0)

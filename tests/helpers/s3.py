@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: rclone's own, which can be killed and started again."""
+"""A local S3 server, rclone's, that tests can kill and restart."""
 
 import os
 import shutil
@@ -11,26 +11,27 @@ from pathlib import Path
 
 import pytest
 
-RCLONE = Path(sys.executable).parent / "rclone"  # of the requirements
+RCLONE = Path(sys.executable).parent / "rclone"  # that of requirements.txt
 
 
 class S3:
-    """Serves the folder `root`, its folders being the buckets, as the remote `s3:`."""
+    """Serve the folders of `root` as buckets of the rclone remote `s3:`."""
 
     def __init__(self, folder: Path):
         self.root = folder / "served"
         self.root.mkdir()
         self.config = folder / "rclone.conf"
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.address = taken.getsockname()
-        self.process = None
+        with socket.socket() as probe:  # finds a free port
+            probe.bind(("127.0.0.1", 0))
+            self.address = probe.getsockname()
+        self.process: subprocess.Popen | None = None
         self.write_config()
 
     def write_config(self, secret: str = "its-secret") -> None:
         endpoint = "http://{}:{}".format(*self.address)
         self.config.write_text(
-            f"[s3]\ntype = s3\nprovider = Rclone\nendpoint = {endpoint}\naccess_key_id = its-key\nsecret_access_key = {secret}\n"
+            f"[s3]\ntype = s3\nprovider = Rclone\nendpoint = {endpoint}\n"
+            f"access_key_id = its-key\nsecret_access_key = {secret}\n"
         )
 
     def start(self) -> None:
@@ -72,13 +73,15 @@ def s3(tmp_path, monkeypatch) -> Iterator[S3]:
     server.kill()
 
 
-def put(folder: Path, files: dict[str, bytes]) -> None:
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files by their path relative to a folder."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 
-def emptied(folder: Path) -> Path:
+def empty_dir(folder: Path) -> Path:
+    """Make a folder, emptied if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

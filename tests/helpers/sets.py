@@ -1,7 +1,8 @@
-"""What the tests of the sources share: sets of images, and the stages' scripts as they are called."""
+"""Helpers of the tests of image sets: parameters, images of a user, and running of stages."""
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,32 +12,35 @@ import pytest
 import yaml
 from PIL import Image
 
-from psfr import params
 from psfr.data import labels
+from psfr.params import Params, read_params
 from psfr.utils import strict_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 DEFAULT = yaml.load((REPOSITORY / "params.yaml").read_text(), strict_yaml.StrictLoader)
 DEFAULT["compute"]["workers"] = 0
 SIZE = 64
+# The rate at the end of a progress bar, which is inverted while it is slow.
+_PROGRESS = re.compile(r"(image|file|B)/s|s/(image|file|B)|\?(image|file)")
 
 
-def settings(**sets: dict) -> dict:
-    """The default parameters, small, with changed sets."""
-    values = copy.deepcopy(DEFAULT) | {"image_size": SIZE}
-    values["discriminator"] |= {"scales": 1}
+def small_params(**sets: dict) -> dict:
+    """Return the default parameters with a small image size and changed groups."""
+    params = copy.deepcopy(DEFAULT) | {"image_size": SIZE}
+    params["discriminator"] |= {"scales": 1}
     for name, changes in sets.items():
-        values[name] |= changes
-    return values
+        params[name] |= changes
+    return params
 
 
-def given_params(folder: Path, **sets: dict) -> params.Params:
+def write_params(folder: Path, **sets: dict) -> Params:
+    """Write small parameters with changed groups to `folder/params.yaml` and read them."""
     folder.mkdir(exist_ok=True, parents=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings(**sets)))
-    return params.read_params(folder / "params.yaml")
+    (folder / "params.yaml").write_text(yaml.safe_dump(small_params(**sets)))
+    return read_params(folder / "params.yaml")
 
 
-def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def run_stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run a stage's script in a folder as `dvc repro` does."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
@@ -44,37 +48,34 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def refused(done: subprocess.CompletedProcess, *words: str) -> None:
-    """One line, each word in it, exit status 1. The progress bars before it end in carriage returns or line ends."""
+def assert_fails(done: subprocess.CompletedProcess, *words: str) -> None:
+    """Assert exit status 1 and a one-line error that contains each of the words, after nothing but progress bars."""
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     *before, last = done.stderr.replace("\r", "\n").strip().splitlines()
     assert last.startswith("error: ")
-    assert not [
-        line
-        for line in before
-        if line.strip() and not any(rate in line for rate in ("image/s", "?image", "file/s", "?file", "B/s"))
-    ]
+    assert not [line for line in before if line.strip() and not _PROGRESS.search(line)]
     for word in words:
         assert word in last
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def read_tree(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file in a folder by its relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
-def own(tmp_path) -> Path:
-    """Twelve images of the user's own with masks, 40x30, of several formats."""
+def user_images(tmp_path) -> Path:
+    """A folder with 12 images of a user, 40x30 in several formats, in `faces`, and their masks in `masks`."""
     rng = np.random.default_rng(0)
-    (tmp_path / "own" / "faces" / "more").mkdir(parents=True)
+    (tmp_path / "user" / "faces" / "more").mkdir(parents=True)
     for number in range(12):
         suffix = (".png", ".jpg", ".webp")[number % 3]
         name = ("more/" if number > 8 else "") + f"face {number}#{suffix}"
-        Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(tmp_path / "own" / "faces" / name)
-        labels.write(tmp_path / "own" / "masks" / f"face {number}#.png", rng.integers(0, 19, (30, 40), np.uint8))
-    return tmp_path / "own"
+        Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(tmp_path / "user" / "faces" / name)
+        labels.write(tmp_path / "user" / "masks" / f"face {number}#.png", rng.integers(0, 19, (30, 40), np.uint8))
+    return tmp_path / "user"
 
 
-def folder_set(own: Path, **more) -> dict:
-    return {"source": "folder", "images": str(own / "faces"), "count": None} | more
+def folder_set(user_images: Path, **more) -> dict:
+    return {"source": "folder", "images": str(user_images / "faces"), "count": None} | more

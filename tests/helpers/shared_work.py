@@ -11,6 +11,7 @@ from psfr import inference
 from psfr.compute import processes
 from psfr.data import images, labels
 from psfr.networks.fpn import FaceParsingNetwork
+from psfr.networks.inference.fuse import fuse
 from psfr.networks.vgg import VggFeatures
 from psfr.params import read_params
 from psfr.training import fpn, gan
@@ -100,7 +101,7 @@ def parse_with_delays() -> None:
     processes.all_gather_object(None)
     time.sleep(processes.get_rank())
     compute = params.compute.model_copy(update={"batch_size": 2})
-    inference.parse(network, paths, Path("maps"), params.image_size, compute, "parse")
+    inference.parse(fuse(network, torch.float32), paths, Path("maps"), params.image_size, compute, "parse")
     processes.all_gather_object(None)
     write({path.name: torch.from_numpy(labels.read(path)) for path in images.list_images(Path("maps"))})
 

@@ -1,4 +1,4 @@
-"""A web server on this machine whose faults are chosen: what it answers, where it breaks off, what it says of its files."""
+"""A local web server with configurable faults: error statuses, broken connections, wrong headers."""
 
 import hashlib
 import re
@@ -11,21 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class WebServer:
-    """Files by path, and the faults of the next answers, which are used up one by one."""
+    """Files by path, and the faults of the next responses; each entry of a list is used for one response."""
 
     files: dict[str, bytes]
-    statuses: list[int] = field(default_factory=list)  # to answer with, instead of a file
-    cuts: list[int] = field(default_factory=list)  # so many bytes are sent, then the connection breaks
-    after: dict[str, bytes] = field(default_factory=dict)  # the files once an answer has been cut
-    headers: dict[str, str] = field(default_factory=dict)  # more of every answer
-    moved: dict[str, str] = field(default_factory=dict)  # path to the one that is to be asked for
+    statuses: list[int] = field(default_factory=list)  # sent instead of a file
+    cuts: list[int] = field(default_factory=list)  # bytes sent before the connection breaks
+    after: dict[str, bytes] = field(default_factory=dict)  # replaces files after a cut
+    headers: dict[str, str] = field(default_factory=dict)  # added to each response
+    redirects: dict[str, str] = field(default_factory=dict)  # target by path
     ranges: bool = True
     if_range: bool = True
-    hold: bool = False  # the first connection that is cut does not break: nothing more comes
-    shift: int = 0  # of what is sent, from what was asked for
+    hold: bool = False  # the first cut leaves the connection open, without sending more
+    shift: int = 0  # added to the start of each requested range
     etag: bool = True
-    modified: str = ""
-    asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)  # path, Range and If-Range
+    last_modified: str = ""
+    requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)  # path, Range and If-Range
     address: str = ""
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -51,9 +51,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         web = self.web
-        web.asked.append((self.path, self.headers["Range"], self.headers["If-Range"]))
-        if self.path in web.moved:
-            self._head(302, {"Location": web.moved[self.path]})
+        web.requests.append((self.path, self.headers["Range"], self.headers["If-Range"]))
+        if self.path in web.redirects:
+            self._head(302, {"Location": web.redirects[self.path]})
         elif web.statuses:
             self._head(web.statuses.pop(0), {"Content-Length": "0"})
         elif self.path not in web.files:
@@ -62,23 +62,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(web.files[self.path])
 
     def _send(self, content: bytes):
-        web, about, status, start = self.web, {}, 200, 0
+        web, headers, status, start = self.web, {}, 200, 0
         if web.etag:
-            about["ETag"] = f'"{hashlib.md5(content).hexdigest()}"'
-        if web.modified:
-            about["Last-Modified"] = web.modified
-        same = self.headers["If-Range"] in (None, *about.values())
-        if (
-            web.ranges
-            and (same or not web.if_range)
-            and (asked := re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or ""))
-        ):
-            start = int(asked[1]) + web.shift
+            headers["ETag"] = f'"{hashlib.md5(content).hexdigest()}"'
+        if web.last_modified:
+            headers["Last-Modified"] = web.last_modified
+        unchanged = self.headers["If-Range"] in (None, *headers.values())
+        requested = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        if requested and web.ranges and (unchanged or not web.if_range):
+            start = int(requested[1]) + web.shift
             if start >= len(content):
                 self._head(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
                 return
-            status, about["Content-Range"] = 206, f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._head(status, about | {"Content-Length": str(len(content) - start)})
+            status = 206
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self._head(status, headers | {"Content-Length": str(len(content) - start)})
         self.wfile.write(content[start : start + web.cuts[0]] if web.cuts else content[start:])
         if web.cuts:
             web.cuts.pop(0)

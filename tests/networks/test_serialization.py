@@ -72,7 +72,10 @@ def test_files_that_do_not_match_are_refused(saved, damage, message):
     ("network_class", "description"),
     [
         (Generator, {"class": "Generator", "sizes": {**CONFIG, "max_channels": 2**40}}),
-        (Generator, {"class": "Generator", "sizes": {**CONFIG, "image_size": 8192, "min_channels": 8192, "max_channels": 8192}}),
+        (
+            Generator,
+            {"class": "Generator", "sizes": {"image_size": 8192, "min_channels": 8192, "max_channels": 8192}},
+        ),
         (Generator, {"class": "Generator", "sizes": {**CONFIG, "constant_size": 0}}),
         (Generator, {"class": "Generator", "sizes": {**CONFIG, "min_channels": -4}}),
         (Generator, {"class": "Generator", "sizes": {**CONFIG, "min_channels": 4.5}}),

@@ -174,7 +174,7 @@ def test_ffhq_setting_runs_on_few_images(tmp_path, internet):
         assert all(trained[key].shape == published[key].shape for key in published)
         is_equal = all(torch.equal(trained[key], published[key]) for key in published)
         assert is_equal == (network_name == "fpn"), "the setting uses the published FPN and trains the generator"
-    requested = [address.removeprefix("GET ") for address in internet.asked]
+    requested = [address.removeprefix("GET ") for address in internet.requests]
     assert all(requested.count(f"{weight.url}/{weight.name}") == 1 for weight in registry.DOWNLOADABLE)
     for name, count in [
         ("data/ffhq/hr", 4),
@@ -191,4 +191,4 @@ def test_ffhq_setting_runs_on_few_images(tmp_path, internet):
     shutil.rmtree(project / "data/weights")
     output = run_command(["env", path, "dvc", "exp", "run", f"-Sweights.mirror={tmp_path / 'published'}"], project)
     assert stages_run(output) == ["fetch_weights"], "the mirror has the same files, so no other stage runs"
-    assert len(internet.asked) == len(requested)
+    assert len(internet.requests) == len(requested)

@@ -1,4 +1,4 @@
-"""A team's shared cache on a real S3 server: what one has run nobody runs again. The commands are those of docs/team.md."""
+"""A shared cache on a real S3 server avoids repeated work, with the commands of docs/team.md."""
 
 import hashlib
 import os
@@ -16,8 +16,15 @@ from tests.helpers.running import kill, run_command, stages_run, start_process
 
 
 class Team(NamedTuple):
-    ann: Path  # ran the pipeline and pushed
-    bob: Path  # cloned and pulled
+    """Clones of two colleagues.
+
+    Attributes:
+        ann: has run the pipeline and pushed.
+        bob: has cloned and pulled.
+    """
+
+    ann: Path
+    bob: Path
 
 
 def free_port() -> int:
@@ -28,28 +35,17 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[str]:
-    """The address of an S3 server with the bucket `team`."""
+    """The URL of an S3 server with the bucket `team`."""
     folder, port = tmp_path_factory.mktemp("s3"), free_port()
     (folder / "served/team").mkdir(parents=True)
-    command = [
-        "rclone",
-        "serve",
-        "s3",
-        "--config",
-        os.devnull,
-        "--auth-key",
-        "key,secret",
-        "--addr",
-        f"127.0.0.1:{port}",
-        str(folder / "served"),
-    ]
+    command = ["rclone", "serve", "s3", "--config", os.devnull, "--auth-key", "key,secret"]
+    command += ["--addr", f"127.0.0.1:{port}", str(folder / "served")]
     process = start_process(command, folder, folder / "log")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
-        patch.setenv(
-            "AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"
-        )  # rclone answers a part with the whole file's checksum
+        # rclone sends the checksum of the whole file with each part.
+        patch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
         patch.setenv("AWS_MAX_ATTEMPTS", "2")
         while socket.socket().connect_ex(("127.0.0.1", port)):
             assert process.poll() is None, (folder / "log").read_text()
@@ -69,7 +65,7 @@ def team(finished_project, server, tmp_path_factory) -> Team:
     run_command(["dvc", "remote", "modify", "team", "endpointurl", server], ann)
     run_command(["dvc", "remote", "modify", "--local", "team", "access_key_id", "key"], ann)
     run_command(["dvc", "remote", "modify", "--local", "team", "secret_access_key", "secret"], ann)
-    run_command(["git", "commit", "-q", "-a", "-m", "the team's remote"], ann)
+    run_command(["git", "commit", "-q", "-a", "-m", "Add the remote of the team"], ann)
     run_command(["git", "push", "-q", "origin", "HEAD:main"], ann)
     run_command(["dvc", "push", "--run-cache"], ann)
     run_command(["git", "clone", "-q", "-b", "main", str(hub), str(bob)], folder)
@@ -78,95 +74,87 @@ def team(finished_project, server, tmp_path_factory) -> Team:
     return Team(ann, bob)
 
 
-def files(clone: Path) -> dict[str, str]:
-    """The bytes of everything in a clone but git's and DVC's own, compiled modules and the state of trainings."""
+def file_hashes(clone: Path) -> dict[str, str]:
+    """Hash all files of a clone except those of git and DVC, compiled modules and training states."""
     paths = {str(path.relative_to(clone)): path for path in clone.rglob("*") if path.is_file()}
-    own = re.compile(r"\.git/|\.dvc/|.*__pycache__/|models/\..*\.unfinished/")
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items() if not own.match(name)}
+    excluded = re.compile(r"\.git/|\.dvc/|.*__pycache__/|models/\..*\.unfinished/")
+    included = {name: path for name, path in paths.items() if not excluded.match(name)}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in included.items()}
 
 
-def test_a_colleague_pulls_and_runs_nothing(team):
+def test_pull_makes_repro_run_no_stage(team):
     assert stages_run(run_command(["dvc", "repro"], team.bob)) == []
     assert run_command(["git", "status", "--porcelain"], team.bob) == ""
-    assert files(team.bob) == files(team.ann)
+    assert file_hashes(team.bob) == file_hashes(team.ann)
 
 
-def test_no_secret_is_in_git(team):
+def test_git_has_no_secret(team):
     assert "access_key" in (team.ann / ".dvc/config.local").read_text()
     run_command(["git", "grep", "access_key", "HEAD", "--", ".dvc"], team.ann, status=1)
 
 
-def test_an_experiment_reaches_a_colleague_without_training(team):
-    assert stages_run(run_command(["dvc", "exp", "run", "-n", "ss50", "-S", "lambda_ss=50"], team.ann)) == [
-        "train",
-        "infer",
-        "evaluate",
-    ]
+def test_colleague_gets_experiment_without_training(team):
+    output = run_command(["dvc", "exp", "run", "-n", "ss50", "-S", "lambda_ss=50"], team.ann)
+    assert stages_run(output) == ["train", "infer", "evaluate"]
     run_command(["dvc", "push", "--run-cache"], team.ann)
     output = run_command(["dvc", "exp", "run", "--pull", "-S", "lambda_ss=50"], team.bob)
     assert stages_run(output) == []
     assert re.findall(r"Stage '(\w+)' is cached", output) == ["train", "infer", "evaluate"]
-    assert files(team.bob) == files(team.ann)
-    back(team.bob)
+    assert file_hashes(team.bob) == file_hashes(team.ann)
+    restore_workspace(team.bob)
 
     run_command(["dvc", "exp", "push", "origin", "ss50"], team.ann)
     run_command(["dvc", "exp", "pull", "origin", "ss50"], team.bob)
     run_command(["dvc", "exp", "apply", "ss50"], team.bob)
     assert stages_run(run_command(["dvc", "repro"], team.bob)) == []
-    assert files(team.bob) == files(team.ann)
-    back(team.bob)
+    assert file_hashes(team.bob) == file_hashes(team.ann)
+    restore_workspace(team.bob)
 
 
-def back(clone: Path) -> None:
+def restore_workspace(clone: Path) -> None:
     run_command(["git", "checkout", "--force", "-q", "."], clone)
     run_command(["dvc", "checkout", "-q"], clone)
 
 
-@pytest.fixture(params=["wrong secret", "server out of reach"])
-def fault(request, team) -> Iterator[str]:
-    """Bob's clone without access; gives what DVC says of it."""
+@pytest.fixture(params=["wrong secret", "unreachable server"])
+def access_error(request, team) -> Iterator[str]:
+    """Remove the access of Bob's clone; the value is DVC's error."""
     config = team.bob / ".dvc/config.local"
-    right = config.read_text()
-    assert "secret_access_key = secret\n" in right
+    original = config.read_text()
+    assert "secret_access_key = secret\n" in original
     if request.param == "wrong secret":
-        config.write_text(right.replace("_key = secret\n", "_key = another\n"))
+        config.write_text(original.replace("_key = secret\n", "_key = another\n"))
         yield "Forbidden"
     else:
-        config.write_text(f"{right}    endpointurl = http://127.0.0.1:{free_port()}\n")
+        config.write_text(f"{original}    endpointurl = http://127.0.0.1:{free_port()}\n")
         yield "Could not connect to the endpoint URL"
-    config.write_text(right)
+    config.write_text(original)
 
 
-def test_without_access_one_line_says_why_and_nothing_changes(team, fault):
-    before = files(team.bob)
+def test_missing_access_prints_one_line_and_changes_nothing(team, access_error):
+    before = file_hashes(team.bob)
     for command in (["pull"], ["push"], ["repro", "--pull"]):
         output = run_command(["dvc", *command], team.bob, status=1 if command == ["pull"] else 255)
-        assert len([line for line in output.splitlines() if fault in line]) == 1, output
+        assert len([line for line in output.splitlines() if access_error in line]) == 1, output
         assert "Traceback" not in output
         assert "secret" not in output and "another" not in output
-    assert files(team.bob) == before
+    assert file_hashes(team.bob) == before
     assert run_command(["git", "status", "--porcelain"], team.bob) == ""
 
 
 @pytest.mark.slow
-def test_the_queue_gives_what_the_workspace_gives(finished_project, project, tmp_path):
+def test_queue_gives_the_results_of_the_workspace(finished_project, project, tmp_path):
     run_command(["dvc", "exp", "run", "--queue", "-n", "ss", "-S", "lambda_ss=0,50"], project)
     assert start_process(["dvc", "queue", "start", "-j", "2"], project, tmp_path / "log").wait() == 0
     while re.search("Queued|Running", status := run_command(["dvc", "queue", "status"], project)):
         time.sleep(1)
     assert status.count("Success") == 2, status
     assert run_command(["git", "status", "--porcelain"], project) == ""
-    queued = {
-        ref.rsplit("/")[-1]: ref
-        for ref in run_command(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).split()
-        if "/ss-" in ref
-    }
+    refs = run_command(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).split()
+    queued = {ref.rsplit("/")[-1]: ref for ref in refs if "/ss-" in ref}
 
     other = shutil.copytree(finished_project, tmp_path / "other", symlinks=True)
     for name, value in [("ss-1", 0), ("ss-2", 50)]:
-        assert stages_run(run_command(["dvc", "exp", "run", "-S", f"lambda_ss={value}"], other)) == [
-            "train",
-            "infer",
-            "evaluate",
-        ]
+        output = run_command(["dvc", "exp", "run", "-S", f"lambda_ss={value}"], other)
+        assert stages_run(output) == ["train", "infer", "evaluate"]
         assert run_command(["git", "show", f"{queued[name]}:dvc.lock"], project) == (other / "dvc.lock").read_text()

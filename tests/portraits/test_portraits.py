@@ -1,4 +1,4 @@
-"""Synthetic portraits: reproducibility, independence of the size, exact parsing maps, and faces that a detector finds."""
+"""Synthetic portraits: reproducibility, independence of the size, exact parsing maps, and faces that dlib detects."""
 
 import dataclasses
 import functools

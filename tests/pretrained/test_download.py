@@ -1,4 +1,4 @@
-"""Downloads from real servers on this machine that break off, refuse, change their files, or are not there."""
+"""Downloads from local servers that break connections, refuse requests, change their files, or are unreachable."""
 
 import os
 import socket
@@ -26,11 +26,11 @@ def server():
 
 
 @pytest.fixture
-def pauses(monkeypatch):
-    """How long was waited, without waiting."""
-    waited = []
-    monkeypatch.setattr(time, "sleep", waited.append)
-    return waited
+def delays(monkeypatch):
+    """The delays between retries, recorded instead of waited for."""
+    delays = []
+    monkeypatch.setattr(time, "sleep", delays.append)
+    return delays
 
 
 @pytest.fixture
@@ -39,50 +39,54 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def one_try(monkeypatch):
+def no_retries(monkeypatch):
     monkeypatch.setattr(download, "RETRY", download.RETRY.new(total=0))
 
 
-def begun(server, path, sent: int = 300_000) -> int:
-    """A first run that breaks off; the bytes that it left."""
+def interrupt_download(server, path, sent: int = 300_000) -> int:
+    """Download in a first run that is interrupted, and return the number of bytes that it leaves."""
     server.cuts = [sent]
     with pytest.raises(DownloadError, match=r"IncompleteRead.*, 1 times"):
         Downloader().fetch(f"{server.address}/net.pth", path)
-    server.asked.clear()
-    left = path.stat().st_size
-    assert sent - download.CHUNK <= left <= sent and path.read_bytes() == CONTENT[:left]
-    return left
+    server.requests.clear()
+    size = path.stat().st_size
+    assert sent - download.CHUNK <= size <= sent and path.read_bytes() == CONTENT[:size]
+    return size
 
 
-def whole(path: Path) -> bytes:
-    assert os.listdir(path.parent) == [path.name], "the note is gone"
+def complete_file(path: Path) -> bytes:
+    """Return the content of a complete download, whose metadata file must be gone."""
+    assert os.listdir(path.parent) == [path.name]
     return path.read_bytes()
 
 
-def test_a_dropped_connection_is_gone_on_with(server, path, pauses):
+def test_resumes_after_dropped_connection(server, path, delays):
     server.cuts = [200_000, 150_000]
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT
-    places = [int(asked.removeprefix("bytes=").removesuffix("-")) for _, asked, _ in server.asked[1:]]
-    assert len(places) == 2 and 100_000 < places[0] <= 200_000 < places[1] <= 350_000
-    assert all(same.startswith('"') for _, _, same in server.asked[1:])
+    assert complete_file(path) == CONTENT
+    offsets = [int(requested.removeprefix("bytes=").removesuffix("-")) for _, requested, _ in server.requests[1:]]
+    assert len(offsets) == 2 and 100_000 < offsets[0] <= 200_000 < offsets[1] <= 350_000
+    assert all(etag.startswith('"') for _, _, etag in server.requests[1:])
 
 
-def test_a_connection_that_drops_more_often_than_is_tried_gets_on(server, path, pauses):
+def test_progress_resets_the_retries(server, path, delays):
     server.cuts = [70_000] * 7
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and len(server.asked) == 8
-    assert pauses == [], "every try got on: no pause grows"
+    assert complete_file(path) == CONTENT and len(server.requests) == 8
+    assert delays == []
 
 
-def test_the_next_run_goes_on(server, path, one_try):
-    left = begun(server, path)
+def test_the_next_run_resumes(server, path, no_retries):
+    size = interrupt_download(server, path)
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and [asked for _, asked, _ in server.asked] == [f"bytes={left}-"]
+    assert complete_file(path) == CONTENT and [requested for _, requested, _ in server.requests] == [f"bytes={size}-"]
 
 
-def test_a_killed_process_is_gone_on_with(server, path):
-    program = "import sys; from pathlib import Path; from psfr.pretrained import download; download.Downloader().fetch(sys.argv[1], Path(sys.argv[2]))"
+def test_resumes_after_sigkill(server, path):
+    program = (
+        "import sys; from pathlib import Path; from psfr.pretrained.download import Downloader; "
+        "Downloader().fetch(sys.argv[1], Path(sys.argv[2]))"
+    )
     server.cuts, server.hold = [300_000], True
     child = subprocess.Popen(
         [sys.executable, "-c", program, f"{server.address}/net.pth", str(path)], cwd=Path(__file__).parents[2]
@@ -92,92 +96,108 @@ def test_a_killed_process_is_gone_on_with(server, path):
         time.sleep(0.01)
     child.kill()
     child.wait()
-    left = path.stat().st_size
+    size = path.stat().st_size
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and [asked for _, asked, _ in server.asked] == [None, f"bytes={left}-"]
+    assert complete_file(path) == CONTENT and [requested for _, requested, _ in server.requests] == [
+        None,
+        f"bytes={size}-",
+    ]
 
 
-def test_a_file_that_has_changed_is_begun_anew(server, path, one_try):
-    begun(server, path)
+def test_changed_file_is_downloaded_from_the_start(server, path, no_retries):
+    interrupt_download(server, path)
     server.files["/net.pth"] = OTHER
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == OTHER and server.asked[0][1] and len(server.asked) == 1
+    assert complete_file(path) == OTHER and server.requests[0][1] and len(server.requests) == 1
 
 
-def test_another_address_is_begun_anew(server, path, one_try):
-    begun(server, path)
+def test_other_address_is_downloaded_from_the_start(server, path, no_retries):
+    interrupt_download(server, path)
     server.files["/other.pth"] = OTHER
     Downloader().fetch(f"{server.address}/other.pth", path)
-    assert whole(path) == OTHER and server.asked == [("/other.pth", None, None)]
+    assert complete_file(path) == OTHER and server.requests == [("/other.pth", None, None)]
 
 
-def test_a_server_that_gives_no_parts_is_begun_anew(server, path, one_try):
-    begun(server, path)
+def test_server_without_ranges(server, path, no_retries):
+    interrupt_download(server, path)
     server.ranges = False
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT
+    assert complete_file(path) == CONTENT
 
 
-def test_a_server_that_gives_another_part_is_begun_anew(server, path, pauses):
+def test_server_that_sends_another_range(server, path, delays):
     server.cuts, server.shift = [300_000], 7
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and [asked is None for _, asked, _ in server.asked] == [True, False, True]
+    assert complete_file(path) == CONTENT and [requested is None for _, requested, _ in server.requests] == [
+        True,
+        False,
+        True,
+    ]
 
 
-def test_parts_of_a_file_that_has_changed_are_refused(server, path, pauses):
-    """By a server that does not know If-Range: its ETag is another."""
+def test_server_that_ignores_if_range(server, path, delays):
+    """The ETag of the response shows that the file has changed."""
     server.if_range, server.cuts, server.after = False, [300_000], {"/net.pth": CONTENT[::-1]}
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT[::-1] and [asked is None for _, asked, _ in server.asked] == [True, False, True]
+    assert complete_file(path) == CONTENT[::-1] and [requested is None for _, requested, _ in server.requests] == [
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("headers", "same"),
+    ("headers", "validator"),
     [
         ({"ETag": 'W/"a"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}, "Thu, 01 Jan 2026 00:00:00 GMT"),
         ({"ETag": 'W/"a"'}, None),
         ({}, None),
     ],
 )
-def test_what_tells_a_file_from_a_changed_one(server, path, pauses, one_try, headers, same):
-    """Where nothing does, a later run begins anew, and the same run goes on with a file of the same length."""
-    server.etag, server.modified = False, headers.pop("Last-Modified", "")
+def test_validators(server, path, delays, no_retries, headers, validator):
+    """Strong ETags and Last-Modified identify a file; without either, a later run downloads it from the start."""
+    server.etag, server.last_modified = False, headers.pop("Last-Modified", "")
     server.headers, server.cuts = headers, [300_000]
     with pytest.raises(DownloadError) as error:
         Downloader().fetch(f"{server.address}/net.pth", path)
-    assert ("bytes are kept" in str(error.value)) == (same is not None)
+    assert ("bytes are kept" in str(error.value)) == (validator is not None)
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and server.asked[1][2] == same
-    assert (server.asked[1][1] is None) == (same is None)
+    assert complete_file(path) == CONTENT and server.requests[1][2] == validator
+    assert (server.requests[1][1] is None) == (validator is None)
 
 
 @pytest.mark.parametrize("changed", [CONTENT, OTHER])
-def test_the_same_run_goes_on_by_the_length(server, path, pauses, changed):
+def test_without_validator_the_same_run_resumes_files_of_equal_length(server, path, delays, changed):
     server.etag, server.cuts, server.after = False, [300_000], {"/net.pth": changed}
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == changed and [asked is None for _, asked, _ in server.asked] == (
+    assert complete_file(path) == changed and [requested is None for _, requested, _ in server.requests] == (
         [True, False] if changed is CONTENT else [True, False, True]
     )
 
 
-def test_a_file_that_was_whole_is_not_fetched_again(server, path, one_try):
-    begun(server, path)
+def test_complete_partial_file_is_not_downloaded_again(server, path, no_retries):
+    interrupt_download(server, path)
     path.write_bytes(CONTENT)
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and server.asked[0][1] == f"bytes={len(CONTENT)}-" and len(server.asked) == 1
+    assert (
+        complete_file(path) == CONTENT
+        and server.requests[0][1] == f"bytes={len(CONTENT)}-"
+        and len(server.requests) == 1
+    )
 
 
-def test_a_damaged_note_is_begun_anew(server, path, one_try):
-    begun(server, path)
+def test_damaged_metadata(server, path, no_retries):
+    interrupt_download(server, path)
     download.partial_files(path)[1].write_text("[1")
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and server.asked[0][1] is None
+    assert complete_file(path) == CONTENT and server.requests[0][1] is None
 
 
-def test_redirected_and_gone_on_with(server, path, pauses):
-    server.moved, server.cuts = {"/latest.pth": "/net.pth"}, [300_000]
+def test_resumes_after_redirect(server, path, delays):
+    server.redirects, server.cuts = {"/latest.pth": "/net.pth"}, [300_000]
     Downloader().fetch(f"{server.address}/latest.pth", path)
-    assert whole(path) == CONTENT and [(place, asked is None) for place, asked, _ in server.asked] == [
+    assert complete_file(path) == CONTENT
+    assert [(location, requested is None) for location, requested, _ in server.requests] == [
         ("/latest.pth", True), ("/net.pth", True), ("/latest.pth", False), ("/net.pth", False),
     ]  # fmt: skip
 
@@ -190,86 +210,86 @@ def test_redirected_and_gone_on_with(server, path, pauses):
         ("ftp://host/net.pth", "No connection adapters"),
     ],
 )
-def test_redirected_astray(server, path, to, words):
-    server.moved = {"/round.pth": to}
+def test_invalid_redirect(server, path, to, words):
+    server.redirects = {"/round.pth": to}
     with pytest.raises(DownloadError, match=words):
         Downloader().fetch(f"{server.address}/round.pth", path)
 
 
-def test_an_odd_word_of_when_to_come_again(server, path, pauses):
+def test_malformed_retry_after(server, path, delays):
     server.statuses, server.headers = [503], {"Retry-After": "soon"}
     with pytest.raises(DownloadError, match="Invalid Retry-After header: soon"):
         Downloader().fetch(f"{server.address}/net.pth", path)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
-def test_pauses_grow(server, path, pauses, status):
+def test_delays_grow(server, path, delays, status):
     server.statuses = [status] * 5
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and pauses == [2, 4, 8, 16]
+    assert complete_file(path) == CONTENT and delays == [2, 4, 8, 16]
 
 
-def test_the_server_says_how_long_to_wait(server, path, pauses):
+def test_retry_after(server, path, delays):
     server.statuses, server.headers = [429, 503], {"Retry-After": "7"}
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and pauses == [7, 7]
+    assert complete_file(path) == CONTENT and delays == [7, 7]
     server.statuses, server.headers = [429], {"Retry-After": "86400"}
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert pauses[2:] == [120], "no day"
+    assert delays[2:] == [120], "the limit"
 
 
 @pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (403, "403 Forbidden"), (410, "410 Gone")])
-def test_what_does_not_pass_is_said_at_once(server, path, pauses, status, words):
+def test_permanent_errors_are_not_retried(server, path, delays, status, words):
     server.statuses = [status]
     with pytest.raises(DownloadError, match=f"^{words}$"):
         Downloader().fetch(f"{server.address}/net.pth", path)
-    assert len(server.asked) == 1 and pauses == [] and not path.exists()
+    assert len(server.requests) == 1 and delays == [] and not path.exists()
 
 
-def test_a_server_that_stays_busy_is_given_up(server, path, pauses):
+def test_gives_up_after_all_retries(server, path, delays):
     server.statuses = [503] * 6
-    with pytest.raises(DownloadError, match="^503 Service DownloadError, 6 times$"):
+    with pytest.raises(DownloadError, match="^503 Service Unavailable, 6 times$"):
         Downloader().fetch(f"{server.address}/net.pth", path)
-    assert len(server.asked) == 6
+    assert len(server.requests) == 6
 
 
-def test_a_host_out_of_reach_is_not_tried_for_every_file(path, pauses):
+def test_unreachable_host_is_not_tried_for_every_file(path, delays):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        web = Downloader()
+        downloader = Downloader()
         for name in ("a.pth", "b.pth"):
             with pytest.raises(DownloadError, match="Connection refused, 6 times$"):
-                web.fetch(f"{address}/{name}", path)
-    assert pauses == [2, 4, 8, 16]
+                downloader.fetch(f"{address}/{name}", path)
+    assert delays == [2, 4, 8, 16]
 
 
-def test_a_host_of_no_name(path, pauses):
+def test_unknown_host(path, delays):
     with pytest.raises(DownloadError, match="Failed to resolve 'host.invalid'"):
         Downloader().fetch("https://host.invalid/net.pth", path)
 
 
-def test_no_address(path):
+def test_invalid_url(path):
     with pytest.raises(DownloadError, match="Invalid URL"):
         Downloader().fetch("https://", path)
 
 
-def test_a_silent_server_is_asked_again(server, path, monkeypatch):
+def test_read_timeout_is_retried(server, path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", (1, 0.2))
     server.cuts, server.hold = [300_000], True
     Downloader().fetch(f"{server.address}/net.pth", path)
-    assert whole(path) == CONTENT and len(server.asked) == 2 and server.asked[1][1]
+    assert complete_file(path) == CONTENT and len(server.requests) == 2 and server.requests[1][1]
 
 
-def test_a_host_that_sends_on_fills_no_disk(server, path, monkeypatch):
+def test_file_over_the_size_limit(server, path, monkeypatch):
     monkeypatch.setattr(download, "MAX_BYTES", 100_000)
     with pytest.raises(DownloadError, match="^more than 100000 bytes$"):
         Downloader().fetch(f"{server.address}/net.pth", path)
     assert os.listdir(path.parent) == []
 
 
-def test_a_proxy_is_honoured(tmp_path, path, pauses, monkeypatch):
-    """The hosts exist behind the proxy alone: without it, or where NO_PROXY leaves it out, there are none."""
+def test_proxy_from_the_environment(tmp_path, path, delays, monkeypatch):
+    """The hosts exist only behind the proxy: with NO_PROXY, they cannot be resolved."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "net.pth").write_bytes(CONTENT)
     internet = Internet({"weights.invalid": folder(tmp_path / "files", "/models")})
@@ -277,7 +297,7 @@ def test_a_proxy_is_honoured(tmp_path, path, pauses, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", internet.proxy)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
         Downloader().fetch("https://weights.invalid/models/net.pth", path)
-        assert path.read_bytes() == CONTENT and internet.asked == ["GET https://weights.invalid/models/net.pth"]
+        assert path.read_bytes() == CONTENT and internet.requests == ["GET https://weights.invalid/models/net.pth"]
         monkeypatch.setenv("NO_PROXY", "weights.invalid")
         with pytest.raises(DownloadError, match="Failed to resolve 'weights.invalid'"):
             Downloader().fetch("https://weights.invalid/models/net.pth", path)

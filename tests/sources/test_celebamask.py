@@ -1,4 +1,4 @@
-"""CelebAMask-HQ as it is distributed: parts become label maps."""
+"""CelebAMask-HQ as it is distributed: part masks are merged into parsing maps."""
 
 from pathlib import Path
 
@@ -10,30 +10,31 @@ from psfr import portraits, sources
 from psfr.data import images, labels, resize
 from psfr.sources import celebamask
 from psfr.utils.errors import UserError
-from tests.helpers.s3 import emptied, s3  # noqa: F401
-from tests.helpers.sets import given_params, refused, stage, tree
+from tests.helpers.s3 import empty_dir, s3  # noqa: F401 - s3 is a fixture
+from tests.helpers.sets import assert_fails, read_tree, run_stage, write_params
 
-# The authors' g_mask.py writes these numbers, in this order, the later over the earlier.
-AUTHORS = (
-    "skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l neck cloth".split()
-)
+# The authors' g_mask.py writes the parts as labels 1, 2, ... in this order, later ones over earlier ones.
+AUTHORS = [
+    "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
+    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+]  # fmt: skip
 
 
-def write_part(path: Path, where: np.ndarray, mode: str = "RGB") -> None:
+def write_part(path: Path, mask: np.ndarray, mode: str = "RGB") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(where.astype(np.uint8) * 255).convert(mode).save(path)
+    Image.fromarray(mask.astype(np.uint8) * 255).convert(mode).save(path)
 
 
 def distribute(folder: Path, faces: dict[int, np.ndarray], scale: int = 2) -> dict[str, str]:
-    """The distributed layout of label maps, with images `scale` times as large; what celebamask's parameters are."""
-    for number, regions in faces.items():
-        size = len(regions) * scale
+    """Write parsing maps in the distributed layout, with images `scale` times as large; return the set's parameters."""
+    for number, seg in faces.items():
+        size = len(seg) * scale
         noise = np.random.default_rng(number).integers(0, 256, (size, size, 3), np.uint8)
         (folder / "CelebA-HQ-img").mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise).save(folder / "CelebA-HQ-img" / f"{number}.jpg")
-        for label in np.unique(regions[regions > 0]):
+        for label in np.unique(seg[seg > 0]):
             name = f"{number // 2000}/{number:05}_{AUTHORS[label - 1]}.png"
-            write_part(folder / "CelebAMask-HQ-mask-anno" / name, regions == label, "RGB" if label % 2 else "L")
+            write_part(folder / "CelebAMask-HQ-mask-anno" / name, seg == label, "RGB" if label % 2 else "L")
     return {
         "source": "folder",
         "count": None,
@@ -42,17 +43,18 @@ def distribute(folder: Path, faces: dict[int, np.ndarray], scale: int = 2) -> di
     }
 
 
-def portraits_of(numbers: list[int], size: int = 64) -> dict[int, np.ndarray]:
+def portrait_maps(numbers: list[int], size: int = 64) -> dict[int, np.ndarray]:
     return {number: portraits.draw(5, number, size)[1] for number in numbers}
 
 
-def filled(folder: Path, values: dict) -> dict[str, bytes]:
-    given = given_params(folder, celebamask=values)
-    sources.download_set(emptied(folder / "raw"), "celebamask", given)
-    return tree(folder / "raw")
+def download(folder: Path, set_params: dict) -> dict[str, bytes]:
+    """Download the set into an empty folder and return its files."""
+    params = write_params(folder, celebamask=set_params)
+    sources.download_set(empty_dir(folder / "raw"), "celebamask", params)
+    return read_tree(folder / "raw")
 
 
-def test_parts_have_the_authors_numbers():
+def test_labels_of_parts():
     assert list(celebamask.PARTS) == AUTHORS and len(AUTHORS) == labels.NUM_CLASSES - 1
     assert [celebamask.part_label(Path(f"3/00007_{part}.png")) for part in AUTHORS] == list(range(1, 19))
     assert (
@@ -64,56 +66,56 @@ def test_parts_have_the_authors_numbers():
 
 
 @pytest.mark.parametrize("source", ["folder", "rclone"])
-def test_label_maps_of_the_distributed_layout(tmp_path, source, request):
-    """Maps that were taken apart come back pixel by pixel, from a folder and from an S3 server."""
-    faces = portraits_of([0, 7, 1999, 2000, 12345])
-    place = tmp_path / "served" / "celebamask" if source == "rclone" else tmp_path / "CelebAMask-HQ"
+def test_distributed_layout(tmp_path, source, request):
+    """Merging restores the maps that the parts were made from, from a folder and from an S3 server."""
+    faces = portrait_maps([0, 7, 1999, 2000, 12345])
+    distributed = tmp_path / "served" / "celebamask" if source == "rclone" else tmp_path / "CelebAMask-HQ"
     server = request.getfixturevalue("s3") if source == "rclone" else None
-    values = distribute(place, faces)
+    set_params = distribute(distributed, faces)
     if server:
-        values |= {
+        set_params |= {
             "source": "rclone",
             "images": "s3:celebamask/CelebA-HQ-img",
             "masks": "s3:celebamask/CelebAMask-HQ-mask-anno",
         }
-    raw = filled(tmp_path / "set", values)
+    raw = download(tmp_path / "set", set_params)
     assert sorted(raw) == sorted(
         [f"images/{number}.jpg" for number in faces] + [f"masks/{number}.png" for number in faces]
     )
-    for number, regions in faces.items():
-        assert (labels.read(tmp_path / "set" / "raw" / "masks" / f"{number}.png") == regions).all()
-        assert raw[f"images/{number}.jpg"] == (place / "CelebA-HQ-img" / f"{number}.jpg").read_bytes()
-    assert len(filled(tmp_path / "set", values | {"count": 2})) == 4
+    for number, seg in faces.items():
+        assert (labels.read(tmp_path / "set" / "raw" / "masks" / f"{number}.png") == seg).all()
+        assert raw[f"images/{number}.jpg"] == (distributed / "CelebA-HQ-img" / f"{number}.jpg").read_bytes()
+    assert len(download(tmp_path / "set", set_params | {"count": 2})) == 4
     resize.resize_labeled_folder(tmp_path / "set" / "raw", tmp_path / "hr", 32, 0)
     for path in images.list_images(tmp_path / "hr" / "labels"):
         assert (labels.read(path) == resize.resize_labels(faces[int(path.stem)], 32)).all()
 
 
-def test_where_parts_overlap_the_later_one_is_seen(tmp_path):
-    """Each part is a bar over the whole width and one over the whole height: every two of them cross."""
+def test_later_parts_cover_earlier_ones(tmp_path):
+    """Each part is a horizontal and a vertical bar, so that all pairs of parts overlap."""
     rng = np.random.default_rng(0)
-    values = distribute(tmp_path, {3: np.full((20, 20), 1, np.uint8)})
+    set_params = distribute(tmp_path, {3: np.full((20, 20), 1, np.uint8)})
     expected = np.ones((20, 20), np.uint8)
     for label in rng.permutation(np.arange(1, 19)):
-        where = np.zeros((20, 20), bool)
-        where[label] = where[:, label] = True
-        write_part(tmp_path / "CelebAMask-HQ-mask-anno" / "0" / f"00003_{AUTHORS[label - 1]}.png", where | (label == 1))
+        mask = np.zeros((20, 20), bool)
+        mask[label] = mask[:, label] = True
+        write_part(tmp_path / "CelebAMask-HQ-mask-anno" / "0" / f"00003_{AUTHORS[label - 1]}.png", mask | (label == 1))
     for y in range(20):
         for x in range(20):
             expected[y, x] = max([1] + [label for label in range(2, 19) if label in (x, y)])
-    filled(tmp_path / "set", values)
+    download(tmp_path / "set", set_params)
     assert (labels.read(tmp_path / "set" / "raw" / "masks" / "3.png") == expected).all()
 
 
-def test_every_fault_of_parts_is_named(tmp_path):
-    values = distribute(tmp_path, portraits_of([0, 1, 2, 3]))
+def test_all_damaged_parts_are_named(tmp_path):
+    set_params = distribute(tmp_path, portrait_maps([0, 1, 2, 3]))
     masks = tmp_path / "CelebAMask-HQ-mask-anno" / "0"
     (masks / "00000_skin.png").write_bytes(b"")
     write_part(masks / "00001_nose.png", np.ones((32, 32), bool))
     Image.new("RGB", (96, 128)).save(tmp_path / "CelebA-HQ-img" / "2.jpg")
-    given_params(tmp_path / "set", celebamask=values)
-    done = stage(tmp_path / "set", "stages.download", "celebamask")
-    refused(
+    write_params(tmp_path / "set", celebamask=set_params)
+    done = run_stage(tmp_path / "set", "stages.download", "celebamask")
+    assert_fails(
         done,
         "0/00000_skin.png: not a readable image",
         "00001_",
@@ -129,11 +131,11 @@ def test_every_fault_of_parts_is_named(tmp_path):
     [
         (
             lambda folder: (folder / "CelebA-HQ-img" / "0.jpg").rename(folder / "CelebA-HQ-img" / "a.jpg"),
-            "a.jpg has no number for a name",
+            "a.jpg is not named by a number",
         ),
         (
             lambda folder: (folder / "CelebA-HQ-img" / "0.jpg").rename(folder / "CelebA-HQ-img" / "00001.jpg"),
-            "1.jpg has the number of .*00001.jpg",
+            "1.jpg has the same number as .*00001.jpg",
         ),
         (
             lambda folder: (folder / "CelebA-HQ-img" / "0.jpg").rename(folder / "CelebA-HQ-img" / "5.jpg"),
@@ -141,19 +143,19 @@ def test_every_fault_of_parts_is_named(tmp_path):
         ),
         (
             lambda folder: write_part(folder / "CelebAMask-HQ-mask-anno" / "00000_beard.png", np.ones((4, 4))),
-            "00000_beard.png is named as no part of a face",
+            "00000_beard.png is not named as a part of a face",
         ),
     ],
 )
-def test_names_that_do_not_belong_together(tmp_path, change, words):
-    values = distribute(tmp_path, portraits_of([0, 1]))
+def test_names_that_do_not_match(tmp_path, change, words):
+    set_params = distribute(tmp_path, portrait_maps([0, 1]))
     change(tmp_path)
     with pytest.raises(UserError, match=words):
-        filled(tmp_path / "set", values)
+        download(tmp_path / "set", set_params)
 
 
 @pytest.mark.parametrize(
-    ("size", "fits"),
+    ("size", "compatible"),
     [
         ((30, 40), True),
         ((15, 20), True),
@@ -165,5 +167,5 @@ def test_names_that_do_not_belong_together(tmp_path, change, words):
         ((1, 1), False),
     ],
 )
-def test_a_map_is_of_its_images_size_or_contained_in_it(size, fits):
-    assert labels.sizes_compatible(size, (30, 40)) == labels.sizes_compatible((30, 40), size) == fits
+def test_compatible_sizes(size, compatible):
+    assert labels.sizes_compatible(size, (30, 40)) == labels.sizes_compatible((30, 40), size) == compatible

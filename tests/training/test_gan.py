@@ -84,8 +84,8 @@ def test_bf16_follows_float32():
         losses["generator"] = sum(weight * losses[name] for name, weight in model.loss_weights.items())
         runs.append(losses)
     exact, rounded = runs
-    # Adam's first steps have the size of the learning rate whatever the gradient's size, so rounding makes the scores of
-    # single steps diverge, but not their means.
+    # Adam's first steps have the size of the learning rate whatever the gradient's size, so rounding makes the scores
+    # of single steps diverge, but not their means.
     assert torch.allclose(rounded["generator"][:20], exact["generator"][:20], rtol=0.02)
     for name in exact:
         assert rounded[name][:20].mean().item() == pytest.approx(exact[name][:20].mean().item(), rel=0.02), name
@@ -140,7 +140,7 @@ def test_training_ends_with_decayed_learning_rates(tmp_path, loss_weights):
 
 @pytest.mark.parametrize("unweighted", [{"ss", "fm"}, {"fm", "gen"}])
 def test_losses_without_weight_are_skipped(unweighted):
-    """The generator's gradient equals that of a step that computes every loss; an unused discriminator is not updated."""
+    """The generator's gradient equals that of a step with all losses; an unused discriminator is not updated."""
     model = make_gan(dtype=torch.float64)
     model.loss_weights |= dict.fromkeys(unweighted, 0)
     reference_model, initial_discriminator = copy.deepcopy(model), copy.deepcopy(model.discriminator)

