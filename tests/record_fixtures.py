@@ -98,6 +98,7 @@ def record_fpn(checkout: Path) -> dict[str, Tensor]:
     ).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # statistics and parameters as after training
+            assert module.running_mean is not None and module.running_var is not None
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.2)
             module.running_mean.normal_(0, 0.2)

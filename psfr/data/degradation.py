@@ -1,8 +1,9 @@
 """Degradation program: how low-quality images are made from high-quality ones.
 
-The program is that of the reimplementation (Training, Dataset), written with imgaug: blur, downsample, add noise, compress
-as JPEG, upsample. imgaug samples and applies in one step. Here these are two steps, so that the degradation of each image
-is recorded and can be repeated. Parameters are distributed as in imgaug 0.4.0, which also processes the pixels.
+The program is that of the reimplementation (Training, Dataset), written with imgaug: blur, downsample, add noise,
+compress as JPEG, upsample. imgaug samples and applies in one step. Here these are two steps, so that the degradation of
+each image is recorded and can be repeated. Parameters are distributed as in imgaug 0.4.0, which also does the image
+processing.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Check files of torch.save before torch.load opens them.
 
-`torch.load(weights_only=True)` runs no code from a file, but a crafted file can still make it use unlimited memory or time
-or overflow the stack, and users load weights from anywhere to restore photos.
+`torch.load(weights_only=True)` runs no code from a file, but a crafted file can still make it use unlimited memory or
+time, or overflow the stack, and users load weights from anywhere to restore photos.
 """
 
 import io

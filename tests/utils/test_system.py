@@ -7,42 +7,67 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 from psfr.utils.system import LIBRARIES, missing_libraries
 
 ROOT = Path(__file__).parents[2]
-PINS = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+RUN, DEVELOP = "requirements.txt", "requirements-dev.txt"
+LOCAL = {"psfr", "stages", "benchmarks", "tests"}
 
 
-def test_every_requirement_is_pinned_exactly():
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+def pins(name: str) -> set[str]:
+    """Return the packages that a file of requirements pins."""
+    found = re.findall(r"^([\w.-]+)==", (ROOT / name).read_text(), re.MULTILINE)
+    return {package.lower().replace("_", "-") for package in found}
+
+
+def sources(folder: str) -> list[str]:
+    """Return the Python code of each module and notebook of a folder."""
+    code = [path.read_text() for path in (ROOT / folder).rglob("*.py")]
+    for path in (ROOT / folder).glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        code.append("".join("".join(cell["source"]) + "\n" for cell in cells if cell["cell_type"] == "code"))
+    return code
+
+
+def imported_packages(folder: str) -> set[str]:
+    """Return the top-level packages that a folder imports, without the standard library and the project's own."""
+    found = set()
+    for code in sources(folder):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - LOCAL
+
+
+@pytest.mark.parametrize("name", [RUN, DEVELOP])
+def test_every_requirement_is_pinned_exactly(name):
+    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     assert [line for line in lines if line and not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
 
 
-def test_every_imported_package_is_required():
-    imported = set()
-    programs = [
-        path.read_text() for part in ("psfr", "stages", "benchmarks", "tests") for path in (ROOT / part).rglob("*.py")
-    ]
-    notebooks = [json.loads(path.read_text()) for path in (ROOT / "notebooks").glob("*.ipynb")]
-    programs += [
-        "".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"] if cell["cell_type"] == "code"
-    ]
-    for program in programs:
-        for node in ast.walk(ast.parse(program)):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                imported.add(node.module.split(".")[0])
-    local = {"psfr", "stages", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
-    distributions = packages_distributions() | {
-        "dlib": ["dlib-bin"]
-    }  # the wheel of dlib-bin declares only its extension module
-    needed = {name: distributions.get(name, []) for name in imported - set(sys.stdlib_module_names) - local}
-    pinned = {name.lower().replace("_", "-") for name in PINS}
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    [
+        ("psfr", [RUN]),
+        ("stages", [RUN]),
+        ("benchmarks", [RUN, DEVELOP]),
+        ("tests", [RUN, DEVELOP]),
+        ("notebooks", [RUN, DEVELOP]),
+    ],
+)
+def test_every_imported_package_is_required(folder, files):
+    # The wheel of dlib-bin declares only its extension module.
+    distributions = packages_distributions() | {"dlib": ["dlib-bin"]}
+    pinned = set().union(*(pins(name) for name in files))
     unpinned = []
-    for name, candidates in needed.items():
-        if not {candidate.lower().replace("_", "-") for candidate in candidates} & pinned:
-            unpinned.append(name)
+    for package in imported_packages(folder):
+        candidates = {name.lower().replace("_", "-") for name in distributions.get(package, [])}
+        if not candidates & pinned:
+            unpinned.append(package)
     assert unpinned == []
 
 
