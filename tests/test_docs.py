@@ -1,6 +1,7 @@
 """README and docs: links and paths that exist, the pipeline as dvc.yaml has it."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_readme_draws_the_pipeline():
     drawn = set()
     for line in re.sub(r'\["[^"]+"\]', "", graph).splitlines():
         chain = [[labels.get(node.strip(), node.strip()) for node in part.split("&")] for part in line.split("-->")]
-        for before, after in zip(chain, chain[1:], strict=False):
+        for before, after in pairwise(chain):
             drawn |= {(first, second) for first in before for second in after}
     assert drawn == edges()
 
@@ -74,4 +75,6 @@ def test_links_and_paths_exist(page):
 
 def test_the_index_names_every_page():
     index = (ROOT / "docs/README.md").read_text()
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} == set(re.findall(r"\]\((\w+\.md)\)", index))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} == set(
+        re.findall(r"\]\((\w+\.md)\)", index)
+    )

@@ -13,18 +13,11 @@ from psfr.networks.inference import conv
 from psfr.networks.inference.conv import (
     FusedConv2d,
     compose_kernels,
-    pixel_unshuffle_kernel,
-    upsample_unshuffle_kernel,
 )
-from psfr.networks.inference.fpn import FusedConvLayer, FusedConvPair, FusedLabelHead, FusedResidual
+from psfr.networks.inference.fpn import FusedConvPair
 from psfr.networks.inference.fuse import fuse
 from psfr.training import reference
 from tests.networks.common import flatten, max_error, randn64, relative_error, small_network
-
-
-def pixel_shuffle(x: Tensor) -> Tensor:
-    """Rearrange 2x2 pixels that are channels, (B, 4 * C, H, W), to a map (B, C, 2H, 2W)."""
-    return F.pixel_shuffle(x.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2), 2)
 
 
 def small_parser(size: int = 32) -> FaceParsingNetwork:
@@ -43,18 +36,6 @@ def test_composed_kernel_equals_two_convolutions(has_bias):
     assert max_error(F.conv2d(x, *compose_kernels(first, second)), F.conv2d(F.conv2d(x, *first), *second)) < 1e-11
 
 
-def test_pixel_unshuffle_kernel_equals_the_convolution():
-    x, kernel = randn64(2, 5, 10, 8), randn64(3, 5, 5, 5)
-    actual = pixel_shuffle(F.conv2d(x, pixel_unshuffle_kernel(kernel), stride=2))
-    assert max_error(actual, F.conv2d(x, kernel)) < 1e-12
-
-
-def test_upsample_unshuffle_kernel_equals_upsampling_and_convolution():
-    x, kernel = randn64(2, 5, 6, 7), randn64(3, 5, 5, 5)
-    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), kernel, padding=2)
-    assert max_error(pixel_shuffle(F.conv2d(x, upsample_unshuffle_kernel(kernel), padding=1)), expected) < 1e-12
-
-
 @pytest.mark.parametrize("layer", ["shortcut", "conv1"])
 @pytest.mark.parametrize("size", [(16, 12), (15, 11)])
 def test_fused_pair_equals_the_two_layers_including_the_border(layer, size):
@@ -64,32 +45,12 @@ def test_fused_pair_equals_the_two_layers_including_the_border(layer, size):
     assert max_error(FusedConvPair(first, second, torch.float64)(x), second(first(x))) < 1e-12
 
 
-def test_label_head_equals_the_block_and_the_layer_including_the_border():
-    network = small_parser()
-    block, x = network.decoder[-1], randn64(3, 8, 8, 6)
-    fused_block = FusedResidual(block, torch.float64)
-    fused_to_labels = FusedConvLayer(network.to_labels, torch.float64)
-    head = FusedLabelHead(block, network.to_labels, fused_block, fused_to_labels, torch.float64)
-    with reference.plain_forward():
-        expected = network.to_labels(block(x)).argmax(1)
-    assert torch.equal(head(x), expected)
-
-
-@pytest.mark.parametrize("uses_label_head", [True, False])
-def test_parsing_map_is_the_argmax_of_the_logits(monkeypatch, uses_label_head):
-    monkeypatch.setattr(FusedLabelHead, "is_cheaper", lambda *_: uses_label_head)
+def test_parsing_map_is_the_argmax_of_the_logits():
     network, image = small_parser(64), randn64(2, 3, 64, 64)
     with reference.plain_forward():
         expected = network(image)[0].argmax(1)
     assert len(expected.unique()) > 5
     assert torch.equal(fuse(network, torch.float64).predict_seg(image), expected)
-
-
-def test_label_head_is_used_if_it_is_cheaper():
-    for channels, expected in ((64, True), (16, False)):
-        with torch.device("meta"):
-            network = FaceParsingNetwork(base_channels=channels, min_channels=min(32, channels))
-        assert FusedLabelHead.is_cheaper(network.decoder[-1], network.to_labels) == expected
 
 
 def test_a_network_without_downsampling_can_be_fused():

@@ -113,34 +113,3 @@ def compose_kernels(first: KernelAndBias, second: KernelAndBias) -> tuple[Tensor
     if first_bias is not None:
         bias = bias + second_kernel.sum((2, 3)) @ first_bias.double()
     return kernel.to(dtype), bias.to(dtype)
-
-
-def pixel_unshuffle_kernel(kernel: Tensor) -> Tensor:
-    """Return a kernel of stride 2 that computes each 2x2 pixels of a convolution as channels, row by row.
-
-    Few output channels leave most of a CPU's vector lanes empty; four times as many fill them.
-
-    Args:
-        kernel: (out, in, h, w).
-
-    Returns:
-        Kernel (4 * out, in, h + 1, w + 1); channel (2 * row + column) * out + c is channel c of the pixel at (row,
-        column).
-    """
-    return torch.cat([F.pad(kernel, (column, 1 - column, row, 1 - row)) for row in (0, 1) for column in (0, 1)])
-
-
-def upsample_unshuffle_kernel(kernel: Tensor) -> Tensor:
-    """Return a 3x3 kernel for the small map that equals 2x nearest upsampling and a 5x5 convolution.
-
-    Args:
-        kernel: (out, in, 5, 5).
-
-    Returns:
-        Kernel (4 * out, in, 3, 3), with 2x2 pixels as channels as in `pixel_unshuffle_kernel`.
-    """
-    shifts = torch.zeros(2, 3, 5, dtype=kernel.dtype, device=kernel.device)
-    for parity in (0, 1):
-        for tap in range(5):
-            shifts[parity, (parity + tap) // 2, tap] = 1
-    return torch.cat([shifts[row] @ kernel @ shifts[column].t() for row in (0, 1) for column in (0, 1)])

@@ -9,8 +9,6 @@ from psfr.networks.inference.conv import (
     FusedConv2d,
     compose_kernels,
     frozen_kernel_and_bias,
-    pixel_unshuffle_kernel,
-    upsample_unshuffle_kernel,
 )
 
 
@@ -95,65 +93,6 @@ class FusedResidual(nn.Module):
         return self.conv2(self.conv1(x)).add_(self.shortcut(x))
 
 
-class FusedLabelHead(nn.Module):
-    """The last upsampling block and the label layer after it, without the block's feature map of many channels.
-
-    The block's second convolution and its shortcut are each merged with the label layer into one convolution that
-    computes 2x2 pixels at once. The padding between the layers differs from that of the merged ones, so the outermost
-    rows and columns are computed layer by layer.
-
-    Args:
-        block: last block of the decoder.
-        to_labels: layer of the label logits.
-        fused_block: fused form of `block`, for the outermost rows and columns.
-        fused_to_labels: fused form of `to_labels`, for the outermost rows and columns.
-        dtype: dtype of the computation.
-    """
-
-    def __init__(
-        self,
-        block: ResidualBlock,
-        to_labels: ConvLayer,
-        fused_block: FusedResidual,
-        fused_to_labels: FusedConvLayer,
-        dtype: torch.dtype,
-    ):
-        super().__init__()
-        self.block, self.to_labels = fused_block, fused_to_labels
-        assert isinstance(block.shortcut, ConvLayer)
-        label_kernel, label_bias = frozen_kernel_and_bias(to_labels)
-        kernel, bias = compose_kernels(frozen_kernel_and_bias(block.conv2), (label_kernel, label_bias))
-        self.conv = FusedConv2d(pixel_unshuffle_kernel(kernel), bias.repeat(4), dtype, stride=2)
-        shortcut = block.shortcut.conv
-        kernel, bias = compose_kernels((shortcut.weight, shortcut.bias), (label_kernel, None))
-        self.shortcut = FusedConv2d(upsample_unshuffle_kernel(kernel), bias.repeat(4), dtype)
-
-    @staticmethod
-    def is_cheaper(block: ResidualBlock, to_labels: ConvLayer) -> bool:
-        """Return whether the merged layers take fewer multiplications: not if the block has few channels."""
-        num_labels, channels = to_labels.conv.weight.shape[:2]
-        in_channels = block.conv1.conv.in_channels
-        merged = 4 * num_labels * (36 * channels + 9 * in_channels)
-        separate = 36 * channels * (channels + num_labels) + 16 * channels * in_channels
-        return merged < separate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Predict the parsing map, int64 (B, 2H, 2W), from the input of the block, (B, C, H, W)."""
-        hidden = self.block.conv1(x)
-        logits = self.conv(pad(hidden, "reflect", 2)).add_(self.shortcut(pad(x, "replicate")))
-        pixels = logits.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1)).argmax(5)  # (B, H, W, row, column)
-        seg = pixels.transpose(2, 3).flatten(1, 2).flatten(2, 3)
-        for dim in (2, 3):
-            for end in (_first, _last):
-                border = self._border(end(hidden, dim, 4), end(x, dim, 2))
-                end(seg, dim - 1, 1).copy_(end(border, dim - 1, 1))
-        return seg
-
-    def _border(self, hidden: Tensor, x: Tensor) -> Tensor:
-        """Apply the layers to the two rows or columns that the outermost one of the result depends on."""
-        return self.to_labels(self.block.conv2(hidden).add_(self.block.shortcut(x))).argmax(1)
-
-
 def _residual_blocks(layers: nn.Sequential) -> list[ResidualBlock]:
     return [block for block in layers if isinstance(block, ResidualBlock)]
 
@@ -182,15 +121,9 @@ class FusedParsingNetwork(nn.Module):
         else:
             self.encoder = FusedConvLayer(stem, dtype)
         self.body = nn.Sequential(*[FusedResidual(block, dtype) for block in _residual_blocks(network.body)])
-        fused_decoder = [FusedResidual(block, dtype) for block in decoder]
-        self.decoder = nn.Sequential(*fused_decoder)
-        self.to_labels, self.to_image = (
-            FusedConvLayer(network.to_labels, dtype),
-            FusedConvLayer(network.to_image, dtype),
-        )
-        self.label_head = None
-        if decoder and FusedLabelHead.is_cheaper(decoder[-1], network.to_labels):
-            self.label_head = FusedLabelHead(decoder[-1], network.to_labels, fused_decoder[-1], self.to_labels, dtype)
+        self.decoder = nn.Sequential(*[FusedResidual(block, dtype) for block in decoder])
+        self.to_labels = FusedConvLayer(network.to_labels, dtype)
+        self.to_image = FusedConvLayer(network.to_image, dtype)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Parse and restore an image, as `FaceParsingNetwork.forward`."""
@@ -199,10 +132,7 @@ class FusedParsingNetwork(nn.Module):
 
     def predict_seg(self, image: Tensor) -> Tensor:
         """Predict the parsing map of an image, as `FaceParsingNetwork.predict_seg`."""
-        encoded = self._encode(image)
-        if self.label_head is None:
-            return self.to_labels(self.decoder(encoded)).argmax(1)
-        return self.label_head(self.decoder[:-1](encoded))
+        return self.to_labels(self.decoder(self._encode(image))).argmax(1)
 
     def _encode(self, image: Tensor) -> Tensor:
         encoded = self.encoder(image.to(self.dtype, memory_format=torch.channels_last))
