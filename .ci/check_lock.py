@@ -1,6 +1,6 @@
 """Fail if dvc.lock does not belong to the code and the parameters of this checkout.
 
-Data need not be there: what `dvc status` reports as deleted is what a fresh clone has not pulled yet.
+Data need not be there: `dvc status` reports what a fresh clone has not pulled yet as deleted or not in the cache.
 """
 
 import json
@@ -8,8 +8,11 @@ import subprocess
 import sys
 
 
-def stale_stages(status: dict[str, list]) -> list[str]:
-    """Return `stage: path or parameter` for each entry of `dvc status --json` that is changed, not only absent."""
+ABSENT = {"deleted", "not in cache"}
+
+
+def find_stale(status: dict[str, list]) -> list[str]:
+    """Return one problem for each entry of `dvc status --json` that is changed and not only absent."""
     problems = []
     for stage, changes in status.items():
         for change in changes:
@@ -20,14 +23,16 @@ def stale_stages(status: dict[str, list]) -> list[str]:
                 for path, state in paths.items():
                     if isinstance(state, dict):  # a parameter file: the state of each parameter
                         problems += [f"{stage}: {name} in {path} is {kind}" for name, kind in state.items()]
-                    elif state != "deleted":
+                    elif state not in ABSENT:
                         problems.append(f"{stage}: {path} is {state}")
     return problems
 
 
 def main() -> None:
-    done = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=True)
-    problems = stale_stages(json.loads(done.stdout))
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    problems = find_stale(json.loads(done.stdout))
     if problems:
         hint = "run `dvc repro` and commit dvc.lock with the results"
         sys.exit("error: dvc.lock is stale: " + "; ".join(problems) + f": {hint}")

@@ -1,6 +1,7 @@
-"""The shape of the project: imports run one way, stages are thin, and dvc.yaml names just what a stage uses."""
+"""Layout of the project: imports run one way, stages are thin, and dvc.yaml lists exactly what a stage uses."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
-# How work is done, not what comes out: a change here reruns nothing. What params.py reads is tracked as parameters.
+# Modules that do not affect results: a change reruns no stage. What params.py reads is tracked as parameters.
 UNTRACKED = {
     f"psfr/{name}.py"
     for name in (
@@ -27,7 +28,7 @@ UNTRACKED = {
         "utils/strict_yaml",
     )
 }
-# Keys that change no result.
+# Parameters that do not affect results.
 UNTRACKED_KEYS = {
     "compute.workers",
     "compute.batch_size",
@@ -53,7 +54,7 @@ LAYERS = [
 
 
 def imported(path: Path) -> set[Path]:
-    """The project's files that a file imports, packages' __init__ among them."""
+    """Return the project's files that a file imports, including the __init__ of packages."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -64,18 +65,19 @@ def imported(path: Path) -> set[Path]:
             continue
         for name in names:
             for i in range(1, name.count(".") + 2):
-                place = ROOT.joinpath(*name.split(".")[:i])
-                found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+                module = ROOT.joinpath(*name.split(".")[:i])
+                files = module.with_suffix(".py"), module / "__init__.py"
+                found |= {file for file in files if file.is_file()}
     return found
 
 
 def closure(path: Path) -> set[str]:
-    """The project's files that run when a file does, but empty ones and those of one docstring."""
-    seen, todo = {path}, [path]
-    while todo:
-        new = imported(todo.pop()) - seen
+    """Return the project's files that run when a file is imported, without empty ones and those of one docstring."""
+    seen, pending = {path}, [path]
+    while pending:
+        new = imported(pending.pop()) - seen
         seen |= new
-        todo += new
+        pending += new
     return {str(file.relative_to(ROOT)) for file in seen if len(ast.parse(file.read_text()).body) > 1 or file == path}
 
 
@@ -103,6 +105,21 @@ def test_imports_run_one_way(path):
             assert layer(other) <= layer(name), f"{name} imports {other}, a layer above it"
 
 
+def test_imports_have_no_cycle():
+    graph = {path: imported(path) for path in (ROOT / "psfr").rglob("*.py")}
+    for (
+        path,
+        others,
+    ) in graph.items():  # importing a module runs the __init__ of its own packages: no edge of the design
+        others -= {parent / "__init__.py" for parent in path.parents}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_package_has_few_modules_at_the_top():
+    modules = {path.stem for path in (ROOT / "psfr").glob("*.py")} - {"__init__"}
+    assert modules == {"params", "inference", "restore", "align", "losses", "checkpoints"}
+
+
 def test_networks_and_pretrained_know_nothing_of_data():
     for package in ("networks", "pretrained"):
         for path in (ROOT / "psfr" / package).rglob("*.py"):
@@ -115,44 +132,43 @@ def test_every_stage_is_in_the_pipeline():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_is_thin(stage):
+def test_stage_is_thin(stage):
     assert len((ROOT / "stages" / f"{stage}.py").read_text().splitlines()) <= 80
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_names_just_the_modules_it_uses(stage):
-    named = [dep for dep in definition(stage)["deps"] if dep.startswith(("psfr", "stages"))]
+def test_stage_lists_exactly_the_modules_it_uses(stage):
+    listed = [dep for dep in definition(stage)["deps"] if dep.startswith(("psfr", "stages"))]
     files = {
         str(file.relative_to(ROOT))
-        for dep in named
+        for dep in listed
         for file in ([ROOT / dep] if dep.endswith(".py") else (ROOT / dep).rglob("*.py"))
     }
     used = closure(ROOT / "stages" / f"{stage}.py") - UNTRACKED
-    assert used <= files, "used but not named"
-    assert not [dep for dep in named if not any(file == dep or file.startswith(dep + "/") for file in used)], (
-        "named but not used"
+    assert used <= files, "used but not listed"
+    assert not [dep for dep in listed if not any(file == dep or file.startswith(dep + "/") for file in used)], (
+        "listed but not used"
     )
 
 
 def test_every_parameter_reaches_a_stage():
-    def keys(values: dict, prefix: str = "") -> set[str]:
-        return {
-            key
-            for name, value in values.items()
-            for key in (keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name})
-        }
+    def flatten(params: dict, prefix: str = "") -> set[str]:
+        keys = set()
+        for name, value in params.items():
+            keys |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+        return keys
 
-    named = {param for stage in STAGES for param in definition(stage)["params"]} | {"ffhq", "celebahq", "celebamask"}
-    every = keys(yaml.safe_load((ROOT / "params.yaml").read_text()))
-    unnamed = {key for key in every if not any(key == name or key.startswith(name + ".") for name in named)}
-    assert unnamed == UNTRACKED_KEYS
+    listed = {param for stage in STAGES for param in definition(stage)["params"]} | {"ffhq", "celebahq", "celebamask"}
+    every = flatten(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    unlisted = {key for key in every if not any(key == name or key.startswith(name + ".") for name in listed)}
+    assert unlisted == UNTRACKED_KEYS
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_git_keeps_of_a_stage_is_in_the_cache_too(stage):
-    """DVC pushes only what it caches: without the copies a colleague's run cache would not be whole."""
-    kept = [
+def test_metrics_in_git_are_mirrored_to_the_cache(stage):
+    """DVC pushes only what it caches: without the copies, the run cache of a colleague would be incomplete."""
+    outputs = [
         out for kind in ("outs", "metrics", "plots") for out in definition(stage).get(kind, []) if isinstance(out, dict)
     ]
-    if any(options.get("cache") is False for out in kept for options in out.values()):
+    if any(options.get("cache") is False for out in outputs for options in out.values()):
         assert f"metrics/cached/{stage}" in definition(stage)["outs"]

@@ -29,3 +29,12 @@ def test_an_edit_reruns_only_the_stages_that_use_the_module(project, module, sta
     assert not changed_stages(project)
     append_comment(project / module)
     assert changed_stages(project) == stages
+
+
+def test_check_lock_finds_a_stale_lock_without_the_data(project, tmp_path):
+    clone = tmp_path / "clone"
+    run_command(["git", "clone", "-q", str(project), str(clone)], tmp_path)
+    run_command(["python", ".ci/check_lock.py"], clone)
+    append_comment(clone / "psfr/pretrained/registry.py")
+    output = run_command(["python", ".ci/check_lock.py"], clone, status=1)
+    assert "error: dvc.lock is stale: fetch_weights: psfr/pretrained/registry.py is modified: run `dvc repro`" in output
