@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 
-
 ABSENT = {"deleted", "not in cache"}
 
 
