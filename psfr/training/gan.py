@@ -64,7 +64,8 @@ def build(params: Params, vgg: VggFeatures) -> Gan:
     return Gan(
         generator=generator,
         discriminator=discriminator,
-        vgg=vgg.to(device, memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]: missing in torch's stub
+        # torch's stub lacks this form of `to`
+        vgg=vgg.to(device, memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
         optimizer_g=torch.optim.Adam(generator.parameters(), params.lr_generator, BETAS, fused=True),
         optimizer_d=torch.optim.Adam(discriminator.parameters(), params.lr_discriminator, BETAS, fused=True),
         loss_weights={

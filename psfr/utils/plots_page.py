@@ -21,7 +21,7 @@ VEGA_LITE = "5.21"  # the last release of version 5, in which DVC's templates ar
 
 def embed_vega(template: str) -> str:
     """Return the HTML template with Vega's source in place of DVC's links, in a function scope of its own."""
-    vega = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue] (the stub lacks a default)
+    vega = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue] (stub)
     return template.replace("{scripts}", f"<script>(() => {{\n{vega}\n}})();</script>")
 
 

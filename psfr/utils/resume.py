@@ -186,15 +186,25 @@ def _report_others(all_states: Path, current: Fingerprint, stage: str) -> None:
             continue
         note = folder / FINGERPRINT
         other: Fingerprint = {}
+        is_running = False
         if note.is_file():
             with note.open(encoding="utf-8") as file:
                 other = _read(file)
+            is_running = _is_locked(note)
         changes = explain_changes(other, current)
         text = "; ".join(changes[:MAX_CHANGES])
         if len(changes) > MAX_CHANGES:
             text += f" and {len(changes) - MAX_CHANGES} more"
-        print(
-            f"{stage}: starting from scratch: {text} (the earlier state stays in {folder}; "
-            "delete it if you do not need it)",
-            file=sys.stderr,
-        )
+        if is_running:
+            hint = f"the state in {folder} belongs to a training that is running"
+        else:
+            hint = f"the earlier state stays in {folder}; delete it if you do not need it"
+        print(f"{stage}: starting from scratch: {text} ({hint})", file=sys.stderr)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with exclusive_lock(path, str(path)):
+            return False
+    except UserError:
+        return True

@@ -9,7 +9,7 @@ import pytest
 from psfr import sources
 from psfr.utils.errors import UserError
 from tests.helpers.s3 import RCLONE, empty_dir
-from tests.helpers.sets import assert_fails, folder_set, read_tree, run_stage, user_images, write_params  # noqa: F401 - user_images is a fixture
+from tests.helpers.sets import assert_fails, folder_set, read_tree, run_stage, user_images, write_params  # noqa: F401 (fixture)
 
 
 def rclone_set(user_images: Path, **more) -> dict:

@@ -188,22 +188,28 @@ def test_a_failed_run_without_files_leaves_nothing(repository):
     assert not list(repository.glob(".hr*"))
 
 
-def test_two_processes_cannot_write_the_same_folder(repository):
-    program = """
+def start_holder(context: str) -> subprocess.Popen:
+    """Start a process that enters a context manager of `psfr.utils.resume` and stays in it until it is killed."""
+    program = f"""
 import sys
 from pathlib import Path
-from psfr.utils.resume import resumable_dir
-with resumable_dir(Path("hr"), "halve"):
+from psfr.utils.resume import resumable_dir, training_state_dir
+with {context}:
     print("in", flush=True)
     sys.stdin.read()
 """
-    other = subprocess.Popen(
+    holder = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert other.stdout is not None and other.stdout.readline() == b"in\n"
+    assert holder.stdout is not None and holder.stdout.readline() == b"in\n"
+    return holder
+
+
+def test_two_processes_cannot_write_the_same_folder(repository):
+    other = start_holder('resumable_dir(Path("hr"), "halve")')
     with pytest.raises(UserError, match="hr: another process is writing it"):
         run_stage(9)
     other.kill()
@@ -248,6 +254,22 @@ def test_a_training_with_other_parameters_starts_from_scratch_and_keeps_the_earl
     Path("raw/a.png").unlink()
     assert interrupted_training() == set()
     assert "raw has changed" in capsys.readouterr().err
+
+
+def test_the_state_of_a_running_training_is_not_offered_for_deletion(repository, capsys):
+    other = start_holder('training_state_dir(Path("models"), "halve")')
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("10", "20"))
+    interrupted_training()
+    message = capsys.readouterr().err
+    assert "losses.pix is 20, it was 10" in message
+    assert "belongs to a training that is running" in message
+    assert "delete" not in message
+    other.kill()
+    other.wait()
+    Path("params.yaml").write_text(params.replace("10", "30"))
+    interrupted_training()
+    assert "losses.pix is 30, it was 10 (the earlier state stays in" in capsys.readouterr().err
 
 
 def test_the_state_of_a_finished_training_stays_until_it_is_recorded_and_another_starts(repository):
