@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.running import run_command
+from tests.helpers.running import run_command, set_params
 
 
 def changed_stages(project: Path) -> set[str]:
@@ -29,6 +29,11 @@ def test_an_edit_reruns_only_the_stages_that_use_the_module(project, module, sta
     assert not changed_stages(project)
     append_comment(project / module)
     assert changed_stages(project) == stages
+
+
+def test_the_number_of_degraded_copies_does_not_rerun_the_training_of_the_parsing_network(project):
+    set_params(project, variants=3)
+    assert changed_stages(project) == {"degrade", "parse"}
 
 
 def test_check_lock_finds_a_stale_lock_without_the_data(project, tmp_path):
