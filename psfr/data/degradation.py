@@ -31,6 +31,8 @@ REFERENCE_SIZE = 512
 
 BLURS = ("gaussian", "average", "median", "motion")
 
+MIN_SIGMA = 0.3  # imgaug's Gaussian blur of a smaller standard deviation leaves the image as it is
+
 # The methods that imgaug.ALL stands for in Resize.
 INTERPOLATIONS = ("nearest", "linear", "area", "cubic")
 
@@ -67,12 +69,11 @@ def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _blur_size(rng: np.random.Generator, blur: str, config: DegradeParams, scale: float) -> float:
+    """Sample the size of a blur; in small images it is at least the smallest that changes the image."""
     low, high = config.motion_kernel if blur == "motion" else config.blur_kernel
     if blur == "gaussian":
-        return _uniform(rng, low * scale, high * scale)
-    kernel = max(1, int(rng.integers(low, high + 1) * scale + 0.5))
-    if blur == "motion":
-        kernel = max(3, kernel)  # the shortest motion kernel of imgaug
+        return _uniform(rng, max(low * scale, MIN_SIGMA), max(high * scale, MIN_SIGMA))
+    kernel = max(2, int(rng.integers(low, high + 1) * scale + 0.5))
     if blur != "average":
         kernel += 1 - kernel % 2  # odd, rounded up as in imgaug
     return float(kernel)

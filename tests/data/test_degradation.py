@@ -125,13 +125,26 @@ def test_lengths_scale_with_the_image_size(number, image_size):
     scale = image_size / 512
     assert int(32 * scale) <= sampled.size < 256 * scale
     if sampled.blur == "gaussian":
-        assert 3 * scale <= sampled.blur_size <= 15 * scale
+        assert max(0.3, 3 * scale) <= sampled.blur_size <= 15 * scale
     if sampled.blur in ("average", "median"):
-        assert max(1, 3 * scale - 0.5) <= sampled.blur_size <= max(1, 15 * scale + 1.5)
+        assert max(2, 3 * scale - 0.5) <= sampled.blur_size <= max(3, 15 * scale + 1.5)
     if sampled.blur == "motion":
         assert max(3, 5 * scale - 0.5) <= sampled.blur_size <= max(3, 25 * scale + 1.5)
     if sampled.blur in ("median", "motion"):
         assert sampled.blur_size % 2 == 1
+
+
+@pytest.mark.parametrize("image_size", [32, 64, 128])
+def test_a_recorded_blur_blurs(picture, image_size):
+    """Small images have kernels of few pixels; none may be so small that the image stays as it is."""
+    image = np.ascontiguousarray(picture[:image_size, :image_size])
+    samples = [sample_degradation(rng_for(4, number), REFERENCE, image_size) for number in range(200)]
+    for sampled in samples:
+        if sampled.blur is not None:
+            only_blur = replace(
+                sampled, gray=False, size=image_size, interpolation="area", noise_scale=None, jpeg_compression=None
+            )
+            assert (apply(only_blur, image) != image).any(), sampled
 
 
 @pytest.mark.parametrize(
