@@ -85,12 +85,15 @@ class InstanceNorm(torch.autograd.Function):
         results = [torch.native_batch_norm(image, ones, zeros, None, None, True, 0.0, 1e-5) for image in x.split(1)]
         normalized = torch.cat([image for image, _, _ in results]) if len(results) > 1 else results[0][0]
         inv_std = torch.stack([inv_std for _, _, inv_std in results]).unsqueeze(1)
-        ctx.save_for_backward(normalized.permute(0, 2, 3, 1).flatten(1, 2), inv_std)
+        # The output itself: a saved view of it would keep its own graph alive in a reference cycle.
+        ctx.save_for_backward(normalized, inv_std)
         return normalized
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
         normalized, inv_std = ctx.saved_tensors
+        if normalized.dim() == 4:  # from `_forward_low_precision`
+            normalized = normalized.permute(0, 2, 3, 1).flatten(1, 2)
         batch, channels, height, width = grad.shape
         rows = grad.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         projection = (rows * normalized).mean(1, keepdim=True, dtype=inv_std.dtype)
