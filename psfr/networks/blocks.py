@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from psfr.networks import NUM_CLASSES
 
 LEAKY_SLOPE = 0.2  # negative slope of every leaky ReLU
+NUM_INITIAL_ITERATIONS = 15  # steps of the power iteration on a new weight
 
 
 def concat_one_hot(image: Tensor, seg: Tensor) -> Tensor:
@@ -267,7 +268,16 @@ class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
         self.register_buffer("v", torch.randn(in_channels * 9))
         if not self.weight.is_meta:  # a meta tensor has no values to iterate on
             self.u.copy_(F.normalize(self.u, dim=0))
-            self.power_iteration(15)
+            self.power_iteration(NUM_INITIAL_ITERATIONS)
+
+    def init_normal(self, std: float) -> None:
+        """Draw the weight from N(0, std^2), set the bias to zero and estimate the singular vectors anew."""
+        if self.weight.is_meta:
+            return
+        assert self.bias is not None
+        nn.init.normal_(self.weight, 0, std)
+        nn.init.zeros_(self.bias)
+        self.power_iteration(NUM_INITIAL_ITERATIONS)
 
     @torch.no_grad()
     def power_iteration(self, num_steps: int = 1) -> None:

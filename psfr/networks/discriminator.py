@@ -9,6 +9,7 @@ from psfr.networks import NUM_CLASSES
 from psfr.networks.blocks import LEAKY_SLOPE, ConvPool2d, SpectralNormConv2d, concat_one_hot, instance_norm, pad
 
 MAX_CHANNELS = 1024
+INIT_STD = 0.02  # standard deviation of every weight at the start
 
 
 class PatchDiscriminator(nn.Module):
@@ -33,6 +34,8 @@ class PatchDiscriminator(nn.Module):
 class Discriminator(nn.Module):
     """Patch discriminators of one architecture at several scales, each on the input average-pooled to half the size.
 
+    It starts as published: every weight from N(0, 0.02^2), every bias zero.
+
     Images must have a side of at least 3 * 2 ** (scales - 1 + layers) pixels: 192 at the published sizes.
 
     Args:
@@ -47,6 +50,9 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         self.scales = nn.ModuleList([PatchDiscriminator(input_channels, base_channels, layers) for _ in range(scales)])
+        for module in self.modules():
+            if isinstance(module, SpectralNormConv2d):
+                module.init_normal(INIT_STD)
 
     def forward(self, image: Tensor, labels: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
         """Score an image at each scale.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from psfr.networks.blocks import cache_kernels
+from psfr.networks.blocks import SpectralNormConv2d, cache_kernels
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
@@ -60,3 +60,26 @@ def test_cached_kernels_collect_the_gradients_of_two_passes(name):
         flatten(network(*flipped)).sum().backward()
     for parameter, expected in zip(network.parameters(), expected_grads, strict=True):
         assert max_error(parameter.grad, expected) <= 1e-9 * max(1, expected.abs().max())
+
+
+def test_discriminators_start_as_published():
+    """Every weight is drawn from N(0, 0.02^2), every bias is zero, and the singular vectors belong to the weights."""
+    torch.manual_seed(0)
+    layers = {
+        name: module
+        for name, module in Discriminator(2, 3, 16).named_modules()
+        if isinstance(module, SpectralNormConv2d)
+    }
+    assert len(layers) == 2 * 5
+    for name, layer in layers.items():
+        weight = layer.weight.detach()
+        standard_error = 0.02 / weight.numel() ** 0.5
+        assert abs(weight.mean()) < 5 * standard_error, name
+        assert abs(weight.std() - 0.02) < 5 * standard_error / 2**0.5, name
+        kurtosis = (weight / weight.std()).pow(4).mean()
+        assert abs(kurtosis - 3) < 5 * (24 / weight.numel()) ** 0.5, f"{name}: not normal"
+        assert not layer.bias.detach().any(), name
+        matrix = weight.flatten(1)
+        sigma = layer.u.dot(matrix.mv(layer.v)) / torch.linalg.matrix_norm(matrix, 2)
+        assert 0.9 < sigma < 1.0001, name
+        assert layer.u.norm().item() == pytest.approx(1) and layer.v.norm().item() == pytest.approx(1), name
