@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_distributed(main)
+    run_distributed(main, "images", "metrics", "networks")

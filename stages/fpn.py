@@ -63,4 +63,4 @@ def _write_metrics(degraded: dict, high_quality: dict, history: list[dict[str, f
 
 
 if __name__ == "__main__":
-    run_distributed(main)
+    run_distributed(main, "degradation", "images", "networks")

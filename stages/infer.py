@@ -40,4 +40,4 @@ def _load_generator(path: Path) -> Generator:
 
 
 if __name__ == "__main__":
-    run_distributed(main)
+    run_distributed(main, "images", "networks")

@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_distributed(main)
+    run_distributed(main, "images", "networks")

@@ -66,4 +66,4 @@ def _save_networks(state: gan.Gan, params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_distributed(main)
+    run_distributed(main, "images", "networks")

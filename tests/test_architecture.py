@@ -1,15 +1,20 @@
 """Layout of the project: imports run one way, stages are thin, and dvc.yaml lists exactly what a stage uses."""
 
 import ast
+import re
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from psfr.compute.cluster import PINNED_PACKAGES
+
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+VERSIONS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["psfr"]["versions"]
 
 # Modules that do not affect results: a change reruns no stage. What params.py reads is tracked as parameters.
 UNTRACKED = {
@@ -26,6 +31,7 @@ UNTRACKED = {
         "utils/fingerprint",
         "utils/resume",
         "utils/strict_yaml",
+        "utils/versions",
     )
 }
 # Parameters that do not affect results.
@@ -158,10 +164,29 @@ def test_every_parameter_reaches_a_stage():
             keys |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
         return keys
 
-    listed = {param for stage in STAGES for param in definition(stage)["params"]} | {"ffhq", "celebahq", "celebamask"}
+    listed = {param for stage in STAGES for param in definition(stage)["params"] if isinstance(param, str)}
+    listed |= {"ffhq", "celebahq", "celebamask"}
     every = flatten(yaml.safe_load((ROOT / "params.yaml").read_text()))
     unlisted = {key for key in every if not any(key == name or key.startswith(name + ".") for name in listed)}
     assert unlisted == UNTRACKED_KEYS
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_the_versions_that_it_checks(stage):
+    listed = [param["pyproject.toml"] for param in definition(stage)["params"] if isinstance(param, dict)]
+    call = ast.parse((ROOT / "stages" / f"{stage}.py").read_text()).body[-1].body[0].value
+    checked = [f"tool.psfr.versions.{argument.value}" for argument in call.args[1:]]
+    assert checked == [name for names in listed for name in names]
+    assert {name.split(".")[-1] for name in checked} <= VERSIONS.keys()
+
+
+def test_versions_that_stages_depend_on_are_the_pinned_ones():
+    requirements = (ROOT / "requirements.txt").read_text()
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;#]+)", requirements, re.MULTILINE))
+    versions = {package: version for group in VERSIONS.values() for package, version in group.items()}
+    assert versions == {package: pins.get(package) for package in versions}
+    affects_images = VERSIONS["images"] | VERSIONS["portraits"] | VERSIONS["degradation"]
+    assert affects_images.keys() <= set(PINNED_PACKAGES)  # what dask workers are compared in
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from joblib.parallel import ParallelBackendBase
 
 TIMEOUT = 30  # seconds to wait for the scheduler, and again for its first worker
-PINNED_PACKAGES = ("numpy", "opencv-python", "pillow", "imgaug")  # the bytes of an image depend on their versions
+# The bytes of an image, and identity distances, depend on the versions of these packages.
+PINNED_PACKAGES = ("numpy", "opencv-python", "pillow", "scipy", "imgaug", "ImageIO", "dlib-bin")
 WORKER_COMMAND = "`python -m dask worker ADDRESS --nthreads 1` in the project's folder"
 
 

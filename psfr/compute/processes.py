@@ -103,9 +103,10 @@ def all_reduce_mean_(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
-def run_distributed(main: Callable[[], None]) -> None:
+def run_distributed(main: Callable[[], None], *version_groups: str) -> None:
     """Run a stage's `main` with `errors.run_main`, in as many processes as `compute.devices` or torchrun specify."""
-    errors.run_main(lambda: _run(main))
+    is_rank_zero = os.environ.get("RANK", "0") == "0"  # torchrun runs this in each process: warn once
+    errors.run_main(lambda: _run(main), *(version_groups if is_rank_zero else ()))
 
 
 def _run(main: Callable[[], None]) -> None:

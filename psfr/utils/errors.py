@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from types import FrameType
 
+from psfr.utils.versions import warn_about_versions
+
 
 class UserError(Exception):
     """Error that the user can fix: a file, a folder, a parameter, a disk or a server.
@@ -69,16 +71,20 @@ def raise_all(problems: Iterable[str], hint: str | None = None) -> None:
         raise UserError("; ".join(problems) + (f": {hint}" if hint else ""))
 
 
-def run_main(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None], *version_groups: str) -> None:
     """Run a program's `main`; print one line and exit after a user-fixable error, Ctrl-C or SIGTERM.
 
     The exit status is 1 after a `UserError`, an error of the operating system or lack of memory, and 128 + the
     signal's number after a signal. Other exceptions propagate. With `PSFR_DEBUG=1` in the environment, the traceback
     comes before each one-line message.
+
+    Args:
+        version_groups: pinned packages that a stage's results depend on, for `warn_about_versions`.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
+        warn_about_versions(*version_groups)
         main()
     except KeyboardInterrupt as stop:
         print_debug_traceback(stop)

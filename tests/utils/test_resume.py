@@ -21,7 +21,7 @@ stages:
   halve:
     cmd: "true"
     deps: [raw, code.py]
-    params: [size, losses]
+    params: [size, losses, {pyproject.toml: [versions.images]}]
     outs: [hr]
 """
 
@@ -35,6 +35,7 @@ def repository(tmp_path, monkeypatch):
     run_command(["dvc", "init", "-q"], tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "params.yaml").write_text("size: 8\nlosses: {pix: 10}\n")
+    (tmp_path / "pyproject.toml").write_text("[versions.images]\npillow = '13.0.0'\n")
     (tmp_path / "code.py").write_text("1")
     for name in "abcd":
         write_image(Path("raw", f"{name}.png"), ord(name))
@@ -88,7 +89,12 @@ def test_only_files_of_changed_inputs_are_made_again(repository):
 
 @pytest.mark.parametrize(
     ("file", "text"),
-    [("params.yaml", "size: 9\nlosses: {pix: 10}\n"), ("code.py", "2"), ("dvc.yaml", PIPELINE.replace("size, ", ""))],
+    [
+        ("params.yaml", "size: 9\nlosses: {pix: 10}\n"),
+        ("pyproject.toml", "[versions.images]\npillow = '13.0.1'\n"),
+        ("code.py", "2"),
+        ("dvc.yaml", PIPELINE.replace("size, ", "")),
+    ],
 )
 def test_files_of_other_parameters_or_code_are_not_reused(repository, file, text):
     run_stage(3)

@@ -1,0 +1,64 @@
+"""Warning about installed packages that are not the pinned ones."""
+
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from psfr.compute import processes
+from psfr.utils import versions
+from psfr.utils.errors import run_main
+
+INSTALLED = {"opencv-python": "5.0.0.93", "torch": "2.13.0+cpu"}
+TABLES = """
+[tool.psfr.versions.images]
+opencv-python = "{opencv}"
+[tool.psfr.versions.networks]
+torch = "{torch}"
+"""
+
+
+def installed_version(package: str) -> str:
+    if package not in INSTALLED:
+        raise PackageNotFoundError(package)
+    return INSTALLED[package]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(versions, "version", installed_version)
+    monkeypatch.chdir(tmp_path)
+
+    def pin(opencv: str, torch: str = "2.13.0", more: str = "") -> None:
+        (tmp_path / "pyproject.toml").write_text(TABLES.format(opencv=opencv, torch=torch) + more)
+
+    return pin
+
+
+def test_warns_in_one_line_with_both_versions_and_the_fix(project, capfd):
+    project("4.13.0.90", more='pillow = "13.0.0"')
+    run_main(lambda: print("ran"), "images", "networks")
+    out, err = capfd.readouterr()
+    assert out == "ran\n"
+    assert err == (
+        "warning: opencv-python is 5.0.0.93, pinned is 4.13.0.90, pillow is not installed, pinned is 13.0.0: "
+        "results may differ from those of the pinned versions, which dvc.lock records: "
+        "run `pip install -r requirements.txt`\n"
+    )
+
+
+def test_pinned_versions_and_other_groups_give_no_warning(project, tmp_path, capfd):
+    project("5.0.0.93", torch="2.12.0")
+    run_main(lambda: None, "images")
+    run_main(lambda: None)
+    (tmp_path / "pyproject.toml").unlink()
+    run_main(lambda: None, "networks")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("rank", "warnings"), [("0", 1), ("1", 0)])
+def test_of_several_processes_the_first_warns(project, monkeypatch, capfd, rank, warnings):
+    project("5.0.0.93", torch="2.12.0")
+    monkeypatch.setattr(processes, "_run", lambda main: main())
+    monkeypatch.setenv("RANK", rank)
+    processes.run_distributed(lambda: None, "networks")
+    assert capfd.readouterr().err.count("torch is 2.13.0, pinned is 2.12.0") == warnings
