@@ -38,7 +38,8 @@ class TrainState:
     """Progress of a training, saved in its checkpoints beside the state of the modules."""
 
     step: int = 0  # finished steps
-    loss_sums: dict[str, Tensor] = field(default_factory=dict)  # over the finished steps of the current epoch
+    # over the finished steps of the current epoch, averaged over the processes
+    loss_sums: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)  # mean losses of each finished epoch
 
 
@@ -70,7 +71,7 @@ def training_loop(
     """
     sampler = VariantBatchSampler(len(sample_names), batch_size, seed, processes.get_rank(), processes.get_world_size())
     batches = make_dataloader(dataset, sampler, num_workers)
-    monitor = LossMonitor(name, sample_names, sampler)
+    monitor = LossMonitor(name, sample_names, VariantBatchSampler(len(sample_names), batch_size, seed))
     steps_per_epoch = len(sampler)
     total_steps = epochs * steps_per_epoch
     is_rank_zero = processes.get_rank() == 0
@@ -89,6 +90,7 @@ def training_loop(
             sampler.start_batch = state.step % steps_per_epoch
             for batch in batches:
                 losses = step_fn(batch)
+                processes.all_reduce_mean_(losses.values())  # the sums in a checkpoint are those of all processes
                 monitor.update(state.step, losses)
                 state.step += 1
                 state.loss_sums = {key: state.loss_sums.get(key, 0) + loss for key, loss in losses.items()}
@@ -123,9 +125,8 @@ def all_reduce_gradients(network: nn.Module) -> None:
 
 
 def _epoch_means(loss_sums: dict[str, Tensor], num_steps: int) -> dict[str, float]:
-    """Return the mean of each loss over the steps of an epoch and over the processes."""
+    """Return the mean of each loss over the steps of an epoch."""
     means = torch.stack([loss_sum / num_steps for loss_sum in loss_sums.values()])
-    processes.all_reduce_mean_([means])
     return dict(zip(loss_sums, means.tolist(), strict=True))
 
 
@@ -196,7 +197,7 @@ class LossMonitor:
     Args:
         name: name of the training, for the message.
         sample_names: name of each sample, for the message.
-        sampler: the sampler whose batches the losses belong to.
+        sampler: the sampler of the batches that the losses belong to, those of all processes together.
     """
 
     def __init__(self, name: str, sample_names: list[str], sampler: VariantBatchSampler):

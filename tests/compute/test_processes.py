@@ -75,6 +75,10 @@ def test_gather_in_order_restores_the_order_of_shards(results):
     assert ranks == [0, 1, 2] and first == 0
 
 
+def test_epoch_means_of_a_training_resumed_in_the_middle_of_an_epoch(results):
+    assert results("resumed_epoch_means", 2) == [[pytest.approx({"rank": 0.5, "double": 5.0})]] * 2
+
+
 def test_late_processes_skip_no_image(results):
     one, two = results("parse_with_delays", 1), results("parse_with_delays", 2)
     assert len(one) == 24 and one.keys() == two.keys()

@@ -2,10 +2,12 @@
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from psfr import inference
 from psfr.compute import processes
@@ -15,6 +17,8 @@ from psfr.networks.inference.fuse import fuse
 from psfr.networks.vgg import VggFeatures
 from psfr.params import read_params
 from psfr.training import fpn, gan
+from psfr.training.checkpoint import CheckpointManager
+from psfr.training.loop import training_loop
 
 NUM_STEPS = 20
 BATCH_SIZE = 4
@@ -106,7 +110,48 @@ def parse_with_delays() -> None:
     write({path.name: torch.from_numpy(labels.read(path)) for path in images.list_images(Path("maps"))})
 
 
-FUNCTIONS = {function.__name__: function for function in (gan_steps, fpn_gradients, collectives, parse_with_delays)}
+class Indices(Dataset):
+    """Six samples, the numbers from 0 to 5."""
+
+    def __getitem__(self, key: tuple[int, int]) -> int:
+        return key[0]
+
+
+def resumed_epoch_means() -> None:
+    """Write each process's history of a training whose losses depend on the rank, stopped and resumed in its epoch."""
+
+    def train(max_steps: int) -> list[dict[str, float]]:
+        remaining = iter(range(max_steps))
+
+        def step(_: object) -> dict[str, torch.Tensor]:
+            if next(remaining, None) is None:
+                raise KeyboardInterrupt
+            rank = processes.get_rank()
+            return {"rank": torch.tensor(float(rank)), "double": torch.tensor(10.0 * rank, dtype=torch.float64)}
+
+        return training_loop(
+            name="small",
+            dataset=Indices(),
+            sample_names=list("abcdef"),
+            modules={"network": torch.nn.Linear(1, 1)},
+            step_fn=step,
+            batch_size=2,
+            epochs=1,
+            seed=0,
+            num_workers=0,
+            checkpoints=CheckpointManager(Path("checkpoints"), 0),
+        )
+
+    Path("checkpoints").mkdir(exist_ok=True)
+    with suppress(KeyboardInterrupt):
+        train(2)
+    write(processes.all_gather_object(train(1)))
+
+
+FUNCTIONS = {
+    function.__name__: function
+    for function in (gan_steps, fpn_gradients, collectives, parse_with_delays, resumed_epoch_means)
+}
 
 if __name__ == "__main__":
     processes.run_distributed(FUNCTIONS[sys.argv[1]])
