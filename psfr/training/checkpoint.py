@@ -4,9 +4,11 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -64,6 +66,11 @@ class CheckpointManager:
             path.unlink()
         return None
 
+    def latest_step(self) -> int | None:
+        """Return the number of steps of the latest checkpoint by its name, if there is one."""
+        paths = self._list()
+        return int(paths[0].stem.removeprefix("step_").split("-")[0]) if paths else None
+
     def _list(self) -> list[Path]:
         return sorted(self.folder.glob("step_*.safetensors"), reverse=True)
 
@@ -72,6 +79,36 @@ def load(path: Path) -> State:
     """Load a state that `CheckpointManager.save` wrote, with its tensors on the CPU."""
     with safe_open(path, "pt") as file:
         return _from_json(json.loads(file.metadata()["state"]), file)
+
+
+def non_finite_tensors(state: State) -> list[str]:
+    """Return the names of a state's tensors that hold NaN or infinity, such as "generator.to_image.weight".
+
+    The device is read once for all tensors.
+    """
+    tensors = dict(_floating_tensors(state, ""))
+    are_finite = [tensor.isfinite().all() for tensor in tensors.values()]
+    if not are_finite:
+        return []
+    device = are_finite[0].device
+    table = torch.stack([is_finite.to(device) for is_finite in are_finite]).tolist()
+    return [name for name, is_finite in zip(tensors, table, strict=True) if not is_finite]
+
+
+def _floating_tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the floating point tensors of a part of a state, with their names."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield name, value
+        return
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return
+    for key, item in items:
+        yield from _floating_tensors(item, f"{name}.{key}" if name else str(key))
 
 
 def _short_hash(path: Path) -> str:

@@ -66,12 +66,13 @@ def training_loop(
         The mean losses of each epoch.
 
     Raises:
-        UserError: if a loss is not finite or exceeds `MAX_LOSS`, or if the processes cannot share a batch evenly.
+        UserError: if a loss is not finite or exceeds `MAX_LOSS`, if a tensor of the modules' state is not finite after
+            an epoch or where a checkpoint is due, or if the processes cannot share a batch evenly.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is finished and the state is saved.
     """
     sampler = VariantBatchSampler(len(sample_names), batch_size, seed, processes.get_rank(), processes.get_world_size())
     batches = make_dataloader(dataset, sampler, num_workers)
-    monitor = LossMonitor(name, sample_names, VariantBatchSampler(len(sample_names), batch_size, seed))
+    monitor = LossMonitor(name, sample_names, VariantBatchSampler(len(sample_names), batch_size, seed), checkpoints)
     steps_per_epoch = len(sampler)
     total_steps = epochs * steps_per_epoch
     is_rank_zero = processes.get_rank() == 0
@@ -98,6 +99,7 @@ def training_loop(
 
                 if state.step % steps_per_epoch == 0:
                     monitor.check()
+                    _check_modules(name, modules, state.step, checkpoints)
                     means = _epoch_means(state.loss_sums, steps_per_epoch)
                     state.loss_sums = {}
                     state.history.append(means)
@@ -108,6 +110,7 @@ def training_loop(
                 is_finished = state.step == total_steps
                 if is_rank_zero and (checkpoints.is_due() or interrupt.signum or is_finished):
                     monitor.check()
+                    _check_modules(name, modules, state.step, checkpoints)
                     _save_checkpoint(modules, state, checkpoints)
 
                 if is_rank_zero and interrupt.signum and not is_finished:
@@ -128,6 +131,22 @@ def _epoch_means(loss_sums: dict[str, Tensor], num_steps: int) -> dict[str, floa
     """Return the mean of each loss over the steps of an epoch."""
     means = torch.stack([loss_sum / num_steps for loss_sum in loss_sums.values()])
     return dict(zip(loss_sums, means.tolist(), strict=True))
+
+
+def _check_modules(name: str, modules: Mapping[str, Stateful], step: int, checkpoints: CheckpointManager) -> None:
+    """Raise a `UserError` that names the first tensor of the modules' state that is not finite after a step."""
+    not_finite = checkpoint.non_finite_tensors({key: module.state_dict() for key, module in modules.items()})
+    if not_finite:
+        problem = f"{not_finite[0]} has values that are not finite after step {step}"
+        if len(not_finite) > 1:
+            problem += f", like {len(not_finite) - 1} other tensors"
+        raise UserError(f"{name}: {problem}: lower the learning rates; {_kept_checkpoint(checkpoints)}")
+
+
+def _kept_checkpoint(checkpoints: CheckpointManager) -> str:
+    """Return the part of an error message that says from where the training can be resumed."""
+    step = checkpoints.latest_step()
+    return "no checkpoint was saved before" if step is None else f"the checkpoint of step {step} is kept"
 
 
 def _save_checkpoint(modules: Mapping[str, Stateful], state: TrainState, checkpoints: CheckpointManager) -> None:
@@ -198,10 +217,13 @@ class LossMonitor:
         name: name of the training, for the message.
         sample_names: name of each sample, for the message.
         sampler: the sampler of the batches that the losses belong to, those of all processes together.
+        checkpoints: the checkpoints of the training, for the message.
     """
 
-    def __init__(self, name: str, sample_names: list[str], sampler: VariantBatchSampler):
-        self.name, self.sample_names, self.sampler = name, sample_names, sampler
+    def __init__(
+        self, name: str, sample_names: list[str], sampler: VariantBatchSampler, checkpoints: CheckpointManager
+    ):
+        self.name, self.sample_names, self.sampler, self.checkpoints = name, sample_names, sampler, checkpoints
         self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
 
     def update(self, step: int, losses: dict[str, Tensor]) -> None:
@@ -232,5 +254,5 @@ class LossMonitor:
         problem = f"is {value:.3g}" if math.isfinite(value) else "is not finite"
         return (
             f"{self.name}: {key} {problem} at step {step + 1} (images {names}): check these images or lower the "
-            "learning rates; the last checkpoint before this step is kept"
+            f"learning rates; {_kept_checkpoint(self.checkpoints)}"
         )

@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 
+from psfr.networks.blocks import SpectralNormConv2d
 from psfr.training import checkpoint
 from psfr.training.checkpoint import CheckpointManager
 
@@ -46,6 +47,7 @@ def test_keeps_latest_two(tmp_path):
         checkpoints.save(step, make_state(float(step)))
     assert sorted(path.name[:13] for path in tmp_path.iterdir()) == ["step_00000010", "step_00000100"]
     assert checkpoints.latest().name.startswith("step_00000100")
+    assert checkpoints.latest_step() == 100
 
 
 @pytest.mark.parametrize("damage", ["flipped bit", "truncated", "empty", "pickle"])
@@ -72,7 +74,7 @@ def test_skips_damaged_checkpoint_with_warning(tmp_path, capsys, damage):
 def test_ignores_partially_written_file(tmp_path):
     checkpoints = CheckpointManager(tmp_path, 60)
     (tmp_path / ".step.safetensors.partial").write_bytes(b"half")
-    assert checkpoints.latest() is None
+    assert checkpoints.latest() is None and checkpoints.latest_step() is None
     checkpoints.save(1, make_state(1.0))
     assert [path.name[:13] for path in tmp_path.iterdir()] == ["step_00000001"]
 
@@ -80,3 +82,22 @@ def test_ignores_partially_written_file(tmp_path):
 def test_is_due_after_interval(tmp_path):
     assert CheckpointManager(tmp_path, 0).is_due()
     assert not CheckpointManager(tmp_path, 60).is_due()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_finds_every_tensor_that_is_not_finite(value):
+    network = torch.nn.Sequential(SpectralNormConv2d(2, 3), torch.nn.BatchNorm2d(3))
+    network(torch.randn(2, 2, 4, 4)).sum().backward()
+    optimizer = torch.optim.Adam(network.parameters())
+    optimizer.step()
+    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    assert checkpoint.non_finite_tensors(state) == []
+    tensors = dict(checkpoint._floating_tensors(state, ""))
+    assert {"network.0.weight", "network.0.u", "network.1.running_var", "optimizer.state.0.exp_avg"} < set(tensors)
+    for name, tensor in tensors.items():
+        with torch.no_grad():
+            flat = tensor.view(-1)
+            finite = flat[-1].clone()
+            flat[-1] = value
+            assert checkpoint.non_finite_tensors(state) == [name]
+            flat[-1] = finite

@@ -1,4 +1,4 @@
-"""Training loop: bit-exact resuming after a signal, and the error of a diverging loss."""
+"""Training loop: bit-exact resuming after a signal, and the errors of a diverging loss and of weights that are NaN."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from psfr.training import checkpoint
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.loop import training_loop
 from psfr.utils.errors import UserError
@@ -115,5 +116,46 @@ def test_diverging_loss_names_step_loss_and_images(tmp_path, value, problem, che
     latest = CheckpointManager(tmp_path / "parts", 0).latest()
     if checkpoint_interval:
         assert latest is None
+        assert str(caught.value).endswith("lower the learning rates; no checkpoint was saved before")
     else:
         assert latest.name.startswith("step_00000004"), "the checkpoint is from before the bad step"
+        assert str(caught.value).endswith("lower the learning rates; the checkpoint of step 4 is kept")
+
+
+class CorruptedTraining(Training):
+    """Makes a tensor of its state not finite in one step; its losses stay finite."""
+
+    def __init__(self, corrupted_step: int, tensor: str, value: float):
+        super().__init__()
+        self.corrupted_step, self.tensor, self.value = corrupted_step, tensor, value
+
+    def step(self, batch):
+        super().step(batch)
+        if self.num_steps == self.corrupted_step:
+            if self.tensor == "network.weight":
+                self.network.weight.data[0, 1] = self.value
+            else:
+                self.optimizer.state[self.network.bias]["exp_avg_sq"].fill_(self.value)
+        return {"loss": torch.tensor(0.5)}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "value"), [("network.weight", float("nan")), ("optimizer.state.1.exp_avg_sq", float("inf"))]
+)
+@pytest.mark.parametrize("step", [5, 12])
+@pytest.mark.parametrize("checkpoint_interval", [0.0, 60.0])
+def test_state_that_is_not_finite_is_not_saved(tmp_path, tensor, value, step, checkpoint_interval):
+    training = CorruptedTraining(step, tensor, value)
+    with pytest.raises(UserError) as caught:
+        training.run(tmp_path / "parts", checkpoint_interval)
+    found_after = 6 if checkpoint_interval and step == 5 else step  # at a checkpoint or at the end of an epoch
+    message = str(caught.value)
+    assert message.startswith(f"small: {tensor} has values that are not finite after step {found_after}")
+    assert [epoch for epoch, _ in training.epochs] == list(range(1, (step - 1) // 3 + 1))
+    latest = CheckpointManager(tmp_path / "parts", 0).latest()
+    if checkpoint_interval:
+        assert latest is None and message.endswith("lower the learning rates; no checkpoint was saved before")
+    else:
+        assert message.endswith(f"lower the learning rates; the checkpoint of step {step - 1} is kept")
+        assert latest.name.startswith(f"step_{step - 1:08}")
+        assert not checkpoint.non_finite_tensors(checkpoint.load(latest))
