@@ -14,6 +14,8 @@ from psfr.utils.errors import CONTROL_CHARS, UserError, safe_repr, truncate
 
 SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set of the face parsing network
 PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks were trained on
+# Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
+MODEL_DIRS = ("models/psfrgan", "data/weights/published", "models/external")
 MAX_PROBLEMS = 40  # that a message lists
 
 
@@ -272,6 +274,12 @@ class Params(ParamGroup):
         reserved = {"degraded", "true", "intervals", "reasons", "notes"} & self.models.keys()
         if reserved:
             raise ValueError(f"models.{min(reserved)}: metrics/evaluation.json reserves this name: choose another")
+        untracked = [f"models.{name}: {truncate(path)}" for name, path in self.models.items() if not _is_tracked(path)]
+        if untracked:
+            raise ValueError(
+                f"{', '.join(untracked)} is in no folder that infer depends on, so DVC would not notice when it "
+                f"changes: copy it to {MODEL_DIRS[-1]}/"
+            )
         return self
 
     @model_validator(mode="after")
@@ -292,6 +300,12 @@ class Params(ParamGroup):
                     "choose count and skip of both so that one ends where the other begins"
                 )
         return self
+
+
+def _is_tracked(model: str) -> bool:
+    """Return whether a path lies in one of `MODEL_DIRS`. The file itself may be a link: DVC hashes what it reads."""
+    folder = os.path.realpath(os.path.dirname(model))
+    return any(os.path.commonpath([folder, root]) == root for root in map(os.path.realpath, MODEL_DIRS))
 
 
 def _overlap(a: ImageSetParams, b: ImageSetParams) -> bool:

@@ -10,8 +10,9 @@ from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
-from psfr.params import read_params
+from psfr.params import MODEL_DIRS, read_params
 from psfr.pretrained import loader
+from psfr.utils.errors import raise_all
 from psfr.utils.resume import resumable_dir
 
 TESTSET = Path("data/testset")
@@ -19,6 +20,7 @@ TESTSET = Path("data/testset")
 
 def main() -> None:
     params = read_params()
+    _check_external(params.models)
     device = get_device(params.compute)
     dtype = compute_dtype(params.compute, device)
     face_parser = fuse(serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device), dtype)
@@ -28,6 +30,13 @@ def main() -> None:
     seg_dir = resumable_dir(TESTSET / "parse", "infer", per_file_deps=("data/testset/lr",))
     with on_rank_zero(sr_dir) as sr, on_rank_zero(seg_dir) as seg:
         inference.restore(face_parser, generators, paths, sr, seg, params.image_size, params.compute)
+
+
+def _check_external(models: dict[str, str]) -> None:
+    paths = [Path(path) for path in models.values()]
+    missing = [path for path in paths if Path(MODEL_DIRS[-1]) in path.parents and not path.is_file()]
+    hint = "copy it there; for `dvc exp run --temp` and `--queue`, also `dvc add` it and commit the .dvc file"
+    raise_all([f"{path}: no such checkpoint" for path in missing], hint)
 
 
 def _load_generator(path: Path) -> Generator:

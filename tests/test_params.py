@@ -307,6 +307,40 @@ def test_training_on_test_images_is_rejected(tmp_path_factory, train_count, trai
         params.read_params(path / "params.yaml")
 
 
+def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
+    dvc_yaml = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+    assert set(params.MODEL_DIRS) <= set(dvc_yaml["stages"]["infer"]["deps"])
+    project = tmp_path / "project"
+    (project / "models/external").mkdir(parents=True)
+    (tmp_path / "checkpoints").mkdir()
+    (project / "models/external/folder").symlink_to(tmp_path / "checkpoints")
+    (project / "models/external/file.safetensors").symlink_to(tmp_path / "checkpoints/x.safetensors")
+    monkeypatch.chdir(project)
+    values = copy.deepcopy(DEFAULT)
+    for path in (
+        "models/psfrgan/generator.safetensors",
+        "./models//external/sub/x.safetensors",
+        "checkpoints/../models/external/x.safetensors",
+        "models/external/file.safetensors",  # DVC hashes the content of a link to a file
+        str(project / "models/external/x.safetensors"),
+    ):
+        values["models"] = {"mine": path}
+        (project / "params.yaml").write_text(yaml.safe_dump(values))
+        assert params.read_params().models == {"mine": path}
+    for path in (
+        "x.safetensors",
+        "../checkpoints/x.safetensors",
+        "models/external2/x.safetensors",
+        "models/external/../../x.safetensors",
+        "models/external/folder/x.safetensors",  # DVC does not follow links to folders
+        str(tmp_path / "checkpoints/x.safetensors"),
+    ):
+        values["models"] = {"mine": path}
+        message = rejection(project, values)
+        assert f"models.mine: {path} is in no folder that infer depends on, so DVC would not notice" in message
+        assert message.endswith("copy it to models/external/")
+
+
 def test_a_published_generator_needs_the_published_image_size(tmp_path):
     text = (REPOSITORY / "params/ffhq.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("image_size: 512", "image_size: 256"))

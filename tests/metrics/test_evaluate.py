@@ -36,7 +36,7 @@ def write_testset(folder: Path) -> None:
 
 def write_params(path: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["models"] = {"ours": "a.safetensors", "other": "b.safetensors"}
+    params["models"] = {"ours": "models/external/a.safetensors", "other": "models/external/b.safetensors"}
     params["evaluate"] |= {"resamples": 100, "shown": 3}
     params["compute"] |= {"batch_size": 2, "device": "cpu", "workers": 1}
     path.write_text(yaml.safe_dump(params, sort_keys=False))

@@ -37,13 +37,14 @@ def test_the_number_of_degraded_copies_does_not_rerun_the_training_of_the_parsin
 
 
 def test_check_lock_finds_a_stale_lock_without_the_data(project, tmp_path):
-    """A comment runs one stage again, another version of OpenCV every stage that reads or writes images."""
+    """A comment runs one stage again, a generator of one's own `infer`, another OpenCV all stages with images."""
     clone = tmp_path / "clone"
     run_command(["git", "clone", "-q", str(project), str(clone)], tmp_path)
     run_command(["python", ".ci/check_lock.py"], clone)
     append_comment(clone / "psfr/pretrained/registry.py")
     pins = clone / "pyproject.toml"
     pins.write_text(re.sub(r"(?m)^opencv-python = .*", 'opencv-python = "9.9"', pins.read_text()))
+    (clone / "models/external/mine.safetensors").write_bytes(b"another generator")
     output = run_command(["python", ".ci/check_lock.py"], clone, status=1)
     head, *problems, hint = re.split(": (?=run)|; ", output.strip().removeprefix("error: dvc.lock is stale: "))
     problems = sorted([head, *problems])
@@ -51,4 +52,5 @@ def test_check_lock_finds_a_stale_lock_without_the_data(project, tmp_path):
     stages = [f"{stage}@{name}" for stage in ("download", "resize") for name in ("ffhq", "celebahq", "celebamask")]
     stages += ["degrade", "fpn", "parse", "train", "make_testset", "infer", "evaluate"]
     expected = [f"{stage}: tool.psfr.versions.images in pyproject.toml is modified" for stage in stages]
-    assert problems == sorted([*expected, "fetch_weights: psfr/pretrained/registry.py is modified"])
+    expected += ["fetch_weights: psfr/pretrained/registry.py is modified", "infer: models/external is modified"]
+    assert problems == sorted(expected)

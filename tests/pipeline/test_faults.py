@@ -13,7 +13,9 @@ from psfr.training import checkpoint
 from psfr.training.checkpoint import CheckpointManager
 from psfr.utils.errors import UserError, run_main
 from psfr.utils.files import atomic_write
+from stages import infer
 from tests.helpers.running import set_params, start_process, wait_for
+from tests.helpers.sets import write_params
 
 TRAIN = [sys.executable, "-m", "stages.train"]
 
@@ -144,3 +146,13 @@ def test_signals_have_their_conventional_exit_status(capsys):
         capsys.readouterr().err
         == "stopped by Ctrl-C: run it again to resume\nstopped by SIGTERM: run it again to resume\n"
     )
+
+
+def test_infer_names_the_missing_checkpoints_of_the_user(tmp_path, monkeypatch):
+    write_params(
+        tmp_path, models={"mine": "models/external/mine.safetensors", "other": "models/external/x.safetensors"}
+    )
+    monkeypatch.chdir(tmp_path)
+    paths = r"models/external/mine\.safetensors: no such checkpoint; models/external/x\.safetensors: no such checkpoint"
+    with pytest.raises(UserError, match=rf"{paths}: copy it there; for .*--temp"):
+        infer.main()
