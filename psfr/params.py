@@ -313,7 +313,8 @@ def _overlap(a: ImageSetParams, b: ImageSetParams) -> bool:
     if a.source == "sample" or a.source != b.source:
         return False
     assert a.images and b.images  # `_check_source` requires them
-    same_folder = os.path.normpath(a.images) == os.path.normpath(b.images)
+    resolve = os.path.realpath if a.source == "folder" else os.path.normpath
+    same_folder = resolve(a.images) == resolve(b.images)
     # Index after the last image, in the order in which the seed shuffles the folder.
     end_a, end_b = (math.inf if params.count is None else params.skip + params.count for params in (a, b))
     return same_folder and end_a > b.skip and end_b > a.skip

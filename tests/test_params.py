@@ -307,6 +307,17 @@ def test_training_on_test_images_is_rejected(tmp_path_factory, train_count, trai
         params.read_params(path / "params.yaml")
 
 
+def test_sets_of_one_folder_under_two_names_are_compared(tmp_path, monkeypatch):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "link").symlink_to("faces")
+    monkeypatch.chdir(tmp_path)
+    values = copy.deepcopy(DEFAULT)
+    values["celebahq"] |= {"source": "folder", "images": "faces"}
+    for images in ("link", "./faces/../link", str(tmp_path / "faces")):
+        values["ffhq"] |= {"source": "folder", "images": images}
+        assert "celebahq (the test set) and ffhq contain the same images" in rejection(tmp_path, values)
+
+
 def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
     dvc_yaml = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
     assert set(params.MODEL_DIRS) <= set(dvc_yaml["stages"]["infer"]["deps"])

@@ -42,7 +42,9 @@ def test_all_outputs_exist(project):
 
 
 def test_second_repro_runs_no_stage(project):
-    assert stages_run(run_command(["dvc", "repro"], project)) == []
+    output = run_command(["dvc", "repro"], project)
+    assert stages_run(output) == []
+    assert output.index("'make_testset'") < output.index("'fpn'"), "test images are checked before any training"
     assert run_command(["git", "status", "--porcelain"], project) == ""
 
 
