@@ -55,6 +55,26 @@ def test_readme_lists_every_stage():
     assert rows == list(PIPELINE)
 
 
+def test_the_table_of_what_makes_a_stage_run_again_is_that_of_dvc_yaml():
+    page = (ROOT / "docs/reliability.md").read_text()
+    section = page.partition("## What makes a stage run again")[2].partition("\n## ")[0]
+    rows = [[re.findall("`([^`]+)`", cell) for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    rows = {cells[0][0]: cells[1:] for cells in rows if cells and cells[0]}
+    expected = {}
+    for name, stage in PIPELINE.items():
+        definition = yaml.safe_load(yaml.safe_dump(stage.get("do", stage)).replace("${item}", "SET"))
+        deps, params = definition["deps"], definition["params"]
+        packages = {dep.split("/")[1].removesuffix(".py") for dep in deps if dep.startswith("psfr/")}
+        versions = [group for param in params if isinstance(param, dict) for group in param["pyproject.toml"]]
+        expected[f"{name}@SET" if "foreach" in stage else name] = [
+            [dep for dep in deps if not dep.startswith(("psfr/", "stages/"))],
+            [param for param in params if isinstance(param, str)],
+            [group.removeprefix("tool.psfr.versions.") for group in versions],
+            sorted(packages),
+        ]
+    assert rows == expected
+
+
 def test_readme_is_short():
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 150
