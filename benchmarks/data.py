@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from benchmarks.machine import PUBLISHED_PARAMS
 from psfr.compute.devices import num_workers
 from psfr.data import degradation, images, labels, resize
@@ -55,7 +57,9 @@ def main() -> None:
         result["training_sample"] = min(
             seconds_per_image(lambda: [dataset[index, 0] for index in range(count)], count) for _ in range(NUM_REPEATS)
         )
-        batches = make_dataloader(dataset, VariantBatchSampler(count, BATCH_SIZE, params.seed), workers)
+        batches = make_dataloader(
+            dataset, VariantBatchSampler(count, BATCH_SIZE, params.seed), workers, torch.device("cpu")
+        )
         result["training_sample_from_loader"] = min(
             seconds_per_image(lambda: sum(1 for _ in batches), count) for _ in range(NUM_REPEATS)
         )

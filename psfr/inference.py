@@ -115,7 +115,7 @@ def _pending_batches(
     pending = processes.shard(processes.broadcast_from_rank_zero(pending))
     num_images = sum(len(indices) for indices in pending)
     with tqdm(total=num_images, desc=description, unit="image", disable=processes.get_rank() > 0) as progress:
-        for indices, levels in make_dataloader(ImageFiles(paths, size), pending, num_workers(compute)):
+        for indices, levels in make_dataloader(ImageFiles(paths, size), pending, num_workers(compute), device):
             yield [paths[index] for index in indices.tolist()], normalize(levels.to(device))
             progress.update(len(indices))
 

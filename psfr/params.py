@@ -13,6 +13,8 @@ from psfr.utils import strict_yaml
 from psfr.utils.errors import CONTROL_CHARS, UserError, safe_repr, truncate
 
 SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set of the face parsing network
+# Keys of metrics/evaluation.json and folders of the test set, which are no names of models.
+RESERVED_NAMES = {"degraded", "true", "intervals", "reasons", "notes", "compute"}
 PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks were trained on
 # Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
 MODEL_DIRS = ("models/psfrgan", "data/weights/published", "models/external")
@@ -184,10 +186,11 @@ class ComputeParams(ParamGroup):
     """Hardware and processes. Of these keys, only `device` and `precision` may change a result."""
 
     device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Literal["auto", "fp32", "tf32", "bf16"]
     batch_size: Count  # of parse, infer and evaluate
     workers: Annotated[int, Field(ge=0)] | None  # data-loading processes, None for one per core
-    devices: Count | None  # processes that share a stage's networks, one per GPU or part of the cores; None: all GPUs
+    # Processes that share a stage's networks, one per GPU or part of the cores; None: all GPUs that divide the batch.
+    devices: Count | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # interval between training checkpoints
     # Address of a dask scheduler whose workers share the image processing; None for this machine only.
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$", max_length=256)] | None
@@ -271,7 +274,7 @@ class Params(ParamGroup):
                 f"models.{published[0]}: a published generator restores {PUBLISHED_SIZE}-pixel images, "
                 f"image_size is {self.image_size}: remove the model, or set image_size to {PUBLISHED_SIZE}"
             )
-        reserved = {"degraded", "true", "intervals", "reasons", "notes"} & self.models.keys()
+        reserved = RESERVED_NAMES & self.models.keys()
         if reserved:
             raise ValueError(f"models.{min(reserved)}: metrics/evaluation.json reserves this name: choose another")
         untracked = [f"models.{name}: {truncate(path)}" for name, path in self.models.items() if not _is_tracked(path)]
@@ -280,6 +283,20 @@ class Params(ParamGroup):
                 f"{', '.join(untracked)} is in no folder that infer depends on, so DVC would not notice when it "
                 f"changes: copy it to {MODEL_DIRS[-1]}/"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        # A set that is smaller than a batch is one batch.
+        batches = {"batch_size": min(self.batch_size, self.ffhq.count or self.batch_size)}
+        if self.fpn.source == "train":
+            batches["fpn.batch_size"] = self.fpn.batch_size
+        for name, batch_size in batches.items():
+            if self.compute.devices and batch_size % self.compute.devices:
+                raise ValueError(
+                    f"compute.devices: {self.compute.devices} processes cannot share batches of {batch_size} images "
+                    f"({name}) evenly: choose a divisor of it, or null for all GPUs that can share them"
+                )
         return self
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ UNTRACKED = {
     for name in (
         "params",
         "compute/cluster",
+        "compute/cores",
         "compute/parallel",
         "pretrained/download",
         "pretrained/pickle_scan",

@@ -32,15 +32,21 @@ def keys(values: dict, prefix: str = "") -> set[str]:
 
 def default_with(dotted: str, value: object) -> dict:
     """Return the default parameters with one value replaced; `...` removes the key."""
+    return default_with_all({dotted: value})
+
+
+def default_with_all(changes: dict[str, object]) -> dict:
+    """Return the default parameters with several values replaced."""
     values = copy.deepcopy(DEFAULT)
-    *groups, key = dotted.split(".")
-    group = values
-    for name in groups:
-        group = group[name]
-    if value is ...:
-        del group[key]
-    else:
-        group[key] = value
+    for dotted, value in changes.items():
+        *groups, key = dotted.split(".")
+        group = values
+        for name in groups:
+            group = group[name]
+        if value is ...:
+            del group[key]
+        else:
+            group[key] = value
     return values
 
 
@@ -266,18 +272,32 @@ def test_missing_file(tmp_path):
         ({"fpn.min_channels": 4096}, "fpn.min_channels 4096 is greater than"),
         ({"discriminator.scales": 8}, "need images of at least"),
         ({"models": {"degraded": "x"}}, "models.degraded"),
+        ({"models": {"compute": "x"}}, "models.compute"),
+        ({"compute.devices": 3}, r"yaml: compute.devices: 3 processes cannot share batches of 4 images \(batch_size\)"),
+        ({"compute.devices": 8}, "compute.devices: 8 processes cannot share batches of 4"),
+        (
+            {"compute.devices": 2, "fpn.batch_size": 3},
+            r"compute.devices: 2 processes cannot share batches of 3 images \(fpn.batch_size\)",
+        ),
+        ({"compute.devices": 4, "ffhq.count": 3}, "compute.devices: 4 processes cannot share batches of 3"),
         ({"lambda_ss": 0, "lambda_pix": 0, "lambda_fm": 0, "lambda_gen": 0}, "all 0"),
     ],
 )
 def test_inconsistent_values_are_rejected(tmp_path, changes, words):
-    values = copy.deepcopy(DEFAULT)
-    for dotted, value in changes.items():
-        *groups, key = dotted.split(".")
-        group = values
-        for name in groups:
-            group = group[name]
-        group[key] = value
-    assert re.search(words, rejection(tmp_path, values))
+    assert re.search(words, rejection(tmp_path, default_with_all(changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"compute.devices": 4},
+        {"compute.devices": 2, "fpn.batch_size": 3, "fpn.source": "published"},
+        {"compute.devices": 3, "ffhq.count": 3, "fpn.batch_size": 3},  # the set is smaller than a batch
+    ],
+)
+def test_numbers_of_processes_that_divide_the_batches_are_accepted(tmp_path, changes):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(default_with_all(changes)))
+    params.read_params(tmp_path / "params.yaml")
 
 
 @given(

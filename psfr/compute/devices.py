@@ -1,29 +1,79 @@
-"""Choice of the device, of the compute dtype and of the number of data loading processes."""
+"""Choice of the device, of the precision and of the number of data loading processes."""
 
 import ctypes
-import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import torch
 
 from psfr.compute import processes
+from psfr.compute.cores import num_cores
 from psfr.params import ComputeParams
 from psfr.utils.errors import UserError
 
+CPUINFO = Path("/proc/cpuinfo")
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")  # there while NVIDIA's kernel driver is loaded
+TF32_CAPABILITY = (8, 0)  # first compute capability (Ampere) whose tensor cores multiply TF32
+
+# Operations of CUDA that PyTorch may compute in TF32. Only this newer form of the settings is used: PyTorch raises an
+# error when it reads `allow_tf32` or enters `torch.backends.cudnn.flags` after a change by the other form.
+_FP32_OPERATIONS = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # pyright: ignore[reportAttributeAccessIssue] (torch declares no type for it)
+)
+
 
 def get_device(compute: ComputeParams) -> torch.device:
-    """Return the device that `compute.device` selects; "auto" selects the GPU if there is one.
+    """Return the device that `compute.device` selects, and set how float32 is computed there.
 
-    On the CPU this also sets how the process's allocator treats freed memory, see `_keep_freed_memory`.
+    "auto" selects the GPU if there is one. On a GPU, float32 is IEEE float32, or TF32 if `compute.precision` is "tf32".
+    On the CPU this also limits torch's threads to `num_cores`, which torch takes from the CPU affinity alone, and sets
+    how the process's allocator treats freed memory, see `_keep_freed_memory`.
 
     Raises:
-        UserError: "cuda" is requested and PyTorch finds no GPU.
+        UserError: "cuda" is requested and PyTorch finds no GPU, or "tf32" and the device does not have it.
     """
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device: cuda, but PyTorch finds no GPU: set it to auto or cpu")
     use_cuda = compute.device != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if use_cuda else "cpu")
     if not use_cuda:
+        if compute.device == "auto":
+            _warn_if_driver_is_there()
+        if num_cores() < torch.get_num_threads():
+            torch.set_num_threads(num_cores())
         _keep_freed_memory()
-    return torch.device("cuda" if use_cuda else "cpu")
+    if compute.precision == "tf32" and not (use_cuda and torch.cuda.get_device_capability() >= TF32_CAPABILITY):
+        raise UserError(
+            f"compute.precision: tf32, but {_device_name(device)} does not have it (NVIDIA's GPUs do since Ampere): "
+            "set it to auto or fp32"
+        )
+    for operation in _FP32_OPERATIONS:
+        operation.fp32_precision = "tf32" if compute.precision == "tf32" else "ieee"
+    return device
+
+
+@cache
+def _warn_if_driver_is_there() -> None:
+    """Print a warning, once, if NVIDIA's driver is installed although PyTorch finds no GPU."""
+    if processes.get_rank() == 0 and (NVIDIA_DRIVER.exists() or shutil.which("nvidia-smi")):
+        needed = (
+            f"it needs a driver for CUDA {torch.version.cuda} and a GPU of compute capability 7.5 or later"
+            if torch.version.cuda
+            else "this build of it has no CUDA"
+        )
+        print(
+            f"warning: compute.device: an NVIDIA driver is installed, but PyTorch {torch.__version__} finds no GPU and "
+            f"uses the CPU: {needed}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _keep_freed_memory() -> None:
@@ -39,6 +89,22 @@ def _keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)
 
 
+@contextmanager
+def deterministic_float32() -> Iterator[None]:
+    """Compute float32 as IEEE float32, with cuDNN's deterministic algorithms, within the block."""
+    precisions = [operation.fp32_precision for operation in _FP32_OPERATIONS]
+    deterministic = torch.backends.cudnn.deterministic
+    try:
+        for operation in _FP32_OPERATIONS:
+            operation.fp32_precision = "ieee"
+        torch.backends.cudnn.deterministic = True
+        yield
+    finally:
+        for operation, precision in zip(_FP32_OPERATIONS, precisions, strict=True):
+            operation.fp32_precision = precision
+        torch.backends.cudnn.deterministic = deterministic
+
+
 def has_bf16(device: torch.device) -> bool:
     """Return whether the device has units that multiply bfloat16: tensor cores, or a CPU's AMX or AVX512-BF16."""
     if device.type == "cuda":
@@ -47,7 +113,10 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def compute_dtype(compute: ComputeParams, device: torch.device) -> torch.dtype:
-    """Return the dtype of convolutions, torch.bfloat16 or torch.float32; "auto" selects bfloat16 if `has_bf16`."""
+    """Return the dtype of convolutions, torch.bfloat16 or torch.float32; "auto" selects bfloat16 if `has_bf16`.
+
+    It is torch.float32 for "tf32", too: `get_device` has set how that is computed.
+    """
     bf16 = compute.precision == "bf16" or (compute.precision == "auto" and has_bf16(device))
     return torch.bfloat16 if bf16 else torch.float32
 
@@ -55,6 +124,33 @@ def compute_dtype(compute: ComputeParams, device: torch.device) -> torch.dtype:
 def autocast(compute: ComputeParams, device: torch.device) -> torch.autocast:
     """Return the context in which networks run, with convolutions in `compute_dtype`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=compute_dtype(compute, device) == torch.bfloat16)
+
+
+def report_compute(stage: str, compute: ComputeParams) -> dict[str, str | int]:
+    """Print, on rank 0, what a stage's networks run on, and return it for the stage's results.
+
+    Returns:
+        "device": the name of the GPU, or of the processor with the number of torch's threads; "precision": bf16, tf32
+        or fp32; "processes": their number. All three are equal in each run of the same parameters on one machine.
+    """
+    device, world_size = get_device(compute), processes.get_world_size()
+    precision = "bf16" if compute_dtype(compute, device) == torch.bfloat16 else "fp32"
+    if compute.precision == "tf32":
+        precision = "tf32"
+    name = _device_name(device)
+    if processes.get_rank() == 0:
+        plural = "es" if world_size > 1 else ""
+        print(f"{stage}: {name}, {precision}, {world_size} process{plural}", file=sys.stderr, flush=True)
+    return {"device": name, "precision": precision, "processes": world_size}
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name()} (cuda)"
+    model = re.search(r"(?m)^model name\s*:\s*(.+)$", CPUINFO.read_text()) if CPUINFO.is_file() else None
+    threads = torch.get_num_threads()
+    plural = "s" if threads > 1 else ""
+    return f"CPU ({model[1].strip() if model else platform.machine()}, {threads} thread{plural})"
 
 
 def num_workers(compute: ComputeParams) -> int:
@@ -65,4 +161,4 @@ def num_workers(compute: ComputeParams) -> int:
     if compute.workers is not None:
         return compute.workers
     _, local_world_size = processes.local_rank_and_size()
-    return max(1, len(os.sched_getaffinity(0)) // local_world_size)
+    return max(1, num_cores() // local_world_size)

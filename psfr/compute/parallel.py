@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
-from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from psfr.compute import cluster
+from psfr.compute.cores import num_cores
 from psfr.utils.errors import UserError, print_debug_traceback, raise_all
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ def _outcomes(
         with cluster.dask_backend(executor) as backend, parallel_config(backend):
             yield Parallel(return_as="generator")(calls)
         return
-    num_processes = cpu_count() if executor is None else executor
+    num_processes = num_cores() if executor is None else executor
     if total is not None:
         num_processes = min(num_processes, total)
     if num_processes > 1:

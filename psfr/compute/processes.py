@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
 
-from psfr.params import ComputeParams, read_params
+from psfr.compute.cores import num_cores
+from psfr.params import ComputeParams, Params, read_params
 from psfr.utils import errors
 from psfr.utils.errors import UserError
 
@@ -103,13 +104,21 @@ def all_reduce_mean_(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
-def run_distributed(main: Callable[[], None], *version_groups: str) -> None:
-    """Run a stage's `main` with `errors.run_main`, in as many processes as `compute.devices` or torchrun specify."""
+def run_distributed(
+    main: Callable[[], None], *version_groups: str, batch_size: Callable[[Params], int] | None = None
+) -> None:
+    """Run a stage's `main` with `errors.run_main`, in as many processes as `compute.devices` or torchrun specify.
+
+    Args:
+        main: runs in each process.
+        version_groups: see `errors.run_main`.
+        batch_size: returns the number of images in a batch that the processes share evenly; None if they share none.
+    """
     is_rank_zero = os.environ.get("RANK", "0") == "0"  # torchrun runs this in each process: warn once
-    errors.run_main(lambda: _run(main), *(version_groups if is_rank_zero else ()))
+    errors.run_main(lambda: _run(main, batch_size), *(version_groups if is_rank_zero else ()))
 
 
-def _run(main: Callable[[], None]) -> None:
+def _run(main: Callable[[], None], batch_size: Callable[[Params], int] | None) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process and the others
         if os.environ["RANK"] != "0":
             # torchrun sends its signals to all processes. Only rank 0 handles them, as in `_worker`.
@@ -117,7 +126,8 @@ def _run(main: Callable[[], None]) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         _run_in_process_group(main, "env://")
         return
-    num_processes = _num_processes(read_params().compute)
+    params = read_params()
+    num_processes = _num_processes(params.compute, batch_size(params) if batch_size else 0)
     if num_processes == 1:
         main()
     else:
@@ -130,11 +140,26 @@ def _run_in_process_group(main: Callable[[], None], init_method: str) -> None:
     distributed.destroy_process_group()
 
 
-def _num_processes(compute: ComputeParams) -> int:
+def _num_processes(compute: ComputeParams, batch_size: int) -> int:
+    """Return `compute.devices`, or by default the largest number of GPUs that divides the batch, at least 1.
+
+    Args:
+        batch_size: images that the processes share evenly; 0, which every number divides, if they share none.
+    """
     gpus = torch.cuda.device_count() if compute.device != "cpu" and torch.cuda.is_available() else 0
     if gpus and (compute.devices or 0) > gpus:
         raise UserError(f"compute.devices: {compute.devices}, but PyTorch finds {gpus} GPUs: lower it")
-    return compute.devices or gpus or 1
+    if compute.devices or not gpus:
+        return compute.devices or 1
+    num_processes = max(number for number in range(1, gpus + 1) if batch_size % number == 0)
+    if num_processes < gpus:
+        print(
+            f"compute.devices: null uses {num_processes} of {gpus} GPUs, the most that can share batches of "
+            f"{batch_size} images evenly",
+            file=sys.stderr,
+            flush=True,
+        )
+    return num_processes
 
 
 def _launch(main: Callable[[], None], num_processes: int) -> None:
@@ -216,7 +241,7 @@ def _init_process_group(init_method: str) -> None:
     if use_cuda:
         torch.cuda.set_device(local_rank)
     else:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size))
+        torch.set_num_threads(max(1, num_cores() // local_world_size))
     distributed.init_process_group(
         "nccl" if use_cuda else "gloo", init_method, TIMEOUT, int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     )

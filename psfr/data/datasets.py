@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -140,18 +141,25 @@ class PairedFaceDataset(Dataset):
         return to_tensor(hq), to_tensor(lq), to_tensor(hq_seg), to_tensor(lq_seg)
 
 
-def make_dataloader(dataset: Dataset, batches: Iterable[list], num_workers: int) -> DataLoader:
+def make_dataloader(dataset: Dataset, batches: Iterable[list], num_workers: int, device: torch.device) -> DataLoader:
     """Create a loader of the given batches of keys.
 
     Args:
         dataset: maps a key to a sample.
         batches: the keys of each batch.
-        num_workers: data loading processes; 0 loads in this process.
+        num_workers: data loading processes, each with one thread; 0 loads in this process.
+        device: where the batches are used; the loader leaves them on the CPU, in pinned memory for a GPU.
     """
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=device.type == "cuda",  # pinning opens a CUDA context
+        worker_init_fn=_limit_threads,
         generator=torch.Generator(),  # its own, because the state of torch's default generator belongs to the training
     )
+
+
+def _limit_threads(_: int) -> None:
+    """Limit OpenCV to the thread of the data loading process, as torch does with its own: each core has a process."""
+    cv2.setNumThreads(0)  # 1 would hang: it joins OpenCV's threads, which a forked process does not have

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from psfr.compute import parallel, processes
+from psfr.compute.devices import deterministic_float32
 from psfr.compute.parallel import Executor
 from psfr.data import datasets, images
 from psfr.metrics import bootstrap, fidelity, frechet, identity, st_lpips
@@ -69,8 +70,8 @@ def evaluate(
 ) -> Evaluation:
     """Compute every metric for every variant of the test images.
 
-    LPIPS and FID are skipped if their weights are missing. With several processes, each computes its share of the
-    batches and only rank 0 gets the complete evaluation.
+    Networks compute in IEEE float32. LPIPS and FID are skipped if their weights are missing. With several processes,
+    each computes its share of the batches and only rank 0 gets the complete evaluation.
 
     Args:
         weights_dir: folder of the metrics' weights.
@@ -81,8 +82,9 @@ def evaluate(
             missing.
     """
     evaluation = Evaluation(testset.names, {variant: {} for variant in testset.variants}, {})
-    joined = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
-    _add_fid_features(evaluation, testset, weights_dir, batch_size, device)
+    with deterministic_float32():
+        joined = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
+        _add_fid_features(evaluation, testset, weights_dir, batch_size, device)
     if processes.get_rank():
         return evaluation
 
@@ -125,7 +127,7 @@ def _perceptual_values(
         distance_fns["lpips"] = pretrained_metrics.Lpips(weights_dir, device)
     vgg = st_lpips.load_network(weights_dir, "vgg").to(device)
 
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+    with torch.inference_mode():
         batches: list[dict[tuple[str, str], Tensor]] = []
         for names in _local_batches(testset.names, batch_size):
             true = _read_batch(testset, TRUE, names, device)

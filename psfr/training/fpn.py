@@ -177,6 +177,7 @@ def train(
         epochs=params.fpn.epochs,
         seed=params.seed,
         num_workers=num_workers(params.compute),
+        device=device,
         checkpoints=checkpoints,
     )
     return network.eval(), [{"epoch": epoch, **means} for epoch, means in enumerate(history, 1)]
@@ -199,7 +200,8 @@ def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params
     keys = [(index, -1) for index in range(len(names))]
     batches = [keys[start : start + params.fpn.batch_size] for start in range(0, len(keys), params.fpn.batch_size)]
     matrix = np.zeros((labels.NUM_CLASSES, labels.NUM_CLASSES), np.int64)
-    for lq, _, seg in make_dataloader(dataset, processes.shard(batches), num_workers(params.compute)):
+    loader = make_dataloader(dataset, processes.shard(batches), num_workers(params.compute), device)
+    for lq, _, seg in loader:
         with autocast(params.compute, device):
             logits, _ = network(normalize(lq.to(device)))
         matrix += confusion_matrix(logits.argmax(1).cpu().numpy(), seg.numpy())

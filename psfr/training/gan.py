@@ -249,6 +249,7 @@ def train(
         epochs=params.epochs,
         seed=params.seed,
         num_workers=num_workers(params.compute),
+        device=device,
         checkpoints=checkpoints,
         on_epoch_end=on_epoch_end,
     )

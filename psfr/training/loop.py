@@ -54,6 +54,7 @@ def training_loop(
     epochs: int,  # Passes over the dataset.
     seed: int,  # Seed of the sample order.
     num_workers: int,  # Data loading processes; 0 loads in this process.
+    device: torch.device,  # Where the training runs.
     checkpoints: CheckpointManager,  # Where and how often the state is saved.
     on_epoch_end: EpochCallback | None = None,  # Called on rank 0.
 ) -> list[dict[str, float]]:
@@ -71,13 +72,13 @@ def training_loop(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is finished and the state is saved.
     """
     sampler = VariantBatchSampler(len(sample_names), batch_size, seed, processes.get_rank(), processes.get_world_size())
-    batches = make_dataloader(dataset, sampler, num_workers)
+    batches = make_dataloader(dataset, sampler, num_workers, device)
     monitor = LossMonitor(name, sample_names, VariantBatchSampler(len(sample_names), batch_size, seed), checkpoints)
     steps_per_epoch = len(sampler)
     total_steps = epochs * steps_per_epoch
     is_rank_zero = processes.get_rank() == 0
 
-    state = _load_checkpoint(name, modules, checkpoints)
+    state = _load_checkpoint(name, modules, checkpoints, device)
     if is_rank_zero and on_epoch_end:
         for epoch, means in enumerate(state.history, 1):
             on_epoch_end(epoch, means)
@@ -111,7 +112,7 @@ def training_loop(
                 if is_rank_zero and (checkpoints.is_due() or interrupt.signum or is_finished):
                     monitor.check()
                     _check_modules(name, modules, state.step, checkpoints)
-                    _save_checkpoint(modules, state, checkpoints)
+                    _save_checkpoint(modules, state, checkpoints, device)
 
                 if is_rank_zero and interrupt.signum and not is_finished:
                     raise KeyboardInterrupt(
@@ -149,12 +150,16 @@ def _kept_checkpoint(checkpoints: CheckpointManager) -> str:
     return "no checkpoint was saved before" if step is None else f"the checkpoint of step {step} is kept"
 
 
-def _save_checkpoint(modules: Mapping[str, Stateful], state: TrainState, checkpoints: CheckpointManager) -> None:
+def _save_checkpoint(
+    modules: Mapping[str, Stateful], state: TrainState, checkpoints: CheckpointManager, device: torch.device
+) -> None:
     module_states = {key: module.state_dict() for key, module in modules.items()}
-    checkpoints.save(state.step, {"modules": module_states, "train_state": vars(state), "rng": _rng_state()})
+    checkpoints.save(state.step, {"modules": module_states, "train_state": vars(state), "rng": _rng_state(device)})
 
 
-def _load_checkpoint(name: str, modules: Mapping[str, Stateful], checkpoints: CheckpointManager) -> TrainState:
+def _load_checkpoint(
+    name: str, modules: Mapping[str, Stateful], checkpoints: CheckpointManager, device: torch.device
+) -> TrainState:
     """Load the latest checkpoint into the modules and torch's random number generators, if there is one."""
     path = processes.broadcast_from_rank_zero(checkpoints.latest() if processes.get_rank() == 0 else None)
     if path is None:
@@ -163,22 +168,22 @@ def _load_checkpoint(name: str, modules: Mapping[str, Stateful], checkpoints: Ch
     for key, module in modules.items():
         module.load_state_dict(saved["modules"][key])
     torch.set_rng_state(saved["rng"]["cpu"])
-    if "cuda" in saved["rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved["rng"]["cuda"])
+    if "cuda" in saved["rng"] and device.type == "cuda":
+        torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
     state = TrainState(**saved["train_state"])
     if processes.get_rank() == 0:
         print(f"{name}: resuming after step {state.step} from {path}", flush=True)
     return state
 
 
-def _rng_state() -> dict[str, Tensor]:
-    """Return the state of torch's random number generators, the only ones whose state a training depends on.
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of torch's random number generators, the only ones whose state a training on `device` uses.
 
     The sample order and the degradations draw from generators that are seeded per epoch and per image.
     """
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":  # reading the state opens a CUDA context
+        states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from psfr.training import checkpoint
+from psfr.training import checkpoint, loop
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.loop import training_loop
 from psfr.utils.errors import UserError
@@ -59,6 +59,7 @@ class Training:
             epochs=EPOCHS,
             seed=1,
             num_workers=0,
+            device=torch.device("cpu"),
             checkpoints=CheckpointManager(folder, checkpoint_interval),
             on_epoch_end=lambda epoch, means: self.epochs.append((epoch, means)),
         )
@@ -159,3 +160,31 @@ def test_state_that_is_not_finite_is_not_saved(tmp_path, tensor, value, step, ch
         assert message.endswith(f"lower the learning rates; the checkpoint of step {step - 1} is kept")
         assert latest.name.startswith(f"step_{step - 1:08}")
         assert not checkpoint.non_finite_tensors(checkpoint.load(latest))
+
+
+def test_training_on_the_cpu_opens_no_cuda_context(tmp_path, monkeypatch):
+    """Also on a machine with a GPU: neither random states nor batches in pinned memory."""
+
+    def fail(*_):
+        raise AssertionError("opens a CUDA context")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", fail)
+    with pytest.raises(KeyboardInterrupt):
+        Training(send_signal(5, signal.SIGINT)).run(tmp_path / "parts")
+    resumed = Training()
+    resumed.run(tmp_path / "parts")
+    assert resumed.num_steps == 7
+
+
+def test_random_state_of_the_gpu_is_saved_and_restored(tmp_path, monkeypatch):
+    states = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([7, 3], dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.append((state.tolist(), device)))
+    device = torch.device("cuda")
+    checkpoints = CheckpointManager(tmp_path / "parts", 0)
+    loop._save_checkpoint({}, loop.TrainState(3), checkpoints, device)
+    assert loop._load_checkpoint("small", {}, checkpoints, device).step == 3
+    assert states == [([7, 3], device)]
+    loop._load_checkpoint("small", {}, checkpoints, torch.device("cpu"))
+    assert len(states) == 1, "a training that continues on the CPU leaves the GPU alone"
