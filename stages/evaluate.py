@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from psfr.compute.devices import get_device, num_workers
+from psfr.compute.devices import get_device, num_workers, report_compute
 from psfr.compute.processes import get_rank, run_distributed
 from psfr.metrics import output, report, table
 from psfr.metrics.testset import TestSet
@@ -15,13 +15,14 @@ METRICS = Path("metrics")
 
 def main() -> None:
     params = read_params()
-    compute = params.compute
+    compute = params.compute.model_copy(update={"precision": "fp32"})  # the networks of the metrics always use it
+    recorded = report_compute("evaluate", compute)
     testset = TestSet(Path("data/testset"), list(params.models))
     executor = compute.scheduler or num_workers(compute)
     evaluation = report.evaluate(testset, WEIGHTS_DIR / "metrics", compute.batch_size, get_device(compute), executor)
     if get_rank() > 0:
         return
-    summary = report.summarize(evaluation, params.seed, params.evaluate.resamples)
+    summary = report.summarize(evaluation, params.seed, params.evaluate.resamples) | {"compute": recorded}
     output.write(METRICS, testset, evaluation, summary, params.evaluate.shown)
     mirror_to_cache("evaluate", METRICS / "evaluation.json", METRICS / "per_image.csv")
     print(table.to_markdown(summary))

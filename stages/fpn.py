@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from psfr.compute.devices import get_device
+from psfr.compute.devices import get_device, report_compute
 from psfr.compute.processes import get_rank, on_rank_zero, run_distributed
 from psfr.metrics.segmentation import compute_scores
 from psfr.networks import serialization
@@ -24,21 +24,22 @@ PUBLISHED = loader.WEIGHTS_DIR / "published" / network_files.PUBLISHED_FPN
 
 def main() -> None:
     params = read_params()
+    compute = report_compute("fpn", params.compute)
     train_names, val_names = fpn.train_val_split(LABELED, params)
     if params.fpn.source == "train":
         network, history = _train(train_names, params)
-        config = fpn.network_config(params)
+        config, trained_on = fpn.network_config(params), compute
     else:
         network = serialization.from_published("fpn", loader.load(PUBLISHED))
         assert isinstance(network, FaceParsingNetwork)
-        history, config = [], {}
+        history, config, trained_on = [], {}, None
     network.to(get_device(params.compute))
     degraded = compute_scores(fpn.evaluate(network, LABELED, val_names, params, degraded=True))
     high_quality = compute_scores(fpn.evaluate(network, LABELED, val_names, params, degraded=False))
     if get_rank() > 0:
         return
-    serialization.save(MODEL, network, **config)
-    _write_metrics(degraded, high_quality, history)
+    serialization.save(MODEL, network, trained_on, **config)
+    _write_metrics(degraded, high_quality, history, compute)
     mirror_to_cache("fpn", METRICS / "metrics.json", METRICS / "iou.csv", METRICS / "history.csv")
 
 
@@ -48,9 +49,10 @@ def _train(names: list[str], params: Params) -> tuple[FaceParsingNetwork, list[d
         return fpn.train(LABELED, names, params, checkpoints)
 
 
-def _write_metrics(degraded: dict, high_quality: dict, history: list[dict[str, float]]) -> None:
+def _write_metrics(degraded: dict, high_quality: dict, history: list[dict[str, float]], compute: dict) -> None:
+    metrics = {**degraded, "high_quality": high_quality, "compute": compute}
     with atomic_write(METRICS / "metrics.json") as path:
-        path.write_text(json.dumps({**degraded, "high_quality": high_quality}, indent=2) + "\n")
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
     with atomic_write(METRICS / "iou.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "quality", "iou"])
@@ -62,5 +64,10 @@ def _write_metrics(degraded: dict, high_quality: dict, history: list[dict[str, f
         writer.writerows(history)
 
 
+def _batch_size(params: Params) -> int:
+    """Return the size of the batches that the processes share evenly; 0 without a training."""
+    return params.fpn.batch_size if params.fpn.source == "train" else 0
+
+
 if __name__ == "__main__":
-    run_distributed(main, "degradation", "images", "networks")
+    run_distributed(main, "degradation", "images", "networks", batch_size=_batch_size)

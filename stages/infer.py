@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from psfr import inference
-from psfr.compute.devices import compute_dtype, get_device
+from psfr.compute.devices import compute_dtype, get_device, report_compute
 from psfr.compute.processes import on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
@@ -22,6 +22,7 @@ def main() -> None:
     params = read_params()
     _check_external(params.models)
     device = get_device(params.compute)
+    report_compute("infer", params.compute)
     dtype = compute_dtype(params.compute, device)
     face_parser = fuse(serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device), dtype)
     generators = {name: fuse(_load_generator(Path(path)).to(device), dtype) for name, path in params.models.items()}

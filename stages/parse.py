@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from psfr import inference
-from psfr.compute.devices import compute_dtype, get_device
+from psfr.compute.devices import compute_dtype, get_device, report_compute
 from psfr.compute.processes import on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
@@ -18,6 +18,7 @@ FFHQ = Path("data/ffhq")
 def main() -> None:
     params = read_params()
     device = get_device(params.compute)
+    report_compute("parse", params.compute)
     network = serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device)
     face_parser = FusedParsingNetwork(network, compute_dtype(params.compute, device))
     folders = ["hr", *(f"lr/{variant}" for variant in range(params.degrade.variants))]

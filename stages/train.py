@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dvclive.live import Live
 
+from psfr.compute.devices import report_compute
 from psfr.compute.processes import get_rank, on_rank_zero, run_distributed
 from psfr.data import degradation_table, images
 from psfr.data.datasets import PairedFaceDataset
@@ -27,6 +28,7 @@ NUM_SAMPLES = 4  # faces on the sheet of an epoch
 
 def main() -> None:
     params = read_params()
+    compute = report_compute("train", params.compute)
     table = degradation_table.read_table(FFHQ / "degradations.csv")
     gray = set(table.loc[table.gray == 1, ["name", "variant"]].itertuples(index=False, name=None))
     dataset = PairedFaceDataset(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
@@ -36,9 +38,10 @@ def main() -> None:
 
         def on_epoch_end(epoch: int, means: dict[str, float]) -> None:
             assert live is not None
-            _save_networks(state, params)
+            _save_networks(state, params, compute)
             for name, mean in means.items():
                 live.log_metric(name.replace("score_", "score/") if name.startswith("score_") else f"loss/{name}", mean)
+            live.summary["compute"] = compute
             sheet = state_dir / f"epoch_{epoch:03}.png"
             if not sheet.is_file():  # a resumed training calls this again for earlier epochs
                 images.write(sheet, sample_sheet(state.generator, dataset, NUM_SAMPLES, params.compute))
@@ -60,10 +63,16 @@ def _load_vgg(params: Params) -> VggFeatures:
     return vgg
 
 
-def _save_networks(state: gan.Gan, params: Params) -> None:
-    serialization.save(MODELS / "generator.safetensors", state.generator, **gan.generator_config(params))
-    serialization.save(MODELS / "discriminator.safetensors", state.discriminator, **params.discriminator.model_dump())
+def _save_networks(state: gan.Gan, params: Params, compute: dict) -> None:
+    config = params.discriminator.model_dump()
+    serialization.save(MODELS / "generator.safetensors", state.generator, compute, **gan.generator_config(params))
+    serialization.save(MODELS / "discriminator.safetensors", state.discriminator, compute, **config)
+
+
+def _batch_size(params: Params) -> int:
+    """Return the size of the batches; a set that is smaller than a batch is one batch."""
+    return min(params.batch_size, len(images.list_images(FFHQ / "hr")))
 
 
 if __name__ == "__main__":
-    run_distributed(main, "images", "networks")
+    run_distributed(main, "images", "networks", batch_size=_batch_size)

@@ -1,5 +1,7 @@
 """The reimplementation's table of results: a row for each variant of the test images, with its four metrics."""
 
+from psfr.params import RESERVED_NAMES
+
 COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "fid": "FID ↓"}
 MISSING = "\N{EN DASH}"
 
@@ -9,7 +11,7 @@ def to_markdown(summary: dict) -> str:
 
     Below the table, a line for each metric says why values are missing and how the metric was computed.
     """
-    variants = {name: values for name, values in summary.items() if name not in ("intervals", "reasons", "notes")}
+    variants = {name: values for name, values in summary.items() if name not in RESERVED_NAMES - {"degraded"}}
     lines = [f"| model | {' | '.join(COLUMNS.values())} |", "| --- |" + " ---: |" * len(COLUMNS)]
     for name, values in variants.items():
         cells = [MISSING if values[metric] is None else f"{values[metric]:.4f}" for metric in COLUMNS]

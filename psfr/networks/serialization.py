@@ -3,7 +3,7 @@
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from psfr.networks import NUM_CLASSES
 from psfr.utils.errors import UserError, safe_repr, truncate
 from psfr.utils.files import atomic_write
+
+Compute = Mapping[str, str | int]  # "device", "precision" and "processes"
 
 # The modules psfr.networks.<key> are imported by name, so that a stage of one network does not depend on the others.
 _CLASSES = {"fpn": "FaceParsingNetwork", "generator": "Generator", "discriminator": "Discriminator"}
@@ -128,17 +130,18 @@ def export(path: Path, out: Path) -> None:
         torch.save(to_published(kinds[0], network), temporary)
 
 
-def save(path: Path, network: nn.Module, **config: int) -> None:
-    """Write a network's weights, its class name and its config as safetensors. Equal weights give equal bytes.
+def save(path: Path, network: nn.Module, compute: Compute | None = None, **config: int) -> None:
+    """Write a network's weights, its class name and its config as safetensors. Equal arguments give equal bytes.
 
     Args:
         path: the .safetensors file to write.
         network: the network, on any device.
+        compute: what it was trained on, the result of `psfr.compute.devices.report_compute`.
         config: the arguments that the network was built with.
     """
-    description = json.dumps({"class": type(network).__name__, "sizes": config}, sort_keys=True)
+    description = {"class": type(network).__name__, "sizes": config} | ({"compute": compute} if compute else {})
     with atomic_write(path) as temporary:
-        save_file(_cpu_state_dict(network), temporary, {"network": description})
+        save_file(_cpu_state_dict(network), temporary, {"network": json.dumps(description, sort_keys=True)})
 
 
 def load(path: Path, network_class: type[Network]) -> Network:
@@ -168,10 +171,19 @@ def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
         class_name, config = description["class"], description["sizes"]
         if not (isinstance(class_name, str) and isinstance(config, dict)):
             raise TypeError("class name or sizes are missing")
+        if "compute" in description:
+            _check_compute(description["compute"])
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         problem = f"not a checkpoint of this project ({truncate(error)})"
         raise UserError(f"{path}: {problem}: create it again with `dvc repro`") from None
     return truncate(class_name, 40), config, tensors
+
+
+def _check_compute(compute: object) -> None:
+    """Raise a TypeError unless `compute` is what `save` writes; nothing but its form matters for the network."""
+    types = {name: type(value) for name, value in compute.items()} if isinstance(compute, dict) else {}
+    if types != {"device": str, "precision": str, "processes": int}:
+        raise TypeError("compute is not device, precision and processes")
 
 
 def _build_on_meta(network_class: type[Network], config: dict, source: str) -> Network:

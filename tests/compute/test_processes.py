@@ -26,7 +26,7 @@ def results(tmp_path_factory):
         if (function, num_processes) not in cache:
             folder = tmp_path_factory.mktemp(function)
             (folder / "params.yaml").write_text((ROOT / "params/tiny.yaml").read_text())
-            set_params(folder, devices=num_processes, precision="fp32")
+            set_params(folder, devices=num_processes, batch_size=6, precision="fp32")  # 1, 2 and 3 divide 6
             os.symlink(ROOT / "psfr", folder / "psfr")
             run_command(["env", f"PYTHONPATH={ROOT}", *SHARED_WORK, function], folder)
             cache[function, num_processes] = torch.load(folder / "result.pt")
@@ -100,6 +100,9 @@ def test_pipeline_in_two_processes_matches_one(project):
 
     set_params(project, devices=2)
     run_command(["dvc", "repro", "--force", "--single-item", "fpn", "parse", "train", "infer", "evaluate"], project)
+    for file in ("fpn/metrics.json", "train/metrics.json", "evaluation.json"):
+        recorded = json.loads((project / "metrics" / file).read_text())["compute"]
+        assert (recorded["precision"], recorded["processes"]) == ("fp32", 2), file
     assert losses(project).keys() == expected_losses.keys()
     for name, values in losses(project).items():
         assert values == pytest.approx(expected_losses[name], rel=0.02, abs=1e-3), name
@@ -192,5 +195,6 @@ def test_batch_size_must_be_divisible_by_num_processes(project):
     output = run_command([sys.executable, "-m", "stages.train"], project, status=1)
     message = output.strip().splitlines()[-1]
     assert message == (
-        "error: compute.devices: 3 processes cannot share batches of 4 images evenly: choose a divisor of it"
+        "error: params.yaml: compute.devices: 3 processes cannot share batches of 4 images (batch_size) evenly: "
+        "choose a divisor of it, or null for all GPUs that can share them"
     )

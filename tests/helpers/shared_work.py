@@ -139,6 +139,7 @@ def resumed_epoch_means() -> None:
             epochs=1,
             seed=0,
             num_workers=0,
+            device=torch.device("cpu"),
             checkpoints=CheckpointManager(Path("checkpoints"), 0),
         )
 

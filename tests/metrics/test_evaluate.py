@@ -12,8 +12,9 @@ import yaml
 from PIL import Image, ImageFilter
 
 from psfr import portraits
+from psfr.compute.devices import deterministic_float32
 from psfr.data import images, labels
-from psfr.metrics import fidelity, report, results_sheet, table
+from psfr.metrics import fidelity, report, results_sheet, st_lpips, table
 from psfr.metrics.testset import TestSet
 from psfr.pretrained import fetch, metric_files
 from psfr.utils.errors import UserError
@@ -71,7 +72,7 @@ def read_summary(project: Path) -> dict:
 
 def test_every_metric_has_value_or_reason(evaluated):
     summary = read_summary(evaluated)
-    assert list(summary) == ["degraded", "ours", "other", "intervals", "reasons", "notes"]
+    assert list(summary) == ["degraded", "ours", "other", "intervals", "reasons", "notes", "compute"]
     for variant in ("degraded", "ours", "other"):
         assert tuple(summary[variant]) == report.METRICS
         for metric, value in summary[variant].items():
@@ -81,6 +82,13 @@ def test_every_metric_has_value_or_reason(evaluated):
             else:
                 low, high = summary["intervals"][variant][metric]
                 assert low <= value <= high and low < high
+
+
+def test_evaluation_records_what_it_ran_on(evaluated):
+    recorded = read_summary(evaluated)["compute"]
+    assert recorded["device"].startswith("CPU (") and "thread" in recorded["device"]
+    assert (recorded["precision"], recorded["processes"]) == ("fp32", 1)
+    assert "compute" not in (evaluated / "metrics/plots/table.md").read_text()
 
 
 def test_better_images_have_better_metrics(evaluated):
@@ -123,6 +131,7 @@ def test_complete_table_has_note_on_fid_only():
         "intervals": {"ours": {}},
         "reasons": {"fid": ["ours: no interval"]},
         "notes": {"fid": [report.LOSSLESS]},
+        "compute": {"device": "CPU", "precision": "fp32", "processes": 1},
     }
     assert table.to_markdown(summary).splitlines()[2:] == [
         "| ours | 24.8226 | 0.6729 | 0.3000 | 12.0026 |",
@@ -201,10 +210,45 @@ def test_too_expensive_interval_is_skipped(monkeypatch):
     assert summary["reasons"]["frechet_vgg16"][0].startswith("degraded: no interval")
 
 
-def test_single_image_has_no_set_metrics(tmp_path, evaluated):
+def copy_face(project: Path, folder: Path) -> None:
+    """Copy a test image with the results of one model."""
     for subfolder in ("hr", "lr", "parse", "sr/ours"):
-        (tmp_path / subfolder).mkdir(parents=True)
-        shutil.copy(evaluated / "data/testset" / subfolder / "face0.png", tmp_path / subfolder)
+        (folder / subfolder).mkdir(parents=True)
+        shutil.copy(project / "data/testset" / subfolder / "face0.png", folder / subfolder)
+
+
+def test_all_metrics_are_computed_in_ieee_float32(tmp_path, evaluated, monkeypatch):
+    from psfr.metrics import pretrained_metrics
+
+    copy_face(evaluated, tmp_path)
+    weights_dir = tmp_path / "weights"
+    shutil.copytree(evaluated / "data/weights/metrics", weights_dir, symlinks=True)
+    (weights_dir / metric_files.INCEPTION).touch()
+
+    def flags() -> tuple[str, str, bool]:
+        backends = torch.backends
+        return backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision, backends.cudnn.deterministic
+
+    found = {}
+
+    def recording(name, function):
+        return lambda *args: (found.__setitem__(name, flags()), function(*args))[1]
+
+    for name in ("psnr", "ssim"):
+        monkeypatch.setattr(fidelity, name, recording(name, getattr(fidelity, name)))
+    monkeypatch.setattr(st_lpips, "deepest_features", recording("features", st_lpips.deepest_features))
+    monkeypatch.setattr(pretrained_metrics, "load_inception", lambda *_: None)
+    monkeypatch.setattr(pretrained_metrics, "inception_features", recording("fid", lambda *_: np.zeros((1, 2048))))
+    with deterministic_float32():  # restores the precision
+        torch.backends.cudnn.deterministic = False
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32"
+        report.evaluate(TestSet(tmp_path, ["ours"]), weights_dir, 8, torch.device("cpu"), 1)
+        assert flags() == ("tf32", "tf32", False)
+    assert found == dict.fromkeys(("psnr", "ssim", "features", "fid"), ("ieee", "ieee", True))
+
+
+def test_single_image_has_no_set_metrics(tmp_path, evaluated):
+    copy_face(evaluated, tmp_path)
     weights_dir = evaluated / "data/weights/metrics"
     evaluation = report.evaluate(TestSet(tmp_path, ["ours"]), weights_dir, 8, torch.device("cpu"), 1)
     summary = report.summarize(evaluation, 1, 100)

@@ -36,6 +36,41 @@ def test_load_returns_what_save_wrote(saved):
     assert torch.equal(serialization.load(path, Generator)(image, labels), network(image, labels))
 
 
+COMPUTE = {"device": "NVIDIA H100 (cuda)", "precision": "bf16", "processes": 8}
+
+
+def test_what_a_network_was_trained_on_is_in_its_checkpoint(saved, tmp_path):
+    network, path = saved
+    described = tmp_path / "described.safetensors"
+    serialization.save(described, network, COMPUTE, **CONFIG)
+    with safe_open(described, "pt") as file:
+        assert json.loads(file.metadata()["network"])["compute"] == COMPUTE
+    loaded, expected = (serialization.load(file, Generator).state_dict() for file in (described, path))
+    assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        None,
+        [],
+        {},
+        "cpu",
+        COMPUTE | {"device": 1},
+        COMPUTE | {"processes": "8"},
+        COMPUTE | {"host": "a"},
+        {"x" * 10**6: 1},
+    ],
+)
+def test_invalid_descriptions_of_the_compute_are_refused(saved, compute):
+    network, path = saved
+    description = {"class": "Generator", "sizes": CONFIG, "compute": compute}
+    save_file(network.state_dict(), path, {"network": json.dumps(description)})
+    with pytest.raises(UserError, match="not a checkpoint of this project") as error:
+        serialization.load(path, Generator)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 800
+
+
 def test_the_same_weights_give_the_same_bytes(saved, tmp_path):
     network, path = saved
     serialization.save(tmp_path / "again.safetensors", network, **CONFIG)
