@@ -1,4 +1,4 @@
-"""A training that fails prints one line and leaves a valid checkpoint."""
+"""A stage that fails prints one line, and a training that fails leaves a valid checkpoint."""
 
 import os
 import resource
