@@ -58,7 +58,7 @@ def test_pinned_versions_and_other_groups_give_no_warning(project, tmp_path, cap
 @pytest.mark.parametrize(("rank", "warnings"), [("0", 1), ("1", 0)])
 def test_of_several_processes_the_first_warns(project, monkeypatch, capfd, rank, warnings):
     project("5.0.0.93", torch="2.12.0")
-    monkeypatch.setattr(processes, "_run", lambda main: main())
+    monkeypatch.setattr(processes, "_run", lambda main, *_: main())
     monkeypatch.setenv("RANK", rank)
     processes.run_distributed(lambda: None, "networks")
     assert capfd.readouterr().err.count("torch is 2.13.0, pinned is 2.12.0") == warnings
