@@ -12,7 +12,8 @@ FFHQ = Path("data/ffhq")
 
 def main() -> None:
     params = read_params()
-    with resumable_dir(FFHQ / "lr", "degrade", per_file_deps=("data/ffhq/hr",)) as lr:
+    lr_dir = resumable_dir(FFHQ / "lr", "degrade", per_file_deps=("data/ffhq/hr",), ignored_deps=("degrade.variants",))
+    with lr_dir as lr:
         paths = images.list_images(FFHQ / "hr")
         rows = degradation.write_variants(
             paths, lr, params.degrade, params.image_size, params.seed, params.compute.executor

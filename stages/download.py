@@ -6,7 +6,7 @@ from pathlib import Path
 from psfr import sources
 from psfr.params import SETS, read_params
 from psfr.utils.errors import run_main
-from psfr.utils.resume import resumable_dir
+from psfr.utils.resume import mention_last_result, restore_last_result, resumable_dir
 
 
 def main() -> None:
@@ -14,9 +14,15 @@ def main() -> None:
     parser.add_argument("set", choices=SETS)
     name = parser.parse_args().set
     params = read_params()
-    ignored_params = (f"{name}.count", f"{name}.skip")
-    with resumable_dir(Path("data", name, "raw"), f"download@{name}", ignored_params=ignored_params) as raw:
-        sources.download_set(raw, name, params)
+    raw, stage = Path("data", name, "raw"), f"download@{name}"
+    ignored_deps = (f"{name}.count", f"{name}.skip")
+    if getattr(params, name).source != "sample":
+        if restore_last_result(raw, stage, ("image_size", "psfr/portraits", "tool.psfr.versions.portraits")):
+            return
+        # Each file of the last run is compared with the source, so code and versions may differ.
+        ignored_deps += ("image_size", "seed", "psfr", "stages", "tool.psfr.versions")
+    with resumable_dir(raw, stage, ignored_deps=ignored_deps) as folder, mention_last_result(raw, stage):
+        sources.download_set(folder, name, params)
 
 
 if __name__ == "__main__":

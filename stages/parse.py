@@ -23,7 +23,13 @@ def main() -> None:
     face_parser = FusedParsingNetwork(network, compute_dtype(params.compute, device))
     folders = ["hr", *(f"lr/{variant}" for variant in range(params.degrade.variants))]
     paths = {folder: images.list_images(FFHQ / folder) for folder in folders}
-    parse_dir = resumable_dir(FFHQ / "parse", "parse", per_file_deps=("data/ffhq/hr", "data/ffhq/lr"))
+    parse_dir = resumable_dir(
+        FFHQ / "parse",
+        "parse",
+        per_file_deps=("data/ffhq/hr", "data/ffhq/lr"),
+        ignored_deps=("degrade.variants",),
+        same_paths=True,
+    )
     with on_rank_zero(parse_dir) as out:
         for folder in folders:
             description = f"parse {folder}"

@@ -6,6 +6,7 @@ each image is recorded and can be repeated. Parameters are distributed as in img
 processing.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -152,7 +153,9 @@ def degrade(
 def write_variants(
     paths: list[Path], lr: Path, config: DegradeParams, size: int, seed: int, executor: Executor
 ) -> Iterator[dict]:
-    """Write `config.variants` degraded copies of each image to `lr/VARIANT/NAME.png`; existing files are kept.
+    """Write `config.variants` degraded copies of each image to `lr/VARIANT/NAME.png`.
+
+    Existing files are kept; folders of further variants are removed.
 
     Args:
         paths: Images of `size` x `size` pixels.
@@ -160,6 +163,8 @@ def write_variants(
     Yields:
         The table row of each copy as soon as it exists: name, variant and the fields of `Degradation`.
     """
+    for folder in set(lr.glob("*")) - {lr / str(variant) for variant in range(config.variants)}:
+        shutil.rmtree(folder)
     for rows in parallel.imap(partial(_write_variants, lr, config, size, seed), paths, executor, "degrade"):
         yield from rows
 

@@ -1,5 +1,6 @@
 """Sets from a folder of the user's own images, with masks if the set is labeled."""
 
+import filecmp
 import shutil
 import sys
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from psfr.data.subset import choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
 from psfr.sources.pairs import Pair, match_pairs, validate_pair
 from psfr.utils.errors import raise_all
+from psfr.utils.files import atomic_write
 
 
 def copy_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: Executor) -> None:
@@ -46,7 +48,7 @@ def _list_pairs(image_folder: Path, mask_folder: Path | None) -> dict[str, Pair]
 
 
 def remove_stale(raw: Path, pairs: Iterable[Pair]) -> None:
-    """Remove the files that an interrupted run has left in `raw` and that do not belong to the chosen pairs."""
+    """Remove the files of an earlier run from `raw` that do not belong to the chosen pairs."""
     expected: set[Path | None] = set()
     for pair in pairs:
         expected.update(pair.destinations(raw).values())
@@ -62,7 +64,12 @@ def _validate(raw: Path, pair: Pair) -> None:
 
 
 def _copy(raw: Path, pair: Pair) -> None:
-    """Copy the files of a pair; with links, a later edit of the user's file would change the files that DVC tracks."""
+    """Copy the files of a pair that `raw` does not have with the same content.
+
+    A link to the user's file would let a later edit change the files that DVC tracks. The files that are there may be
+    links to the DVC cache: they are replaced, never written.
+    """
     for path, destination in pair.destinations(raw).items():
-        destination.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, destination)
+        if not destination.is_file() or not filecmp.cmp(path, destination, shallow=False):
+            with atomic_write(destination) as temporary:
+                shutil.copyfile(path, temporary)

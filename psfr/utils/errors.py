@@ -75,8 +75,8 @@ def run_main(main: Callable[[], None], *version_groups: str) -> None:
     """Run a program's `main`; print one line and exit after a user-fixable error, Ctrl-C or SIGTERM.
 
     The exit status is 1 after a `UserError`, an error of the operating system or lack of memory, and 128 + the
-    signal's number after a signal. Other exceptions propagate. With `PSFR_DEBUG=1` in the environment, the traceback
-    comes before each one-line message.
+    signal's number after a signal. Notes that were added to the error follow on the same line. Other exceptions
+    propagate. With `PSFR_DEBUG=1` in the environment, the traceback comes before each one-line message.
 
     Args:
         version_groups: pinned packages that a stage's results depend on, for `warn_about_versions`.
@@ -96,7 +96,8 @@ def run_main(main: Callable[[], None], *version_groups: str) -> None:
         if line is None:
             raise
         print_debug_traceback(error)
-        sys.exit(f"error: {line}")
+        notes = [truncate(note) for note in getattr(error, "__notes__", ())]
+        sys.exit("; ".join([f"error: {line}", *notes]))
 
 
 def print_debug_traceback(error: BaseException) -> None:

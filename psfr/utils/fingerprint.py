@@ -1,9 +1,15 @@
 """Fingerprint of a stage's dependencies: the value of each parameter and the hash of each file that dvc.yaml names."""
 
-from pathlib import Path
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
     from dvc_data.hashfile.tree import Tree
 
 # {"parameters": {name: value}, "files": {path: hash}, "per_file": {folder: {file: hash}}}; {} if unknown.
@@ -78,24 +84,25 @@ def explain_changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     return changes
 
 
-def changed_stems(old: Fingerprint, new: Fingerprint) -> set[str]:
-    """Return the stems of the files that were changed, added or removed in the folders of `per_file_deps`."""
-    stems = set()
+def changed_files(old: Fingerprint, new: Fingerprint) -> set[tuple[str, str]]:
+    """Return folder and relative path of each file that was changed, added or removed in those of `per_file_deps`."""
+    changed = set()
     for folder in old["per_file"].keys() | new["per_file"].keys():
         old_files, new_files = old["per_file"].get(folder, {}), new["per_file"].get(folder, {})
         for file in old_files.keys() | new_files.keys():
             if old_files.get(file) != new_files.get(file):
-                stems.add(Path(file).stem)
-    return stems
+                changed.add((folder, file))
+    return changed
 
 
-def checkout_unchanged(stage: str, path: Path, folder: Path, excluded_stems: set[str]) -> int:
+def checkout_unchanged(stage: str, path: Path, folder: Path, is_stale: Callable[[PurePath], bool]) -> int:
     """Check files of a stage's last output `path`, as dvc.lock records it, out of the DVC cache into an empty folder.
 
-    Files are copied or linked, as DVC's `cache.type` says. Files that the cache does not have are skipped.
+    Files are copied or linked, as DVC's `cache.type` says. Files that the cache does not have are skipped. So are
+    damaged ones, which are removed from the cache, because DVC would keep them when the stage writes them again.
 
     Args:
-        excluded_stems: stems of the files to leave out.
+        is_stale: called with a file's path relative to the output; returns whether to leave it out.
 
     Returns:
         The number of files checked out.
@@ -105,14 +112,46 @@ def checkout_unchanged(stage: str, path: Path, folder: Path, excluded_stems: set
     from dvc_data.hashfile.tree import Tree
 
     with Repo() as repo:
-        (dvc_stage,) = repo.stage.collect(stage)
-        out = next(out for out in dvc_stage.outs if Path(out.def_path) == path)
+        out = _output(repo, stage, path)
         tree = Tree()
         recorded = out.get_obj()
         for key, meta, hash_info in recorded if isinstance(recorded, Tree) else ():
-            if hash_info and Path(key[-1]).stem not in excluded_stems and out.cache.exists(hash_info.value):
+            if hash_info is None or hash_info.value is None or is_stale(PurePath(*key)):
+                continue
+            if _is_intact(out.cache, hash_info.value):
                 tree.add(key, meta, hash_info)
         if len(tree):
             tree.digest()
             checkout(str(folder.absolute()), out.fs, tree, out.cache, quiet=True)
         return len(tree)
+
+
+def is_last_output_cached(stage: str, path: Path) -> bool:
+    """Return whether dvc.lock records the output `path` of a stage and the DVC cache has all of its files."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            return not _output(repo, stage, path).changed_cache()
+    except (DvcException, ValueError):
+        return False
+
+
+def _output(repo: "Repo", stage: str, path: Path) -> "Output":
+    (dvc_stage,) = repo.stage.collect(stage)
+    return next(out for out in dvc_stage.outs if Path(out.def_path) == path)
+
+
+def _is_intact(cache: "HashFileDB", oid: str) -> bool:
+    """Return whether the cache has the object `oid`, an MD5 hash, with this content; remove a damaged object."""
+    path = Path(cache.oid_to_path(oid))
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+    except FileNotFoundError:
+        return False
+    if digest != oid:
+        print(f"{path}: damaged, removed from the DVC cache", file=sys.stderr)
+        path.unlink()
+    return digest == oid

@@ -10,14 +10,21 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO
 
 from psfr.utils.errors import UserError
 from psfr.utils.files import replace_dir, temporary_path
-from psfr.utils.fingerprint import Fingerprint, changed_stems, checkout_unchanged, explain_changes, fingerprint
+from psfr.utils.fingerprint import (
+    Fingerprint,
+    changed_files,
+    checkout_unchanged,
+    explain_changes,
+    fingerprint,
+    is_last_output_cached,
+)
 
 FINISHED = "finished"  # empty file that marks the state of a finished training
 FINGERPRINT = "fingerprint.json"
@@ -27,39 +34,44 @@ MAX_CHANGES = 3  # that a message names
 
 @contextmanager
 def resumable_dir(
-    path: Path, stage: str, per_file_deps: tuple[str, ...] = (), ignored_params: tuple[str, ...] = ()
+    path: Path,
+    stage: str,
+    per_file_deps: tuple[str, ...] = (),
+    ignored_deps: tuple[str, ...] = (),
+    same_paths: bool = False,
 ) -> Iterator[Path]:
     """Context manager that yields a temporary folder, which replaces `path` on success and is kept after an exception.
 
     The folder contains the files that an interrupted run wrote or, if there is no interrupted run, the unchanged files
     of the stage's last result from the DVC cache. Both require that the stage's dependencies are the same. If only
-    some files of `per_file_deps` differ, the files of their stems are left out; after any other change the folder is
+    some files of `per_file_deps` differ, the files made from them are left out; after any other change the folder is
     empty. The caller writes the files that are missing.
 
     Args:
         path: the stage's output folder.
         stage: the stage's name as DVC writes it, such as `resize@ffhq`.
         per_file_deps: folders that the stage processes file by file.
-        ignored_params: parameters that determine which files there are, but not their content. The caller removes
-            surplus files.
+        ignored_deps: parameters and groups of them, files and folders that determine which files there are, but not
+            their content. The caller removes surplus files.
+        same_paths: an input `data/SET/FOLDER/FILE` gives the one output `FOLDER/FILE`. Otherwise an input gives the
+            outputs of its stem.
 
     Raises:
         UserError: another process is writing the same folder.
     """
     path = Path(path)
     folder = temporary_path(path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(folder.with_name(f".{path.name}.fingerprint.partial"), str(path)) as note:
+    with _lock_folder(path) as note:
         current, interrupted = fingerprint(stage, per_file_deps), _read(note)
-        if folder.is_dir() and _compatible(interrupted, current, ignored_params):
-            _reuse(folder, changed_stems(interrupted, current))
+        if folder.is_dir() and _compatible(interrupted, current, ignored_deps):
+            _reuse(folder, _stale_outputs(interrupted, current, same_paths))
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             last = fingerprint(stage, per_file_deps, from_lock=True)
             # Equal fingerprints mean `dvc repro --force`: then every file is made again.
-            if last != current and _compatible(last, current, ignored_params):
-                num_files = checkout_unchanged(stage, path, folder, changed_stems(last, current))
+            if last != current and _compatible(last, current, ignored_deps):
+                num_files = checkout_unchanged(stage, path, folder, _stale_outputs(last, current, same_paths))
                 if num_files:
                     print(f"{path}: reusing {num_files} files of the last run", file=sys.stderr)
         _write(note, current)
@@ -70,6 +82,62 @@ def resumable_dir(
             if not folder.exists() or not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
                 os.unlink(note.name)
+
+
+def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]) -> bool:
+    """Check the stage's last result `path` out of the DVC cache if it is the result of the present dependencies too.
+
+    That is so if dependencies have changed, but only `irrelevant_deps`, and the cache has all files undamaged. An
+    interrupted run is dropped then.
+
+    Args:
+        path: the stage's output folder.
+        stage: the stage's name as DVC writes it, such as `download@ffhq`.
+        irrelevant_deps: parameters and groups of them, files and folders that do not affect the result.
+
+    Returns:
+        Whether `path` is the result.
+
+    Raises:
+        UserError: another process is writing the same folder.
+    """
+    path = Path(path)
+    last_result = path.with_name(f".{path.name}.last.partial")
+    with _lock_folder(path) as note:
+        last, current = fingerprint(stage, from_lock=True), fingerprint(stage)
+        is_result = last != current and _compatible(last, current, irrelevant_deps)
+        if not is_result or not is_last_output_cached(stage, path):
+            return False
+        shutil.rmtree(last_result, ignore_errors=True)
+        last_result.mkdir()
+        num_files = checkout_unchanged(stage, path, last_result, lambda file: False)
+        if not is_last_output_cached(stage, path):  # it had damaged files, which have been removed from it
+            shutil.rmtree(last_result)
+            return False
+        replace_dir(last_result, path)
+        shutil.rmtree(temporary_path(path), ignore_errors=True)
+        os.unlink(note.name)
+    print(f"{path}: the {num_files} files of the last run", file=sys.stderr)
+    return True
+
+
+@contextmanager
+def mention_last_result(path: Path, stage: str) -> Iterator[None]:
+    """Context manager that adds to an error how to restore the stage's last result `path`, which DVC has removed."""
+    try:
+        yield
+    except Exception as error:
+        if not path.exists() and is_last_output_cached(stage, path):
+            error.add_note(f"`dvc checkout {path}` restores the last result")
+        raise
+
+
+@contextmanager
+def _lock_folder(path: Path) -> Iterator[IO[str]]:
+    """Context manager that opens the file with the fingerprint of a folder's unfinished work, as `exclusive_lock`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(path.with_name(f".{path.name}.fingerprint.partial"), str(path)) as note:
+        yield note
 
 
 @contextmanager
@@ -111,21 +179,37 @@ def _write(note: IO[str], current: Fingerprint) -> None:
     note.flush()
 
 
-def _compatible(old: Fingerprint, new: Fingerprint, ignored_params: tuple[str, ...]) -> bool:
-    """Return whether two fingerprints are known and differ at most in `per_file_deps` and ignored parameters."""
+def _compatible(old: Fingerprint, new: Fingerprint, ignored_deps: tuple[str, ...]) -> bool:
+    """Return whether two fingerprints are known and differ at most in `per_file_deps` and ignored dependencies."""
 
-    def relevant(values: Fingerprint) -> tuple[dict, dict]:
-        parameters = {name: value for name, value in values["parameters"].items() if name not in ignored_params}
-        return parameters, values["files"]
+    def relevant(values: Fingerprint) -> list[dict]:
+        groups = values["parameters"], values["files"]
+        return [{name: value for name, value in group.items() if not is_ignored(name)} for group in groups]
+
+    def is_ignored(name: str) -> bool:
+        return any(name == dep or name.startswith((f"{dep}/", f"{dep}.")) for dep in ignored_deps)
 
     return bool(old and new) and relevant(old) == relevant(new)
 
 
-def _reuse(folder: Path, excluded_stems: set[str]) -> None:
-    """Delete incomplete files and those of `excluded_stems` from the folder of an interrupted run."""
+def _stale_outputs(old: Fingerprint, new: Fingerprint, same_paths: bool) -> Callable[[PurePath], bool]:
+    """Return a function that tells whether an output, a relative path, is made from a changed file of `per_file_deps`.
+
+    See `resumable_dir` for `same_paths`.
+    """
+    changed = changed_files(old, new)
+    if same_paths:
+        paths = {f"{PurePath(folder).name}/{file}" for folder, file in changed}
+        return lambda output: output.as_posix() in paths
+    stems = {PurePath(file).stem for _, file in changed}
+    return lambda output: output.stem in stems
+
+
+def _reuse(folder: Path, is_stale: Callable[[PurePath], bool]) -> None:
+    """Delete incomplete and stale files from the folder of an interrupted run."""
     num_files = 0
     for file in [file for file in folder.rglob("*") if file.is_file()]:
-        if file.stem in excluded_stems or not _is_complete(file):
+        if is_stale(file.relative_to(folder)) or not _is_complete(file):
             file.unlink()
         else:
             num_files += 1

@@ -1,5 +1,6 @@
 """Run git and DVC as a user does, in temporary clones of the project."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -63,6 +64,19 @@ def set_params(project: Path, **values: object) -> None:
         text, count = re.subn(rf"(?m)^(\s*){name}: [^#\n]*", rf"\g<1>{name}: {value} ", text)
         assert count, name
     path.write_text(text)
+
+
+def set_cache_type(project: Path, cache_type: str) -> None:
+    """Let DVC link or copy outputs from its cache from now on: `copy`, `hardlink` or `symlink`."""
+    (project / ".dvc/config.local").write_text(f"[cache]\n    type = {cache_type}\n")
+
+
+def damaged_objects(project: Path) -> list[str]:
+    """Return the objects of a project's DVC cache whose content does not have the MD5 hash of their name."""
+    objects = [path for path in (project / ".dvc/cache/files/md5").glob("*/*") if path.is_file()]
+    assert objects
+    hashes = {path: hashlib.md5(path.read_bytes()).hexdigest() for path in objects}
+    return [path.name for path, md5 in hashes.items() if path.parent.name + path.stem != md5]
 
 
 def start_process(

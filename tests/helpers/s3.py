@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from psfr.sources import rclone
+
 RCLONE = Path(sys.executable).parent / "rclone"  # that of requirements.txt
 
 
@@ -85,3 +87,16 @@ def empty_dir(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+@pytest.fixture
+def commands(monkeypatch) -> list[tuple[str, ...]]:
+    """The arguments of each run of rclone."""
+    run_once, seen = rclone.run_once, []
+
+    def record(*arguments: str, **more) -> rclone.Outcome:
+        seen.append(arguments)
+        return run_once(*arguments, **more)
+
+    monkeypatch.setattr(rclone, "run_once", record)
+    return seen

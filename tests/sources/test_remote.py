@@ -18,7 +18,7 @@ from psfr import sources
 from psfr.data.subset import choose_subset
 from psfr.sources import checksums, fetching, rclone, remote
 from psfr.utils.errors import UserError
-from tests.helpers.s3 import s3, write_files  # noqa: F401 - s3 is a fixture
+from tests.helpers.s3 import commands, s3, write_files  # noqa: F401 - commands and s3 are fixtures
 from tests.helpers.sets import REPOSITORY, read_tree, write_params
 
 FETCHED = ".ffhq-rclone.partial/images"
@@ -62,19 +62,6 @@ def download(folder: Path, address: str, **more) -> dict[str, bytes]:
 
 def flat(files: dict[str, bytes]) -> dict[str, bytes]:
     return {Path(name).name: content for name, content in files.items()}
-
-
-@pytest.fixture
-def commands(monkeypatch) -> list[tuple[str, ...]]:
-    """The arguments of each run of rclone."""
-    run_once, seen = rclone.run_once, []
-
-    def record(*arguments: str, **more) -> rclone.Outcome:
-        seen.append(arguments)
-        return run_once(*arguments, **more)
-
-    monkeypatch.setattr(rclone, "run_once", record)
-    return seen
 
 
 # Interruptions

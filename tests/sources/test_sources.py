@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -114,6 +115,25 @@ def test_folder_copies_bytes(tmp_path, user_images):
     for name in [name for name in labelled if name.startswith("images/")]:
         mask = f"masks/{Path(name).stem}.png"
         assert labelled[name] == originals[Path(name).name] and labelled[mask] == (user_images / mask).read_bytes()
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink], ids=["hard links", "symbolic links"])
+def test_folder_does_not_write_through_links_to_the_cache(tmp_path, user_images, link):
+    """Files of the last run are links to the DVC cache if `cache.type` says so."""
+    params = write_params(tmp_path, ffhq=folder_set(user_images))
+    raw, cache = tmp_path / "raw", tmp_path / "cache"
+    sources.download_set(cache, "ffhq", params)
+    before = read_tree(cache)
+    raw.mkdir()
+    for name in before:
+        link(cache / name, raw / name)
+    edited, kept = "face 0#.png", "face 1#.jpg"
+    inode = (raw / kept).lstat().st_ino
+    images.write(user_images / "faces" / edited, np.zeros((30, 40, 3), np.uint8))
+    sources.download_set(raw, "ffhq", params)
+    assert read_tree(cache) == before
+    assert read_tree(raw) == before | {edited: (user_images / "faces" / edited).read_bytes()}
+    assert (raw / kept).lstat().st_ino == inode, "the same file is not copied again"
 
 
 def test_three_sets_can_share_a_folder(tmp_path, user_images):

@@ -153,7 +153,7 @@ def test_files_are_reused_when_only_an_ignored_parameter_changes(repository):
 
     def run_with(count: int) -> list[str]:
         Path("params.yaml").write_text(f"size: {count}\nlosses: {{pix: 10}}\n")
-        with resumable_dir(Path("hr"), "halve", ignored_params=("size",)) as folder:
+        with resumable_dir(Path("hr"), "halve", ignored_deps=("size",)) as folder:
             missing = [name for name in "abcd"[:count] if not (folder / f"{name}.png").is_file()]
             for name in missing:
                 write_image(folder / f"{name}.png", ord(name))
