@@ -13,7 +13,7 @@ from psfr.utils import strict_yaml
 from psfr.utils.errors import CONTROL_CHARS, UserError, safe_repr, truncate
 
 SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set of the face parsing network
-# Keys of metrics/evaluation.json and folders of the test set, which are no names of models.
+# Keys of metrics/evaluation.json and folders of the test set; no model may have one of these names.
 RESERVED_NAMES = {"degraded", "true", "intervals", "reasons", "notes", "compute"}
 PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks were trained on
 # Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
@@ -23,7 +23,8 @@ MAX_PROBLEMS = 40  # that a message lists
 
 def _power_of_two(value: int) -> int:
     if value & (value - 1):
-        raise ValueError(f"{value} is not a power of two")
+        lower = 1 << (value.bit_length() - 1)
+        raise ValueError(f"{value} is not a power of two: use {lower} or {2 * lower}")
     return value
 
 
@@ -35,7 +36,19 @@ def _ascending(pair: list) -> list:
 
 def _no_control_chars(text: str) -> str:
     if CONTROL_CHARS.search(text):
-        raise ValueError("control characters are not allowed")
+        raise ValueError(f"{safe_repr(text)} contains control characters: remove them")
+    return text
+
+
+def _scheduler_address(text: str) -> str:
+    if not re.fullmatch(r"(tcp|tls)://[\w.:\[\]-]+:\d+", text):
+        raise ValueError(f"{safe_repr(text)} is not the address of a dask scheduler: write tcp://HOST:PORT or null")
+    return text
+
+
+def _model_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+", text):
+        raise ValueError(f"{safe_repr(text)} is not a model name: use only the characters a-z, 0-9, _ and -")
     return text
 
 
@@ -47,6 +60,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 LearningRate = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(max_length=4096), AfterValidator(_no_control_chars)]
+ModelName = Annotated[str, Field(max_length=64), AfterValidator(_model_name)]
 
 _PAIR = Field(min_length=2, max_length=2)
 _ASCENDING = AfterValidator(_ascending)
@@ -64,7 +78,7 @@ def _check_no_secrets(key: str, location: str | None, is_remote: bool) -> None:
     Only options that select a folder are allowed.
     """
     is_url = re.match(r"[\w+.-]+://[^/]*@|[\w+.-]+://[^#]*\?", location or "")
-    remote = re.sub("^(:archive:)+", "", location or "")  # the remote on which the archive lies
+    remote = re.sub("^(:archive:)+", "", location or "")  # the remote that holds the archive
     has_options = is_remote and re.match(r":?[^,:/]*,.*:", remote) and not _FOLDER_OPTIONS.match(remote)
     if is_url or has_options:
         raise ValueError(
@@ -90,9 +104,9 @@ class ImageSetParams(ParamGroup):
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if self.source == "sample" and self.count is None:
-            raise ValueError("source sample needs count, the number of portraits to render")
+            raise ValueError("source sample needs count: set it to the number of portraits to render")
         if self.source != "sample" and not self.images:
-            raise ValueError(f"source {self.source} needs images, the path of the folder or the name of the remote")
+            raise ValueError(f"source {self.source} needs images: set it to the path of the folder or to the remote")
         _check_no_secrets("images", self.images, self.source == "rclone")
         return self
 
@@ -106,7 +120,7 @@ class LabeledSetParams(ImageSetParams):
     @model_validator(mode="after")
     def _check_masks(self) -> Self:
         if self.source != "sample" and not self.masks:
-            raise ValueError(f"source {self.source} of a labeled set needs masks, the path of the label PNGs")
+            raise ValueError(f"source {self.source} of a labeled set needs masks: set it to the path of the label PNGs")
         _check_no_secrets("masks", self.masks, self.source == "rclone")
         return self
 
@@ -145,6 +159,8 @@ class FaceParserParams(ParamGroup):
 
 
 class GeneratorParams(ParamGroup):
+    """Generator; `Generator` describes the sizes."""
+
     constant_size: PowerOfTwo
     constant_scale: NonNegative  # standard deviation of the constant input's initialization; 1 in the published code
     min_channels: Channels
@@ -152,6 +168,8 @@ class GeneratorParams(ParamGroup):
 
 
 class DiscriminatorParams(ParamGroup):
+    """Multi-scale discriminator; `Discriminator` describes the sizes."""
+
     scales: SmallCount
     layers: SmallCount
     base_channels: Channels
@@ -193,7 +211,7 @@ class ComputeParams(ParamGroup):
     devices: Count | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # interval between training checkpoints
     # Address of a dask scheduler whose workers share the image processing; None for this machine only.
-    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://[\w.:\[\]-]+:\d+$", max_length=256)] | None
+    scheduler: Annotated[str, Field(max_length=256), AfterValidator(_scheduler_address)] | None
 
     @property
     def executor(self) -> int | str | None:
@@ -212,9 +230,8 @@ class EvaluateParams(ParamGroup):
     """Evaluation of the test set."""
 
     resamples: Annotated[int, Field(ge=100)]  # of the bootstrap
-    shown: (
-        Count  # rows of the contact sheet, from the best to the worst face; the middle of an odd number is the median
-    )
+    # Rows of the contact sheet, from the best to the worst face. The middle row of an odd number is the median.
+    shown: Count
 
 
 class Params(ParamGroup):
@@ -242,7 +259,7 @@ class Params(ParamGroup):
     perceptual: PerceptualParams
     compute: ComputeParams
     testset: TestsetParams
-    models: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=64)], Text], Field(min_length=1)]
+    models: Annotated[dict[ModelName, Text], Field(min_length=1)]
     evaluate: EvaluateParams
 
     @model_validator(mode="after")
@@ -357,7 +374,7 @@ def read_params(path: Path | str = "params.yaml") -> Params:
 
 def _describe(error: Any) -> str:
     """Return `key: what is wrong` of one of pydantic's errors."""
-    location = [truncate(part, 80) for part in error["loc"]]
+    location = [truncate(part, 80) for part in error["loc"] if part != "[key]"]
     kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
         similar = difflib.get_close_matches(location[-1], _keys(location[:-1]), 1)
@@ -368,8 +385,11 @@ def _describe(error: Any) -> str:
         message = f"must be a group of keys, not {safe_repr(value)}"
     else:
         message = error["msg"].removeprefix("Value error, ")
-        if not isinstance(value, dict | BaseModel):
-            message = f"{message[0].lower()}{message[1:]}, not {safe_repr(value)}"
+        if kind != "value_error":
+            message = f"{message[0].lower()}{message[1:]}"
+        # A validator's own message has the value already, and pydantic's message on a wrong length has the length.
+        if kind not in ("value_error", "too_short", "too_long"):
+            message += f", not {safe_repr(value)}"
     return f"{'.'.join(location)}: {message}".removeprefix(": ")
 
 

@@ -166,9 +166,9 @@ MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in
         (TEXT + "1: 2\n2001-01-01: 3\n~: 4\n", "keys should be strings"),
         (TEXT + "#" * 200_000, "more than 100000 bytes"),
         (TEXT + "---\na: 1", "not valid YAML .*single document"),
-        (TEXT.replace("images: null", 'images: "a\\0b"', 1), "ffhq.images: .*control characters are not allowed"),
+        (TEXT.replace("images: null", 'images: "a\\0b"', 1), "ffhq.images: .*contains control characters"),
         (TEXT.replace("images: null", 'images: "a\\ud800b"', 1), "ffhq.images: "),
-        (TEXT.replace("  ours:", "  ../ours:"), "models.*pattern"),
+        (TEXT.replace("  ours:", "  ../ours:"), "models.*is not a model name"),
         (TEXT.replace("  ours:", "  " + "o" * 300 + ":"), "models.*64"),
         (TEXT.replace("count: 240", "count: 1" + "0" * 30), "ffhq.count: .*less than"),
     ],
@@ -265,6 +265,14 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"image_size": 100}, "yaml: image_size: 100 is not a power of two: use 64 or 128$"),
+        (
+            {"degrade.noise_scale": [9, 3]},
+            "yaml: degrade.noise_scale: .* is not a range: write the smaller number first$",
+        ),
+        ({"degrade.noise_scale": [9]}, "yaml: degrade.noise_scale: list should have at least 2 items [^,]*, not 1$"),
+        ({"compute.scheduler": "host"}, "yaml: compute.scheduler: 'host' is not the address .*: write tcp://HOST:PORT"),
+        ({"models": {"A b": "x"}}, "yaml: models.A b: 'A b' is not a model name: "),
         ({"ffhq.count": None}, "ffhq: source sample needs count"),
         ({"ffhq.source": "folder"}, "ffhq: source folder needs images"),
         ({"celebamask.source": "folder", "celebamask.images": "faces"}, "celebamask: .*needs masks"),
