@@ -28,10 +28,11 @@ def find_stale(status: dict[str, list]) -> list[str]:
 
 
 def main() -> None:
-    done = subprocess.run(
+    """Exit with status 1 and one line if dvc.lock is stale."""
+    status = subprocess.run(
         [sys.executable, "-m", "dvc", "status", "--json"], stdout=subprocess.PIPE, text=True, check=True
     )
-    problems = find_stale(json.loads(done.stdout))
+    problems = find_stale(json.loads(status.stdout))
     if problems:
         hint = "run `dvc repro` and commit dvc.lock with the results"
         sys.exit("error: dvc.lock is stale: " + "; ".join(problems) + f": {hint}")

@@ -139,7 +139,7 @@ def draw_faces(runs: pd.DataFrame, path: Path) -> None:
         restored = [restorer(lq) for restorer in restorers.values()]
         seg = restored[0][0]
         rows.append([lq, labels.PALETTE[seg], *(face for _, face in restored), hq])
-    titles = ["degraded", "region map", *(f"gen {gen:g}, ss {ss:g}" for gen, ss in restorers), "true"]
+    titles = ["degraded", "parsing map", *(f"gen {gen:g}, ss {ss:g}" for gen, ss in restorers), "true"]
     sheet = contact_sheet(rows, titles, gap=GAP, title_size=TITLE_SIZE)
     Image.fromarray(sheet).save(path, quality=93, subsampling=0)
 

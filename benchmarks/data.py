@@ -64,7 +64,7 @@ def main() -> None:
             seconds_per_image(lambda: sum(1 for _ in batches), count) for _ in range(NUM_REPEATS)
         )
         sample_bytes = sum(path.stat().st_size for path in dataset.paths(dataset.names[0], 0))
-        result["megabytes_a_sample"] = round(sample_bytes / 2**20, 2)
+        result["megabytes_per_sample"] = round(sample_bytes / 2**20, 2)
     print(json.dumps(result))
 
 

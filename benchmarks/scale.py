@@ -28,40 +28,42 @@ from psfr.utils.seeds import rng_for
 ROOT = Path(__file__).parent.parent
 PREPARATION = "fetch_weights", "download@celebamask", "resize@celebamask", "fpn"
 STAGES = "download@ffhq", "resize@ffhq", "degrade", "parse"
-IMAGE_SIZE = 64  # pixels; the source images are half as large again
+IMAGE_SIZE = 64  # pixels; the source images are 1.5 times as large
 NUM_PORTRAITS = 64  # from which all source images are made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="an empty folder; source images and clone take about 100 kB an image")
+    parser.add_argument(
+        "folder", type=Path, help="an empty folder; source images and clone take about 100 kB per image"
+    )
     parser.add_argument("--count", type=int, default=70_000, help="images of the set")
     parser.add_argument("--add", type=int, default=100, help="images that are added later")
     parser.add_argument("--part", type=int, default=24_000, help="images on which one and two processes are compared")
-    args = parser.parse_args()
-    folder = args.folder.resolve()
+    options = parser.parse_args()
+    folder = options.folder.resolve()
     sources, project = folder / "pictures", folder / "project"
 
-    write_sources(sources, range(args.count))
+    write_sources(sources, range(options.count))
     subprocess.run(["git", "clone", "-q", str(ROOT), str(project)], check=True)
     write_params(project / "params.yaml", sources)
     run_measured(project, "dvc", "repro", *PREPARATION)
-    result: dict[str, object] = {"images": args.count}
+    result: dict[str, object] = {"images": options.count}
     result["stages"] = {stage: run_measured(project, "dvc", "repro", "--single-item", stage) for stage in STAGES}
     result["files"] = sum(len(files) for _, _, files in os.walk(project / "data/ffhq"))
     result["nothing_to_do"] = run_measured(project, "dvc", "repro", "parse")
 
-    write_sources(sources, range(args.count, args.count + args.add))
+    write_sources(sources, range(options.count, options.count + options.add))
     run_measured(project, "dvc", "repro", "--force", "--single-item", "download@ffhq")
-    result[f"{args.add}_more"] = {
+    result[f"{options.add}_more"] = {
         stage: run_measured(project, "dvc", "repro", "--single-item", stage) for stage in STAGES[1:]
     }
-    result["one_process_over_two"] = measure_speedup(project, folder / "part", args.part)
+    result["one_process_over_two"] = measure_speedup(project, folder / "part", options.part)
     print(json.dumps(result))
 
 
 def write_sources(folder: Path, indices: range) -> None:
-    """Write different images into sub-folders of a thousand, as FFHQ has them."""
+    """Write different images into subfolders of a thousand, as in FFHQ."""
     faces = parallel.map(partial(portraits.draw, 1, size=IMAGE_SIZE * 3 // 2), range(NUM_PORTRAITS), None, "draw")
     parallel.map(partial(_write_variation, folder, [image for image, _ in faces]), indices, None, "vary")
 
@@ -120,7 +122,7 @@ def measure_speedup(project: Path, folder: Path, count: int) -> dict[str, float]
     for path in images.list_images(project / "data/ffhq/raw")[:count]:
         os.link(path, raw / path.name)
         path.read_bytes()  # fills the page cache, so that neither run waits for the disk
-    parallel.map(abs, range(100), 2, "start")  # starts joblib's processes before the clock runs
+    parallel.map(abs, range(100), 2, "start")  # starts joblib's processes before the measurement
     one, two = (_time_steps(project, folder / str(processes), raw, processes) for processes in (1, 2))
     return {name: round(one[name] / two[name], 2) for name in one}
 

@@ -13,14 +13,15 @@ __all__ = ["export", "from_published", "load", "save", "to_published"]
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m psfr.checkpoints", description="Convert checkpoints.")
     commands = parser.add_subparsers(required=True)
     export_parser = commands.add_parser("export", help="convert a checkpoint to the authors' format, for their tools")
     export_parser.add_argument("checkpoint", type=Path, help="a .safetensors file of models/")
     export_parser.add_argument("out", type=Path, help="the .pth file to write")
-    args = parser.parse_args()
-    export(args.checkpoint, args.out)
-    print(f"{args.out}: written")
+    options = parser.parse_args()
+    export(options.checkpoint, options.out)
+    print(f"{options.out}: written")
 
 
 if __name__ == "__main__":

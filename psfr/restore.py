@@ -105,8 +105,8 @@ def _restore_aligned(aligned: np.ndarray, restore_fn: RestoreFn, twicing: bool) 
 def apply_twicing(restore_fn: RestoreFn, restored: np.ndarray) -> np.ndarray:
     """Add to a restored face what a second restoration removes from it (twicing; Tukey, 1977).
 
-    The restored face is already sharp, so what the second restoration removes is the network's own error. It estimates
-    the network's error in the first restoration.
+    The restored face is already sharp, so what the second restoration removes is the network's own error, which is an
+    estimate of its error in the first restoration.
 
     Args:
         restore_fn: the function that restored the face.
@@ -127,7 +127,11 @@ def _identity_distance(image: np.ndarray, result: Photograph, frame: Frame, scal
 
 
 def restore_file(path: Path, out: Path, restorer: Restorer, options: argparse.Namespace) -> list[RestoredFace]:
-    """Restore a file and return its faces. Without a face, `out` is written only with `--copy-faceless`."""
+    """Restore a file and return its faces. Without a face, `out` is written only with `--copy-faceless`.
+
+    Raises:
+        UserError: as `io.read`, `restore` and `io.write`.
+    """
     photograph = io.read(path)
     result, faces = restore(photograph, restorer, restorer.size, options.scale, options.strength, options.twicing)
     if faces or options.copy_faceless:

@@ -33,7 +33,7 @@ MIN_SCORE, MIN_ROTATED_SCORE = -0.5, 0.0
 MAX_CANDIDATES = 8  # of those with a negative score
 SAME_FACE_DISTANCE = 0.3  # at most, between the centers of two frames of one face, relative to the larger side
 
-SIZE = 192  # side of the aligned face that the second stage sees
+CROP_SIZE = 192  # side of the aligned face that the second stage sees
 # Mean box of the HOG detector in a frame (`python -m benchmarks.frame`): left, top, right, bottom in unit coordinates.
 MEAN_BOX = (0.195, 0.304, 0.792, 0.901)
 MIN_IOU = 0.4  # a detection is the aligned face if its intersection over union with the mean box is at least this
@@ -105,7 +105,7 @@ def _candidates(gray: np.ndarray, degrees: float, scale: float, min_score: float
 def _refined(image: np.ndarray, face: Frame) -> Frame:
     """Return the frame estimated again from the landmarks in its own crop."""
     for _ in range(2):
-        points = landmarks(crop(image, face, SIZE), _mean_box()) / SIZE
+        points = landmarks(crop(image, face, CROP_SIZE), _mean_box()) / CROP_SIZE
         face = estimate_frame(face.to_image(points))
     return face
 
@@ -115,12 +115,12 @@ def _confirmed(image: np.ndarray, face: Frame) -> bool:
     height, width = image.shape[:2]
     if not (0 <= face.center.real <= width and 0 <= face.center.imag <= height):
         return False
-    detections = _model(dlib.cnn_face_detection_model_v1, CNN_DETECTOR)(crop(image, face, SIZE), 0)
+    detections = _model(dlib.cnn_face_detection_model_v1, CNN_DETECTOR)(crop(image, face, CROP_SIZE), 0)
     return any(iou(detection.rect, _mean_box()) >= MIN_IOU for detection in detections)
 
 
 def _mean_box() -> dlib.rectangle:
-    return dlib.rectangle(*(round(SIZE * side) for side in MEAN_BOX))
+    return dlib.rectangle(*(round(CROP_SIZE * side) for side in MEAN_BOX))
 
 
 def landmarks(image: np.ndarray, box: dlib.rectangle) -> np.ndarray:

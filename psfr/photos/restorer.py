@@ -15,7 +15,7 @@ from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
 from psfr.params import ComputeParams
 from psfr.pretrained import loader, network_files
-from psfr.utils.errors import UserError
+from psfr.utils.errors import UserError, truncate
 
 FPN_FILE, GENERATOR_FILE = "fpn.safetensors", "psfrgan/generator.safetensors"
 
@@ -93,8 +93,8 @@ def _copy_models(revision: str, folder: Path) -> None:
             target.parent.mkdir(exist_ok=True)
             files.get_file(f"models/{name}", str(target))
     except (DvcException, OSError) as error:
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"{revision}: not a folder of models, a .pth file or a git revision whose models DVC has ({reason}): "
+            f"{revision}: not a folder of models, a .pth file or a git revision whose models DVC has "
+            f"({truncate(error)}): "
             "check the name, or fetch the models with `dvc fetch --all-commits`"
         ) from None

@@ -32,9 +32,9 @@ class RemoteFile:
     """The remote file that a partial download belongs to.
 
     Attributes:
-        address: Its URL.
-        validator: Strong ETag or Last-Modified date, which changes when the file does; empty if the server sends none.
-        length: Size in bytes as a decimal number; empty if unknown.
+        address: its URL.
+        validator: strong ETag or Last-Modified date, which changes when the file does; empty if the server sends none.
+        length: size in bytes as a decimal number; empty if unknown.
     """
 
     address: str
@@ -47,9 +47,8 @@ class RemoteFile:
         if headers.get("Content-Encoding", "identity") != "identity":  # validator and length are of the compressed file
             return RemoteFile(address, "", "")
         etag = headers.get("ETag", "W/")
-        validator = (
-            headers.get("Last-Modified", "") if etag.startswith("W/") else etag
-        )  # a weak ETag identifies no bytes
+        # A weak ETag does not identify the bytes.
+        validator = headers.get("Last-Modified", "") if etag.startswith("W/") else etag
         length = headers.get("Content-Length", "")
         return RemoteFile(address, validator, length if length.isdecimal() else "")
 
@@ -78,7 +77,7 @@ class Downloader:
         """Download a file to `path`, resuming an earlier partial download if the server confirms the file is unchanged.
 
         Raises:
-            DownloadError: If the server does not have the file, fails after all retries, or sends more than MAX_BYTES.
+            DownloadError: the server does not have the file, fails after all retries, or sends more than MAX_BYTES.
                 A partial file is kept for the next run if it can be resumed.
         """
         try:
@@ -125,8 +124,8 @@ class Downloader:
         """Make one request and append the response to the partial file.
 
         Raises:
-            RequestException: If the connection breaks or the server responds with an error.
-            DownloadError: If the file is too large.
+            RequestException: the connection breaks or the server responds with an error.
+            DownloadError: the file is too large.
         """
         offset, remote_file = self._resumable(address, path)
         headers = {"Accept-Encoding": "identity"}  # a range counts bytes of the file, not of a compressed form

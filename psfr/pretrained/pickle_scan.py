@@ -23,7 +23,7 @@ def check_pickle(path: Path) -> None:
     """Check that a file of torch.save holds only what a state dict needs.
 
     Raises:
-        ValueError: If the file unpacks to more than its size, refers to other globals, or nests tuples too deeply.
+        ValueError: the file unpacks to more than its size, refers to other globals, or nests tuples too deeply.
     """
     with path.open("rb") as file:
         if file.read(4) == b"PK\3\4":

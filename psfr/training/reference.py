@@ -2,7 +2,7 @@
 
 Everything is computed layer by layer as the paper and the reimplementation define it, in float32 or float64 and
 without the rewrites that make the pipeline fast. Tests compare the optimized code with it, benchmarks measure the
-speed-up. The pipeline does not use it.
+speedup. The pipeline does not use it.
 """
 
 from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ def _generator_forward(network: generator.Generator, image: Tensor, labels: Tens
 
 @contextmanager
 def plain_forward() -> Iterator[None]:
-    """Return a context in which the networks compute with the reference implementation of their layers."""
+    """Context manager in which the networks compute with the reference implementation of their layers."""
     replacements = [
         (UpsampleConv2d, "forward", _upsample_conv_forward),
         (ConvPool2d, "forward", _conv_pool_forward),
@@ -117,17 +117,17 @@ def train_step(model: gan.Gan, batch: gan.Batch) -> dict[str, Tensor]:
     restored = model.generator(lq, lq_seg)
     real = model.discriminator(hq, hq_seg)
     fake_d, fake_g = model.discriminator(restored.detach(), hq_seg), model.discriminator(restored, hq_seg)
-    terms = {
+    loss_values = {
         "ss": style_loss(model.vgg(restored), model.vgg(hq), hq_seg),
         "pix": losses.pixel_loss(restored, hq),
         "fm": losses.feature_matching_loss(fake_g, real),
         "gen": losses.hinge_generator_loss(fake_g),
     }
-    losses.sum_tensors(model.loss_weights[name] * term for name, term in terms.items()).backward()
+    losses.sum_tensors(model.loss_weights[name] * value for name, value in loss_values.items()).backward()
     model.discriminator.zero_grad()
-    terms["disc"] = losses.hinge_discriminator_loss(real, fake_d)
-    terms["disc"].backward()
-    return {name: term.detach() for name, term in terms.items()}
+    loss_values["disc"] = losses.hinge_discriminator_loss(real, fake_d)
+    loss_values["disc"].backward()
+    return {name: value.detach() for name, value in loss_values.items()}
 
 
 def make_train_step(params: Params, model: gan.Gan, batch: gan.Batch) -> Callable[[], None]:
