@@ -15,8 +15,8 @@ from psfr import params
 from psfr.utils import strict_yaml
 from psfr.utils.errors import UserError
 
-REPOSITORY = Path(__file__).parents[1]
-FILES = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]
+ROOT = Path(__file__).parents[1]
+FILES = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
 DEFAULT = yaml.load(FILES[0].read_text(), strict_yaml.StrictLoader)
 
 
@@ -347,7 +347,7 @@ def test_sets_of_one_folder_under_two_names_are_compared(tmp_path, monkeypatch):
 
 
 def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
-    dvc_yaml = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+    dvc_yaml = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     assert set(params.MODEL_DIRS) <= set(dvc_yaml["stages"]["infer"]["deps"])
     project = tmp_path / "project"
     (project / "models/external").mkdir(parents=True)
@@ -381,7 +381,7 @@ def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
 
 
 def test_a_published_generator_needs_the_published_image_size(tmp_path):
-    text = (REPOSITORY / "params/ffhq.yaml").read_text()
+    text = (ROOT / "params/ffhq.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("image_size: 512", "image_size: 256"))
     with pytest.raises(UserError, match="models.published.*512.*256"):
         params.read_params(tmp_path / "params.yaml")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-REPOSITORY = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 SUFFIXES = {
     "image": (".png", ".jpg", ".webp", ".bmp", ".tif"),
     "mask": (".png",),
@@ -80,7 +80,7 @@ def valid_files() -> dict[str, list[bytes]]:
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     published = serialization.to_published("generator", network)
     half = {"a": torch.ones(3).half()}
-    params = [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "params").glob("*.yaml"))]
+    params = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
     ffhq_entry = {
         "file_path": "images1024x1024/00000/00000.png",
         "file_md5": "0" * 32,

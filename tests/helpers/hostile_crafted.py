@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from PIL import Image
 
-from tests.helpers.hostile import GENERATOR_CONFIG, REPOSITORY, SUFFIXES, VALUES, encode, listing_json, png, png_chunk
+from tests.helpers.hostile import GENERATOR_CONFIG, ROOT, SUFFIXES, VALUES, encode, listing_json, png, png_chunk
 
 UNSAFE_NAMES = [
     "../x",
@@ -53,7 +53,7 @@ def crafted_files(large: bool) -> list[tuple[str, str, bytes]]:
     files += [("weights", ".pth", _zip_checkpoint(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, bytes(2**27)))]
     files += [("checkpoint", ".safetensors", content) for content in _safetensors()]
     files += [("parameters", ".yaml", text.encode("utf-8", "surrogatepass")) for text in _yamls()]
-    params = (REPOSITORY / "params.yaml").read_text()
+    params = (ROOT / "params.yaml").read_text()
     files += [("parameters", ".yaml", params.encode(encoding)) for encoding in ("utf-16", "utf-32", "utf-8-sig")]
     files += [("listing", ".json", listing_json(f"{name}.png")) for name in UNSAFE_NAMES]
     for kind in ("listing", "checksums"):
@@ -228,7 +228,7 @@ def _safetensors() -> Iterator[bytes]:
 
 
 def _yamls() -> Iterator[str]:
-    text = (REPOSITORY / "params.yaml").read_text()
+    text = (ROOT / "params.yaml").read_text()
     letters = string.ascii_lowercase[:12]
     lists, mappings = "a: &a [1, 1, 1]\n", "a: &a {x: 1}\n"  # aliases that expand exponentially
     for previous, letter in pairwise(letters):

@@ -16,8 +16,8 @@ from psfr.data import labels
 from psfr.params import Params, read_params
 from psfr.utils import strict_yaml
 
-REPOSITORY = Path(__file__).parents[2]
-DEFAULT = yaml.load((REPOSITORY / "params.yaml").read_text(), strict_yaml.StrictLoader)
+ROOT = Path(__file__).parents[2]
+DEFAULT = yaml.load((ROOT / "params.yaml").read_text(), strict_yaml.StrictLoader)
 DEFAULT["compute"]["workers"] = 0
 SIZE = 64
 # The rate at the end of a progress bar, which is inverted while it is slow.
@@ -42,7 +42,7 @@ def write_params(folder: Path, **sets: dict) -> Params:
 
 def run_stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run a stage's script in a folder as `dvc repro` does."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -19,7 +19,7 @@ from psfr.networks.blocks import (
 )
 from psfr.networks.generator import Generator
 from psfr.training import reference
-from tests.networks.common import max_error, randn64
+from tests.helpers.networks import max_error, randn64
 
 
 @pytest.mark.parametrize("padding", ["constant", "reflect"])

@@ -17,7 +17,7 @@ from psfr.networks.inference.conv import (
 from psfr.networks.inference.fpn import FusedConvPair
 from psfr.networks.inference.fuse import fuse
 from psfr.training import reference
-from tests.networks.common import flatten, max_error, randn64, relative_error, small_network
+from tests.helpers.networks import flatten, max_error, randn64, relative_error, small_network
 
 
 def small_parser(size: int = 32) -> FaceParsingNetwork:

@@ -8,7 +8,7 @@ from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.training import reference
-from tests.networks.common import flatten, max_error, small_network
+from tests.helpers.networks import flatten, max_error, small_network
 
 PUBLISHED_SHAPES = {
     Generator: {

@@ -17,7 +17,7 @@ from psfr.networks.inference import conv
 from psfr.networks.inference.fuse import fuse
 from psfr.networks.serialization import from_published
 from psfr.training import losses
-from tests.networks.common import max_error, relative_error
+from tests.helpers.networks import max_error, relative_error
 
 FIXTURES = Path(os.environ.get("PARITY_FIXTURES", Path(__file__).parents[1] / "fixtures"))
 TOLERANCE = 1e-4

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from psfr.networks.vgg import VggFeatures
-from tests.networks.common import max_error
+from tests.helpers.networks import max_error
 
 
 def torchvision_features(network: str) -> torch.nn.Sequential:

@@ -55,7 +55,7 @@ def read_files(sandbox: Path, files: list[tuple[int, str, str]]) -> dict[int, st
     for name in ("tmp", "home"):
         (sandbox / name).mkdir()
     environment = os.environ | {
-        "PYTHONPATH": str(hostile.REPOSITORY),
+        "PYTHONPATH": str(hostile.ROOT),
         "TMPDIR": str(sandbox / "tmp"),
         "HOME": str(sandbox / "home"),
         "PYTHONWARNINGS": "ignore",
@@ -63,7 +63,7 @@ def read_files(sandbox: Path, files: list[tuple[int, str, str]]) -> dict[int, st
     outcomes: dict[int, str] = {}
     while rest := [file for file in files if file[0] not in outcomes]:
         (sandbox / "list.json").write_text(json.dumps(rest))
-        command = [sys.executable, str(hostile.REPOSITORY / "tests/helpers/read_hostile.py"), "list.json", "out"]
+        command = [sys.executable, str(hostile.ROOT / "tests/helpers/read_hostile.py"), "list.json", "out"]
         process = subprocess.run(
             command,
             cwd=sandbox,

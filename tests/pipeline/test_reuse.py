@@ -20,7 +20,7 @@ from psfr.sources import rclone
 from psfr.training import fpn
 from psfr.utils.errors import run_main
 from tests.helpers.s3 import commands, s3, write_files  # noqa: F401 - commands and s3 are fixtures
-from tests.helpers.sets import REPOSITORY, read_tree, write_params
+from tests.helpers.sets import ROOT, read_tree, write_params
 
 RAW = Path("data/ffhq/raw")
 LR, SEG = Path("data/ffhq/lr"), Path("data/ffhq/parse")
@@ -34,10 +34,10 @@ def repository(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     Repo.init(no_scm=True).close()
-    text = (REPOSITORY / "dvc.yaml").read_text()
+    text = (ROOT / "dvc.yaml").read_text()
     Path("dvc.yaml").write_text(text)
     for name in (".dvcignore", "pyproject.toml"):
-        shutil.copy(REPOSITORY / name, name)
+        shutil.copy(ROOT / name, name)
     for stage in yaml.safe_load(text)["stages"].values():
         for dep in stage.get("do", stage)["deps"]:
             if dep.startswith(("psfr", "stages")):

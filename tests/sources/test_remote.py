@@ -19,7 +19,7 @@ from psfr.data.subset import choose_subset
 from psfr.sources import checksums, fetching, rclone, remote
 from psfr.utils.errors import UserError
 from tests.helpers.s3 import commands, s3, write_files  # noqa: F401 - commands and s3 are fixtures
-from tests.helpers.sets import REPOSITORY, read_tree, write_params
+from tests.helpers.sets import ROOT, read_tree, write_params
 
 FETCHED = ".ffhq-rclone.partial/images"
 
@@ -134,7 +134,7 @@ def test_rclone_ends_with_the_process_that_runs_it(tmp_path, s3, monkeypatch):
         "fetching.copy('s3:faces', {'a.png': 2**20}, Path(sys.argv[1]), 'fetch')"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "to")], cwd=REPOSITORY, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", program, str(tmp_path / "to")], cwd=ROOT, stderr=subprocess.DEVNULL
     )
     while not list(tmp_path.glob("to/*.partial")):
         assert process.poll() is None

@@ -110,11 +110,11 @@ def test_folder_copies_bytes(tmp_path, user_images):
         sources.download_set(tmp_path / name, name, params)
     originals = {Path(name).name: content for name, content in read_tree(user_images / "faces").items()}
     assert read_tree(tmp_path / "ffhq") == originals
-    labelled = read_tree(tmp_path / "celebamask")
-    assert len(labelled) == 10
-    for name in [name for name in labelled if name.startswith("images/")]:
+    labeled = read_tree(tmp_path / "celebamask")
+    assert len(labeled) == 10
+    for name in [name for name in labeled if name.startswith("images/")]:
         mask = f"masks/{Path(name).stem}.png"
-        assert labelled[name] == originals[Path(name).name] and labelled[mask] == (user_images / mask).read_bytes()
+        assert labeled[name] == originals[Path(name).name] and labeled[mask] == (user_images / mask).read_bytes()
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink], ids=["hard links", "symbolic links"])

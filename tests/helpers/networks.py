@@ -1,4 +1,4 @@
-"""Helpers of the networks' tests."""
+"""Small networks, random tensors and errors, for the tests of the networks."""
 
 import torch
 from torch import Tensor
