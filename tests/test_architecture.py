@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from psfr.compute.cluster import PINNED_PACKAGES
+from psfr.params import DegradeParams
 
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
@@ -170,6 +171,15 @@ def test_every_parameter_reaches_a_stage():
     every = flatten(yaml.safe_load((ROOT / "params.yaml").read_text()))
     unlisted = {key for key in every if not any(key == name or key.startswith(name + ".") for name in listed)}
     assert unlisted == UNTRACKED_KEYS
+
+
+@pytest.mark.parametrize(
+    ("stage", "unused"),
+    [("fpn", {"variants"}), ("make_testset", {"variants", "gray"})],  # the test set has a `gray` of its own
+)
+def test_stages_that_degrade_list_every_key_of_the_degradation(stage, unused):
+    listed = {param for param in definition(stage)["params"] if isinstance(param, str) and "degrade" in param}
+    assert listed == {f"degrade.{key}" for key in DegradeParams.model_fields.keys() - unused}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -206,9 +206,9 @@ def _stale_outputs(old: Fingerprint, new: Fingerprint, same_paths: bool) -> Call
 
 
 def _reuse(folder: Path, is_stale: Callable[[PurePath], bool]) -> None:
-    """Delete incomplete and stale files from the folder of an interrupted run."""
+    """Delete incomplete and stale files, and links that lead nowhere, from the folder of an interrupted run."""
     num_files = 0
-    for file in [file for file in folder.rglob("*") if file.is_file()]:
+    for file in [file for file in folder.rglob("*") if not file.is_dir()]:
         if is_stale(file.relative_to(folder)) or not _is_complete(file):
             file.unlink()
         else:
@@ -220,9 +220,9 @@ def _reuse(folder: Path, is_stale: Callable[[PurePath], bool]) -> None:
 def _is_complete(file: Path) -> bool:
     """Return whether a file was written completely: it has its final name and, if a PNG, its end marker.
 
-    A power failure may leave a file truncated that had its final name already.
+    A power failure may leave a file truncated that had its final name already. A link may lead nowhere after `dvc gc`.
     """
-    if file.name.startswith("."):
+    if file.name.startswith(".") or not file.is_file():
         return False
     if file.suffix != ".png":
         return True

@@ -174,6 +174,18 @@ def test_truncated_files_are_made_again(repository):
     assert result() == COMPLETE
 
 
+def test_links_to_lost_objects_of_the_cache_are_removed(repository):
+    """Such links are left by an interrupted run with `cache.type symlink` and `dvc gc`."""
+    run_stage(3)
+    for name in ("b.png", "surplus.png"):
+        link = Path(".hr.partial", name)
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("lost").absolute())
+    assert run_stage(9) == ["b", "d"]
+    assert result() == COMPLETE
+    assert not Path("hr/surplus.png").is_symlink()
+
+
 @pytest.mark.parametrize("damage", ["", "{", None])
 def test_nothing_is_reused_without_a_fingerprint(repository, damage):
     run_stage(3)
