@@ -1,6 +1,7 @@
 """README and docs: links and paths that exist, the pipeline as dvc.yaml has it."""
 
 import re
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,8 +9,16 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"]
-PAGES += [ROOT / "psfr/portraits/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CHANGELOG = ROOT / "CHANGELOG.md"  # also names modules that have been moved since
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", CHANGELOG, ROOT / "benchmarks/README.md"]
+PAGES += [ROOT / "models/external/README.md", ROOT / "psfr/portraits/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Words that stand for a publication, and the address that their first use on a page links.
+PUBLICATIONS = {
+    "the paper": "https://arxiv.org/abs/2009.08709",
+    "the reimplementation": "https://github.com/sidneyrachel/psfrgan-reimplementation",
+    "authors'": "https://github.com/chaofengc/PSFRGAN",
+}
+MAX_DISTANCE = 350  # characters between the first use and its link
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -76,9 +85,30 @@ def test_the_table_of_what_makes_a_stage_run_again_is_that_of_dvc_yaml():
 
 
 def test_readme_is_short():
-    lines = (ROOT / "README.md").read_text().splitlines()
-    assert len(lines) <= 150
-    assert max(len(line) for line in lines if not line.startswith("|")) <= 120
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_are_wrapped(page):
+    long_lines = [line for line in page.read_text().splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert not long_lines
+
+
+@pytest.mark.parametrize("word", PUBLICATIONS)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_publications_are_linked_where_they_are_first_named(page, word):
+    text = re.sub(r"\s+", " ", page.read_text())
+    first = re.search(rf"\b{word}", text, re.IGNORECASE)
+    if first:
+        nearby = text[max(0, first.start() - MAX_DISTANCE) : first.start() + MAX_DISTANCE]
+        assert PUBLICATIONS[word] in nearby
+
+
+def test_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    released = re.findall(r"^## (\d\S*)", CHANGELOG.read_text(), re.MULTILINE)
+    assert released[0] == version
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -86,6 +116,8 @@ def test_links_and_paths_exist(page):
     text = page.read_text()
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (page.parent / target).exists(), target
+    if page == CHANGELOG:
+        return
     for path in re.findall(r"`((?:psfr|stages|tests|benchmarks|params)/[a-z\d_./-]+\.\w+)", text):
         assert (ROOT / path).is_file(), path
     for module in re.findall(r"python -m ((?:psfr|stages|benchmarks)[\w.]+)", text):
