@@ -87,8 +87,8 @@ def resumable_dir(
 def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]) -> bool:
     """Check the stage's last result `path` out of the DVC cache if it is the result of the present dependencies too.
 
-    That is so if dependencies have changed, but only `irrelevant_deps`, and the cache has all files undamaged. An
-    interrupted run is dropped then.
+    This requires that `irrelevant_deps` have changed and no other dependencies, and that the cache has all files,
+    undamaged. The files of an interrupted run are then removed.
 
     Args:
         path: the stage's output folder.
@@ -96,7 +96,7 @@ def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]
         irrelevant_deps: parameters and groups of them, files and folders that do not affect the result.
 
     Returns:
-        Whether `path` is the result.
+        Whether the result was restored.
 
     Raises:
         UserError: another process is writing the same folder.
@@ -117,7 +117,7 @@ def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]
         replace_dir(last_result, path)
         shutil.rmtree(temporary_path(path), ignore_errors=True)
         os.unlink(note.name)
-    print(f"{path}: the {num_files} files of the last run", file=sys.stderr)
+    print(f"{path}: restored {num_files} files of the last run", file=sys.stderr)
     return True
 
 
@@ -193,7 +193,7 @@ def _compatible(old: Fingerprint, new: Fingerprint, ignored_deps: tuple[str, ...
 
 
 def _stale_outputs(old: Fingerprint, new: Fingerprint, same_paths: bool) -> Callable[[PurePath], bool]:
-    """Return a function that tells whether an output, a relative path, is made from a changed file of `per_file_deps`.
+    """Return a function that returns whether an output, a relative path, depends on a changed file of `per_file_deps`.
 
     See `resumable_dir` for `same_paths`.
     """
@@ -206,7 +206,7 @@ def _stale_outputs(old: Fingerprint, new: Fingerprint, same_paths: bool) -> Call
 
 
 def _reuse(folder: Path, is_stale: Callable[[PurePath], bool]) -> None:
-    """Delete incomplete and stale files, and links that lead nowhere, from the folder of an interrupted run."""
+    """Delete incomplete and stale files, and broken links, from the folder of an interrupted run."""
     num_files = 0
     for file in [file for file in folder.rglob("*") if not file.is_dir()]:
         if is_stale(file.relative_to(folder)) or not _is_complete(file):
