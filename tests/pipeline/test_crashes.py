@@ -3,6 +3,7 @@
 python -m pytest -m slow tests/pipeline/test_crashes.py     # 50 kills over all stages
 """
 
+import itertools
 import random
 import shutil
 import signal
@@ -12,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.running import kill, run_command, set_params, stages_run, start_process
+from tests.helpers.running import (
+    damaged_objects,
+    kill,
+    run_command,
+    set_cache_type,
+    set_params,
+    stages_run,
+    start_process,
+)
 
 RESULTS = ("dvc.lock", "models/fpn.safetensors", "models/psfrgan", "metrics", "data/testset")
 
@@ -69,6 +78,7 @@ def run_with_kills(project: Path, log: Path, conditions: Iterable[KillCondition]
 def test_training_resumes_after_sigkill(project, tmp_path):
     set_params(project, epochs=6, checkpoint_seconds=0)
     killed = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+    set_cache_type(killed, "symlink")
     run_command(["dvc", "repro"], project)
     state_dir, rng = "models/.train.unfinished/*/", random.Random(4)
     conditions = [
@@ -83,6 +93,7 @@ def test_training_resumes_after_sigkill(project, tmp_path):
     assert sum("train: resuming after step" in output for output in outputs) >= 2
     assert result_files(killed) == result_files(project)
     assert partial_files(killed) == []
+    assert damaged_objects(killed) == []
 
 
 def once_in_each_stage(rng: random.Random) -> Callable[[str], bool]:
@@ -112,12 +123,14 @@ def test_fifty_kills_over_all_stages(project, tmp_path):
     run_command(["dvc", "repro"], project)
     rng = random.Random(5)
     num_kills = 0
+    cache_types = itertools.cycle(["hardlink", "symlink", "copy"])
     kills_per_stage: dict[str, int] = {}
     while num_kills < 50:
         for path in ("data", "models", "metrics", ".dvc/cache", ".dvc/tmp", "dvc.lock"):
             shutil.rmtree(killed / path, ignore_errors=True)
         run_command(["git", "checkout", "--force", "."], killed)
         set_params(killed, epochs=6, checkpoint_seconds=0)
+        set_cache_type(killed, next(cache_types))
         (killed / "dvc.lock").unlink()
         conditions: list[KillCondition] = [once_in_each_stage(rng)] * 60
         if num_kills:
@@ -129,6 +142,7 @@ def test_fifty_kills_over_all_stages(project, tmp_path):
             kills_per_stage[stage] = kills_per_stage.get(stage, 0) + 1
         assert result_files(killed) == result_files(project)
         assert partial_files(killed) == []
+        assert damaged_objects(killed) == []
     assert kills_per_stage.keys() >= {
         "download@ffhq",
         "resize@ffhq",
