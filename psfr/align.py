@@ -59,7 +59,11 @@ def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> int:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command.
+
+    Raises:
+        UserError: an option is invalid, or as `align`.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m psfr.align", description="Crop the faces of photographs, aligned as in FFHQ."
     )

@@ -43,6 +43,7 @@ class RemoteFile:
 
     @staticmethod
     def from_response(address: str, response: requests.Response) -> "RemoteFile":
+        """Return the remote file that a response describes in its headers."""
         headers = response.headers
         if headers.get("Content-Encoding", "identity") != "identity":  # validator and length are of the compressed file
             return RemoteFile(address, "", "")
