@@ -104,11 +104,11 @@ def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]
     path = Path(path)
     last_result = path.with_name(f".{path.name}.last.partial")
     with _lock_folder(path) as note:
+        shutil.rmtree(last_result, ignore_errors=True)  # left by a killed run
         last, current = fingerprint(stage, from_lock=True), fingerprint(stage)
         is_result = last != current and _compatible(last, current, irrelevant_deps)
         if not is_result or not is_last_output_cached(stage, path):
             return False
-        shutil.rmtree(last_result, ignore_errors=True)
         last_result.mkdir()
         num_files = checkout_unchanged(stage, path, last_result, lambda file: False)
         if not is_last_output_cached(stage, path):  # it had damaged files, which have been removed from it
