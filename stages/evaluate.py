@@ -1,5 +1,6 @@
 """Compare the degraded and the restored test images with the high-quality ones."""
 
+import json
 from pathlib import Path
 
 from psfr.compute.devices import get_device, num_workers, report_compute
@@ -11,13 +12,17 @@ from psfr.pretrained.loader import WEIGHTS_DIR
 from psfr.utils.files import mirror_to_cache
 
 METRICS = Path("metrics")
+TESTSET = Path("data/testset")
 
 
 def main() -> None:
     params = read_params()
     compute = params.compute.model_copy(update={"precision": "fp32"})  # the networks of the metrics always use it
-    recorded = report_compute("evaluate", compute)
-    testset = TestSet(Path("data/testset"), list(params.models))
+    recorded = {
+        "infer": json.loads((TESTSET / "sr/compute.json").read_text(encoding="utf-8")),
+        "evaluate": report_compute("evaluate", compute),
+    }
+    testset = TestSet(TESTSET, list(params.models))
     executor = compute.scheduler or num_workers(compute)
     evaluation = report.evaluate(testset, WEIGHTS_DIR / "metrics", compute.batch_size, get_device(compute), executor)
     if get_rank() > 0:

@@ -1,10 +1,11 @@
 """Restore the test images with every model; write the restored images and the parsing maps used."""
 
+import json
 from pathlib import Path
 
 from psfr import inference
 from psfr.compute.devices import compute_dtype, get_device, report_compute
-from psfr.compute.processes import on_rank_zero, run_distributed
+from psfr.compute.processes import get_rank, on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
@@ -13,6 +14,7 @@ from psfr.networks.inference.fuse import fuse
 from psfr.params import MODEL_DIRS, read_params
 from psfr.pretrained import loader
 from psfr.utils.errors import raise_all
+from psfr.utils.files import atomic_write
 from psfr.utils.resume import resumable_dir
 
 TESTSET = Path("data/testset")
@@ -22,7 +24,7 @@ def main() -> None:
     params = read_params()
     _check_external(params.models)
     device = get_device(params.compute)
-    report_compute("infer", params.compute)
+    compute = report_compute("infer", params.compute)
     dtype = compute_dtype(params.compute, device)
     face_parser = fuse(serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device), dtype)
     generators = {name: fuse(_load_generator(Path(path)).to(device), dtype) for name, path in params.models.items()}
@@ -31,6 +33,9 @@ def main() -> None:
     seg_dir = resumable_dir(TESTSET / "parse", "infer", per_file_deps=("data/testset/lr",))
     with on_rank_zero(sr_dir) as sr, on_rank_zero(seg_dir) as seg:
         inference.restore(face_parser, generators, paths, sr, seg, params.image_size, params.compute)
+        if get_rank() == 0:
+            with atomic_write(sr / "compute.json") as path:  # for metrics/evaluation.json
+                path.write_text(json.dumps(compute), encoding="utf-8")
 
 
 def _check_external(models: dict[str, str]) -> None:

@@ -100,9 +100,10 @@ def test_pipeline_in_two_processes_matches_one(project):
 
     set_params(project, devices=2)
     run_command(["dvc", "repro", "--force", "--single-item", "fpn", "parse", "train", "infer", "evaluate"], project)
-    for file in ("fpn/metrics.json", "train/metrics.json", "evaluation.json"):
-        recorded = json.loads((project / "metrics" / file).read_text())["compute"]
-        assert (recorded["precision"], recorded["processes"]) == ("fp32", 2), file
+    files = ("fpn/metrics.json", "train/metrics.json", "evaluation.json")
+    fpn, train, evaluation = (json.loads((project / "metrics" / file).read_text())["compute"] for file in files)
+    for recorded in (fpn, train, evaluation["infer"], evaluation["evaluate"]):
+        assert (recorded["precision"], recorded["processes"]) == ("fp32", 2)
     assert losses(project).keys() == expected_losses.keys()
     for name, values in losses(project).items():
         assert values == pytest.approx(expected_losses[name], rel=0.02, abs=1e-3), name

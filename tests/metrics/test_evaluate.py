@@ -23,6 +23,7 @@ from stages import evaluate
 ROOT = Path(__file__).parents[2]
 NAMES = [f"face{index}" for index in range(5)]
 SIZE = 64
+INFER_COMPUTE = {"device": "GPU", "precision": "bf16", "processes": 2}
 
 
 def write_testset(folder: Path) -> None:
@@ -33,6 +34,7 @@ def write_testset(folder: Path) -> None:
             blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius))
             images.write(folder / subfolder / f"{name}.png", np.asarray(blurred))
         labels.write(folder / "parse" / f"{name}.png", seg)
+    (folder / "sr/compute.json").write_text(json.dumps(INFER_COMPUTE))
 
 
 def write_params(path: Path) -> None:
@@ -84,8 +86,9 @@ def test_every_metric_has_value_or_reason(evaluated):
                 assert low <= value <= high and low < high
 
 
-def test_evaluation_records_what_it_ran_on(evaluated):
-    recorded = read_summary(evaluated)["compute"]
+def test_evaluation_records_what_inference_and_it_ran_on(evaluated):
+    assert read_summary(evaluated)["compute"]["infer"] == INFER_COMPUTE
+    recorded = read_summary(evaluated)["compute"]["evaluate"]
     assert recorded["device"].startswith("CPU (") and "thread" in recorded["device"]
     assert (recorded["precision"], recorded["processes"]) == ("fp32", 1)
     assert "compute" not in (evaluated / "metrics/plots/table.md").read_text()
