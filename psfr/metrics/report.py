@@ -83,21 +83,21 @@ def evaluate(
     """
     evaluation = Evaluation(testset.names, {variant: {} for variant in testset.variants}, {})
     with deterministic_float32():
-        joined = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
+        image_values = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
         _add_fid_features(evaluation, testset, weights_dir, batch_size, device)
     if processes.get_rank():
         return evaluation
 
     variants = (TRUE, *testset.variants)
-    evaluation.features["frechet_vgg16"] = {variant: joined[variant, "frechet_vgg16"] for variant in variants}
+    evaluation.features["frechet_vgg16"] = {variant: image_values[variant, "frechet_vgg16"] for variant in variants}
     paths = [[testset.path(variant, name) for variant in variants] for name in testset.names]
     distances = parallel.map(
         partial(identity.embedding_distances_from_files, folder=weights_dir), paths, executor, "identity"
     )
     for variant, column in zip(testset.variants, np.array(distances).T, strict=True):
-        joined[variant, "identity"] = column
+        image_values[variant, "identity"] = column
         evaluation.values[variant] = {
-            metric: joined[variant, metric] for metric in PER_IMAGE_METRICS if (variant, metric) in joined
+            metric: image_values[variant, metric] for metric in PER_IMAGE_METRICS if (variant, metric) in image_values
         }
     if len(testset.names) < 2:
         evaluation.features.clear()

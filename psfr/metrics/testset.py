@@ -5,7 +5,7 @@ from pathlib import Path
 from psfr.data import images
 from psfr.utils.errors import UserError, print_debug_traceback, raise_all
 
-TRUE, DEGRADED, MAP = "true", "degraded", "region map"
+TRUE, DEGRADED, MAP = "true", "degraded", "parsing map"
 
 
 class TestSet:

@@ -22,8 +22,7 @@ def fuse(network: FaceParsingNetwork | Generator, dtype: torch.dtype) -> FusedPa
     """Build the form of a network for inference, with fixed weights, on the network's device.
 
     The weights are copied: a later change of the network does not reach the fused form. Feature maps are channels-last
-        in `dtype`, with and
-    without autocast.
+    in `dtype`, with and without autocast.
 
     Args:
         network: a parsing network or a generator; it is set to evaluation mode.
