@@ -250,12 +250,14 @@ def test_data_stages_end_to_end(tmp_path, user_images, monkeypatch, capsys):
         sets = {
             "ffhq": {"count": 3},
             "celebahq": folder_set(user_images),
+            "celebamask": {"count": 2},
             "testset": {"count": 5, "gray": 0.5},
             "compute": {"workers": workers},
         }
         write_params(folder, **sets)
         monkeypatch.chdir(folder)
-        for name in ("download ffhq", "download celebahq", "resize ffhq", "resize celebahq", "degrade", "make_testset"):
+        downloads = [f"download {name}" for name in ("ffhq", "celebahq", "celebamask")]
+        for name in (*downloads, "resize ffhq", "resize celebahq", "degrade", "make_testset"):
             script, *arguments = name.split()
             monkeypatch.setattr(sys, "argv", [script, *arguments])
             importlib.import_module(f"stages.{script}").main()
