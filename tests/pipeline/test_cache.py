@@ -30,7 +30,8 @@ def change_params(project: Path, **groups: dict | int) -> None:
     path.write_text(yaml.safe_dump(params))
 
 
-@pytest.mark.parametrize("cache_type", ["hardlink", "symlink"])
+# Symlinks take as long again; tests/pipeline/test_crashes.py covers them, too.
+@pytest.mark.parametrize("cache_type", ["hardlink", pytest.param("symlink", marks=pytest.mark.slow)])
 def test_stages_that_run_again_change_no_object_of_the_cache(project, tmp_path, cache_type):
     """Every stage runs over links to its last result; sets from a folder and from a remote are among them."""
     photos = tmp_path / "photos"
