@@ -86,9 +86,9 @@ def test_bf16_follows_float32():
         losses["generator"] = sum(weight * losses[name] for name, weight in model.loss_weights.items())
         runs.append(losses)
     exact, rounded = runs
-    # Adam's first steps have the size of the learning rate whatever the gradient's size, so rounding makes the scores
+    # Adam's first steps have the size of the learning rate whatever the gradient's size, so rounding makes the losses
     # of single steps diverge, but not their means.
-    assert torch.allclose(rounded["generator"][:20], exact["generator"][:20], rtol=0.02)
+    assert torch.allclose(rounded["generator"][:20], exact["generator"][:20], rtol=0.05)
     for name in exact:
         assert rounded[name][:20].mean().item() == pytest.approx(exact[name][:20].mean().item(), rel=0.02), name
         assert rounded[name].mean().item() == pytest.approx(exact[name].mean().item(), rel=0.1), name
