@@ -7,10 +7,26 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from psfr.utils import strict_yaml
-from psfr.utils.errors import CONTROL_CHARS, UserError, safe_repr, truncate
+from psfr.utils.errors import UserError, safe_repr, truncate
+from psfr.utils.param_types import (
+    Channels,
+    Count,
+    LearningRate,
+    ModelName,
+    NoiseRange,
+    NonNegative,
+    PercentRange,
+    PixelRange,
+    PowerOfTwo,
+    Probability,
+    SchedulerAddress,
+    SmallCount,
+    Text,
+    check_no_secrets,
+)
 
 SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set of the face parsing network
 # Keys of metrics/evaluation.json and folders of the test set; no model may have one of these names.
@@ -19,72 +35,6 @@ PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks 
 # Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
 MODEL_DIRS = ("models/psfrgan", "data/weights/published", "models/external")
 MAX_PROBLEMS = 40  # that a message lists
-
-
-def _power_of_two(value: int) -> int:
-    if value & (value - 1):
-        lower = 1 << (value.bit_length() - 1)
-        raise ValueError(f"{value} is not a power of two: use {lower} or {2 * lower}")
-    return value
-
-
-def _ascending(pair: list) -> list:
-    if pair[0] > pair[1]:
-        raise ValueError(f"{pair} is not a range: write the smaller number first")
-    return pair
-
-
-def _no_control_chars(text: str) -> str:
-    if CONTROL_CHARS.search(text):
-        raise ValueError(f"{safe_repr(text)} contains control characters: remove them")
-    return text
-
-
-def _scheduler_address(text: str) -> str:
-    if not re.fullmatch(r"(tcp|tls)://[\w.:\[\]-]+:\d+", text):
-        raise ValueError(f"{safe_repr(text)} is not the address of a dask scheduler: write tcp://HOST:PORT or null")
-    return text
-
-
-def _model_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_-]+", text):
-        raise ValueError(f"{safe_repr(text)} is not a model name: use only the characters a-z, 0-9, _ and -")
-    return text
-
-
-Count = Annotated[int, Field(ge=1, le=10**9)]
-SmallCount = Annotated[int, Field(ge=1, le=8)]
-Channels = Annotated[int, Field(ge=1, le=2**13)]
-PowerOfTwo = Annotated[int, Field(ge=1, le=1024), AfterValidator(_power_of_two)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-LearningRate = Annotated[float, Field(gt=0, lt=1)]
-Text = Annotated[str, Field(max_length=4096), AfterValidator(_no_control_chars)]
-ModelName = Annotated[str, Field(max_length=64), AfterValidator(_model_name)]
-
-_PAIR = Field(min_length=2, max_length=2)
-_ASCENDING = AfterValidator(_ascending)
-PixelRange = Annotated[list[Annotated[int, Field(ge=1, le=512)]], _PAIR, _ASCENDING]
-NoiseRange = Annotated[list[Annotated[float, Field(ge=0, le=255)]], _PAIR, _ASCENDING]
-PercentRange = Annotated[list[Annotated[int, Field(ge=0, le=100)]], _PAIR, _ASCENDING]
-
-_FOLDER_OPTIONS = re.compile(r"[^,:/]+(,(root_folder_id|team_drive|shared_with_me|drive_id)(=[\w.-]*)?)+:")
-
-
-def _check_no_secrets(key: str, location: str | None, is_remote: bool) -> None:
-    """Reject a path, URL or rclone remote that may contain credentials: git, dvc.lock and logs would store them.
-
-    Options in an rclone remote (`:s3,secret_access_key=...:bucket`) may hold passwords, or commands that rclone runs.
-    Only options that select a folder are allowed.
-    """
-    is_url = re.match(r"[\w+.-]+://[^/]*@|[\w+.-]+://[^#]*\?", location or "")
-    remote = re.sub("^(:archive:)+", "", location or "")  # the remote that holds the archive
-    has_options = is_remote and re.match(r":?[^,:/]*,.*:", remote) and not _FOLDER_OPTIONS.match(remote)
-    if is_url or has_options:
-        raise ValueError(
-            f"{key}: contains a user, a password, a key or options, which git and dvc.lock would store: "
-            "create a remote with `rclone config`, which keeps them outside of the project, and give its name"
-        )
 
 
 class ParamGroup(BaseModel):
@@ -107,7 +57,7 @@ class ImageSetParams(ParamGroup):
             raise ValueError("source sample needs count: set it to the number of portraits to render")
         if self.source != "sample" and not self.images:
             raise ValueError(f"source {self.source} needs images: set it to the path of the folder or to the remote")
-        _check_no_secrets("images", self.images, self.source == "rclone")
+        check_no_secrets("images", self.images, self.source == "rclone")
         return self
 
 
@@ -121,7 +71,7 @@ class LabeledSetParams(ImageSetParams):
     def _check_masks(self) -> Self:
         if self.source != "sample" and not self.masks:
             raise ValueError(f"source {self.source} of a labeled set needs masks: set it to the path of the label PNGs")
-        _check_no_secrets("masks", self.masks, self.source == "rclone")
+        check_no_secrets("masks", self.masks, self.source == "rclone")
         return self
 
 
@@ -211,7 +161,7 @@ class ComputeParams(ParamGroup):
     devices: Count | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # interval between training checkpoints
     # Address of a dask scheduler whose workers share the image processing; None for this machine only.
-    scheduler: Annotated[str, Field(max_length=256), AfterValidator(_scheduler_address)] | None
+    scheduler: SchedulerAddress | None
 
     @property
     def executor(self) -> int | str | None:
