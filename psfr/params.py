@@ -1,16 +1,16 @@
 """Parameters of an experiment: typed, read from params.yaml and validated before any work starts."""
 
-import difflib
 import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from psfr.utils import strict_yaml
-from psfr.utils.errors import UserError, safe_repr, truncate
+from psfr.utils.errors import UserError, truncate
+from psfr.utils.param_errors import describe
 from psfr.utils.param_types import (
     Channels,
     Count,
@@ -316,36 +316,7 @@ def read_params(path: Path | str = "params.yaml") -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         errors = error.errors()
-        problems = [_describe(problem) for problem in errors[:MAX_PROBLEMS]]
+        problems = [describe(problem, Params) for problem in errors[:MAX_PROBLEMS]]
         if len(errors) > MAX_PROBLEMS:
             problems.append(f"{len(errors) - MAX_PROBLEMS} more")
         raise UserError(f"{path}: {'; '.join(problems)}") from None
-
-
-def _describe(error: Any) -> str:
-    """Return `key: what is wrong` of one of pydantic's errors."""
-    location = [truncate(part, 80) for part in error["loc"] if part != "[key]"]
-    kind, value = error["type"], error["input"]
-    if kind == "extra_forbidden":
-        similar = difflib.get_close_matches(location[-1], _keys(location[:-1]), 1)
-        message = f"unknown key: did you mean {similar[0]}?" if similar else "unknown key: remove it"
-    elif kind == "missing":
-        message = "missing key: copy it from params/*.yaml"
-    elif kind in ("model_type", "dict_type"):
-        message = f"must be a group of keys, not {safe_repr(value)}"
-    else:
-        message = error["msg"].removeprefix("Value error, ")
-        if kind != "value_error":
-            message = f"{message[0].lower()}{message[1:]}"
-        # A validator's own message has the value already, and pydantic's message on a wrong length has the length.
-        if kind not in ("value_error", "too_short", "too_long"):
-            message += f", not {safe_repr(value)}"
-    return f"{'.'.join(location)}: {message}".removeprefix(": ")
-
-
-def _keys(location: list[str]) -> list[str]:
-    """Return the keys of the group of parameters at a location."""
-    group: Any = Params
-    for name in location:
-        group = group.model_fields[name].annotation
-    return list(group.model_fields)

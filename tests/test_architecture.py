@@ -31,6 +31,7 @@ UNTRACKED = {
         "utils/errors",
         "utils/files",
         "utils/fingerprint",
+        "utils/param_errors",
         "utils/param_types",
         "utils/resume",
         "utils/strict_yaml",

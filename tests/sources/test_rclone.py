@@ -9,7 +9,14 @@ import pytest
 from psfr import sources
 from psfr.utils.errors import UserError
 from tests.helpers.s3 import RCLONE, empty_dir
-from tests.helpers.sets import assert_fails, folder_set, read_tree, run_stage, user_images, write_params  # noqa: F401 (fixture)
+from tests.helpers.sets import (
+    assert_fails,
+    folder_set,
+    read_tree,
+    run_stage,
+    user_images,  # noqa: F401 (fixture)
+    write_params,
+)
 
 
 def rclone_set(user_images: Path, **more) -> dict:
