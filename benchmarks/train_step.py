@@ -17,6 +17,7 @@ from benchmarks.machine import (
 from psfr.compute.devices import compute_dtype, get_device
 from psfr.networks.vgg import VggFeatures
 from psfr.training import gan
+from psfr.training.schedule import make_schedule
 
 
 def main() -> None:
@@ -30,11 +31,12 @@ def main() -> None:
 
         step = reference.make_train_step(params, model, batch)
     else:
+        loss_weights = make_schedule(params, total_steps=1).loss_weights
         hq, lq, hq_seg, lq_seg = batch
         hq, lq = (image.contiguous(memory_format=torch.channels_last) for image in (hq, lq))
 
         def step() -> None:
-            gan.train_step(model, (hq, lq, hq_seg, lq_seg), compute_dtype(params.compute, device))
+            gan.train_step(model, (hq, lq, hq_seg, lq_seg), compute_dtype(params.compute, device), loss_weights)
 
     seconds = time_calls(step, options.steps, "train step", device)
     memory = peak_memory_gb(device)

@@ -113,6 +113,7 @@ class GeneratorParams(ParamGroup):
 
     constant_size: PowerOfTwo
     constant_scale: NonNegative  # standard deviation of the constant input's initialization; 1 in the published code
+    constant_lr: NonNegative  # learning rate of the constant input, as a factor of lr_generator; 0: it is not trained
     min_channels: Channels
     max_channels: Channels
 
@@ -131,6 +132,7 @@ class PerceptualParams(ParamGroup):
     network: Literal["vgg16", "vgg19"]
     min_size: Count  # smaller images are upsampled to this side
     scale: Annotated[float, Field(gt=0, le=10)]  # factor of the features; the loss grows with its fourth power
+    normalize: bool  # whether each pixel's features are first divided by their root mean square over the channels
 
 
 class WeightsParams(ParamGroup):
@@ -198,6 +200,9 @@ class Params(ParamGroup):
     lr_generator: LearningRate
     lr_discriminator: LearningRate
     lr_decay: Probability  # fraction of the training, at its end, over which both learning rates fall linearly to 0
+    pixel_warmup: Probability  # fraction of the training, at its start, with the pixel loss alone
+    style_interval: Count  # the style loss is computed in every n-th step, with n times its weight
+    ema: Annotated[float, Field(ge=0, lt=1)]  # decay of the moving average of the generator's weights; 0: no average
     ffhq: ImageSetParams
     celebahq: ImageSetParams
     celebamask: LabeledSetParams
@@ -273,6 +278,8 @@ class Params(ParamGroup):
                 "lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0, so the generator would learn nothing: "
                 "give one of them a weight"
             )
+        if self.pixel_warmup and not self.lambda_pix:
+            raise ValueError("pixel_warmup needs the pixel loss: give lambda_pix a weight, or set pixel_warmup to 0")
         return self
 
     @model_validator(mode="after")

@@ -40,11 +40,12 @@ def main() -> None:
             assert live is not None
             _save_networks(state, params, compute)
             for name, mean in means.items():
-                live.log_metric(name.replace("score_", "score/") if name.startswith("score_") else f"loss/{name}", mean)
+                group, _, key = name.rpartition("_")  # score_real, grad_ss, pix, ...
+                live.log_metric(f"{group or 'loss'}/{key}", mean)
             live.summary["compute"] = compute
             sheet = state_dir / f"epoch_{epoch:03}.png"
             if not sheet.is_file():  # a resumed training calls this again for earlier epochs
-                images.write(sheet, sample_sheet(state.generator, dataset, NUM_SAMPLES, params.compute))
+                images.write(sheet, sample_sheet(state.trained_generator, dataset, NUM_SAMPLES, params.compute))
             live.log_image(sheet.name, images.read(sheet))
             live.next_step()
 
@@ -65,7 +66,9 @@ def _load_vgg(params: Params) -> VggFeatures:
 
 def _save_networks(state: gan.Gan, params: Params, compute: dict) -> None:
     config = params.discriminator.model_dump()
-    serialization.save(MODELS / "generator.safetensors", state.generator, compute, **gan.generator_config(params))
+    serialization.save(
+        MODELS / "generator.safetensors", state.trained_generator, compute, **gan.generator_config(params)
+    )
     serialization.save(MODELS / "discriminator.safetensors", state.discriminator, compute, **config)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 # model.
 NUM_CONVS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 CHANNELS = (64, 128, 256, 512, 512)
+EPSILON = 1e-10  # added to the mean square of a pixel's features
 
 
 class VggFeatures(nn.Module):
@@ -23,15 +24,17 @@ class VggFeatures(nn.Module):
         min_size: narrower images are first resized to min_size x min_size pixels, bilinearly (224 in the published
             model).
         scale: factor of the features (1 in the published model).
+        normalize: whether each pixel's features are first divided by their root mean square over the channels, as
+            (ST-)LPIPS normalizes them. Their size then depends neither on the backbone nor on the stage.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: str = "vgg19", min_size: int = 224, scale: float = 1):
+    def __init__(self, network: str = "vgg19", min_size: int = 224, scale: float = 1, normalize: bool = False):
         super().__init__()
         self.min_size = min_size
-        self.feature_scale = scale
+        self.feature_scale, self.normalize = scale, normalize
         self.stages = nn.ModuleList()
         in_channels = 3
         for num_convs, channels in zip(NUM_CONVS[network], CHANNELS, strict=True):
@@ -97,4 +100,7 @@ class VggFeatures(nn.Module):
                 if not is_last:
                     x = F.relu(x, inplace=True)
             features.append(x)
-        return [self.feature_scale * feature.float() for feature in features[2:]]
+        features = [feature.float() for feature in features[2:]]
+        if self.normalize:
+            features = [feature * torch.rsqrt(feature.square().mean(1, keepdim=True) + EPSILON) for feature in features]
+        return [self.feature_scale * feature for feature in features]

@@ -152,7 +152,7 @@ def train(
     total_steps = params.fpn.epochs * (len(dataset) // params.fpn.batch_size)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=total_steps + 1)
 
-    def step(batch: Batch) -> dict[str, Tensor]:
+    def step_fn(batch: Batch, _: int) -> dict[str, Tensor]:
         lq, hq, seg = (tensor.to(device, non_blocking=True) for tensor in batch)
         lq, hq, seg = normalize(lq), normalize(hq), seg.long()
         optimizer.zero_grad(set_to_none=True)
@@ -172,7 +172,7 @@ def train(
         dataset=dataset,
         sample_names=names,
         modules={"network": network, "optimizer": optimizer, "scheduler": scheduler},
-        step_fn=step,
+        step_fn=step_fn,
         batch_size=params.fpn.batch_size,
         epochs=params.fpn.epochs,
         seed=params.seed,

@@ -1,5 +1,6 @@
 """Training of PSFR-GAN (the reimplementation, sections Losses and Training)."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from psfr.training.losses import (
     semantic_style_loss,
     sum_tensors,
 )
+from psfr.training.schedule import LossWeights, make_schedule
 from psfr.utils.seeds import derive_seed
 
 BETAS = (0.5, 0.999)
@@ -34,24 +36,25 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # hq, lq, hq_seg, lq_seg
 
 @dataclass
 class Gan:
-    """The networks and optimizers of a training, and the weights of its losses."""
+    """The networks and optimizers of a training."""
 
     generator: Generator
+    average: Generator | None  # exponential moving average of the generator
     discriminator: Discriminator
     vgg: VggFeatures
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer
-    loss_weights: dict[str, float]  # of the generator's losses: ss, pix, fm, gen
 
     @property
-    def uses_discriminator(self) -> bool:
-        """Whether a loss with a weight depends on the discriminator; otherwise the discriminator is not trained."""
-        return bool(self.loss_weights["fm"] or self.loss_weights["gen"])
+    def trained_generator(self) -> Generator:
+        """The generator that restores images: the moving average if there is one."""
+        return self.average or self.generator
 
 
 def generator_config(params: Params) -> dict[str, int]:
     """Return the arguments of `Generator`."""
-    return {"image_size": params.image_size, **params.generator.model_dump(exclude={"constant_scale"})}
+    not_arguments = {"constant_scale", "constant_lr"}
+    return {"image_size": params.image_size, **params.generator.model_dump(exclude=not_arguments)}
 
 
 def build(params: Params, vgg: VggFeatures) -> Gan:
@@ -61,23 +64,26 @@ def build(params: Params, vgg: VggFeatures) -> Gan:
     generator = Generator(**generator_config(params)).to(device)
     generator.constant.data *= params.generator.constant_scale
     discriminator = Discriminator(**params.discriminator.model_dump()).to(device)
+    other_parameters = [parameter for parameter in generator.parameters() if parameter is not generator.constant]
+    groups_g = [
+        {"params": other_parameters, "initial_lr": params.lr_generator},
+        {"params": [generator.constant], "initial_lr": params.generator.constant_lr * params.lr_generator},
+    ]
+    groups_d = [{"params": list(discriminator.parameters()), "initial_lr": params.lr_discriminator}]
     return Gan(
         generator=generator,
+        average=copy.deepcopy(generator) if params.ema else None,
         discriminator=discriminator,
         # torch's stub lacks this form of `to`
         vgg=vgg.to(device, memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
-        optimizer_g=torch.optim.Adam(generator.parameters(), params.lr_generator, BETAS, fused=True),
-        optimizer_d=torch.optim.Adam(discriminator.parameters(), params.lr_discriminator, BETAS, fused=True),
-        loss_weights={
-            "ss": params.lambda_ss,
-            "pix": params.lambda_pix,
-            "fm": params.lambda_fm,
-            "gen": params.lambda_gen,
-        },
+        optimizer_g=torch.optim.Adam(groups_g, params.lr_generator, BETAS, fused=True),
+        optimizer_d=torch.optim.Adam(groups_d, params.lr_discriminator, BETAS, fused=True),
     )
 
 
-def train_step(gan: Gan, batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
+def train_step(
+    gan: Gan, batch: Batch, dtype: torch.dtype, loss_weights: LossWeights, log_grad_norms: bool = False
+) -> dict[str, Tensor]:
     """Update the generator and the discriminator once.
 
     Each is updated with the other as it was before the step, as in the published training.
@@ -94,10 +100,14 @@ def train_step(gan: Gan, batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
         batch: high-quality and degraded images, float (B, 3, H, W) in [-1, 1], and the parsing map of each, int64 (B,
             H, W).
         dtype: dtype of the convolutions, `torch.bfloat16`, `torch.float32` or `torch.float64`.
+        loss_weights: weights of ss, pix, fm and gen.
+        log_grad_norms: whether to return the gradient norms too. It takes a second backward pass of the discriminator;
+            what the step updates does not change, up to rounding.
 
     Returns:
         The unweighted losses (ss, pix, fm, gen, disc) and the discriminator's mean scores (score_real, score_fake),
-        detached, without those that were skipped.
+        detached, without those that were skipped. With `log_grad_norms` also grad_ss, grad_pix, grad_fm and grad_gen:
+        how strongly each weighted loss pulls at a restored image, see `_grad_norm`.
     """
     hq, lq, hq_seg, lq_seg = batch
     autocast = torch.autocast(hq.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
@@ -108,89 +118,112 @@ def train_step(gan: Gan, batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
         with autocast:
             output = gan.generator(lq, lq_seg)
         restored = output.detach().to(hq.dtype).requires_grad_()
-        losses, grad = _reconstruction_grad(gan, restored, hq, hq_seg, autocast)
-        if gan.uses_discriminator:
-            adv_losses, adv_grad = _adversarial_step(gan, restored, hq, hq_seg, autocast, dtype)
+        losses, grads = _reconstruction_grads(gan, restored, hq, hq_seg, autocast, loss_weights)
+        if uses_discriminator(loss_weights):
+            adv_losses, adv_grads = _adversarial_step(
+                gan, restored, hq, hq_seg, autocast, dtype, loss_weights, log_grad_norms
+            )
             losses |= adv_losses
-            grad += adv_grad
-        output.backward(grad.to(output.dtype))
+            grads |= adv_grads
+        output.backward(sum_tensors(grads.values()).to(output.dtype))
     all_reduce_gradients(gan.generator)
     gan.optimizer_g.step()
+    if log_grad_norms:
+        losses |= {f"grad_{name}": _grad_norm(grad) for name, grad in grads.items()}
     return losses
 
 
-def _reconstruction_grad(
-    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Return style and pixel loss, and the gradient of their weighted sum with respect to the restored image."""
+def uses_discriminator(loss_weights: LossWeights) -> bool:
+    """Return whether a loss with a weight depends on the discriminator; otherwise the discriminator is not trained."""
+    return bool(loss_weights["fm"] or loss_weights["gen"])
+
+
+def _grad_norm(grad: Tensor) -> Tensor:
+    """Return the L2 norm of the gradient with respect to one image, of that image's own loss, as a mean over the batch.
+
+    It does not depend on the size of the batch: `grad`, (B, 3, H, W), is that of the batch's mean loss.
+    """
+    return len(grad) * torch.linalg.vector_norm(grad.flatten(1), dim=1).mean()
+
+
+def _reconstruction_grads(
+    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast, loss_weights: LossWeights
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return style and pixel loss, and the gradient of each, weighted, with respect to the restored image."""
     losses = {}
-    if gan.loss_weights["ss"]:
+    if loss_weights["ss"]:
         with autocast:
             with torch.no_grad():
                 hq_features = gan.vgg(hq)
             restored_features = gan.vgg(restored)
         losses["ss"] = semantic_style_loss(restored_features, hq_features, hq_seg)
     losses["pix"] = pixel_loss(restored, hq)
-    total = sum_tensors(gan.loss_weights[name] * loss for name, loss in losses.items())
-    (grad,) = torch.autograd.grad(total, restored)
-    return _detach(losses), grad
+    grads = {name: torch.autograd.grad(loss_weights[name] * loss, restored)[0] for name, loss in losses.items()}
+    return _detach(losses), grads
 
 
 def _adversarial_step(
-    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast, dtype: torch.dtype
-) -> tuple[dict[str, Tensor], Tensor]:
+    gan: Gan,
+    restored: Tensor,
+    hq: Tensor,
+    hq_seg: Tensor,
+    autocast: torch.autocast,
+    dtype: torch.dtype,
+    loss_weights: LossWeights,
+    separate_grads: bool,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Update the discriminator.
 
     Returns:
         The losses and mean scores of `train_step` that depend on the discriminator, and the gradient of the weighted
-        feature matching and generator losses with respect to the restored image.
+        feature matching and generator losses with respect to the restored image: of their sum, or with
+        `separate_grads` of each.
     """
     power_iteration(gan.discriminator)
     gan.optimizer_d.zero_grad(set_to_none=True)
     with cache_kernels(gan.discriminator, dtype) as cache:
-        losses, grad = _adversarial_grad(gan, restored, hq, hq_seg, autocast, cache.leaves)
+        # A single pass over the restored image serves both networks: its gradient with respect to the image trains the
+        # generator, that with respect to the kernels trains the discriminator.
+        with autocast:
+            real = gan.discriminator(hq, hq_seg)
+        disc_real = hinge_real_loss(real)
+        disc_real.backward(inputs=cache.leaves)
+        real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
+
+        with autocast:
+            fake = gan.discriminator(restored, hq_seg)
+        fm, gen = feature_matching_loss(fake, real), hinge_generator_loss(fake)
+        weighted = loss_weights["fm"] * fm + loss_weights["gen"] * gen
+        (grad,) = torch.autograd.grad(weighted, restored, retain_graph=True)
+        grads = {"adv": grad}
+        if separate_grads:
+            (grad_gen,) = torch.autograd.grad(loss_weights["gen"] * gen, restored, retain_graph=True)
+            grads = {"fm": grad - grad_gen, "gen": grad_gen}
+        disc_fake = hinge_fake_loss(fake)
+        disc_fake.backward(inputs=cache.leaves)
     all_reduce_gradients(gan.discriminator)
     gan.optimizer_d.step()
-    return losses, grad
-
-
-def _adversarial_grad(
-    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast, kernels: list[Tensor]
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Return what `_adversarial_step` returns, and accumulate the gradient of the discriminator's loss in `kernels`.
-
-    A single pass over the restored image serves both networks: its gradient with respect to the image trains the
-    generator, that with respect to the kernels trains the discriminator.
-    """
-    with autocast:
-        real = gan.discriminator(hq, hq_seg)
-    disc_real = hinge_real_loss(real)
-    disc_real.backward(inputs=kernels)
-    real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
-
-    with autocast:
-        fake = gan.discriminator(restored, hq_seg)
-    fm, gen = feature_matching_loss(fake, real), hinge_generator_loss(fake)
-    weighted = gan.loss_weights["fm"] * fm + gan.loss_weights["gen"] * gen
-    (grad,) = torch.autograd.grad(weighted, restored, retain_graph=True)
-    disc_fake = hinge_fake_loss(fake)
-    disc_fake.backward(inputs=kernels)
-
     losses = {"fm": fm, "gen": gen, "disc": disc_real + disc_fake}
     scores = {"score_real": mean_score(real), "score_fake": mean_score(fake)}
-    return _detach(losses | scores), grad
+    return _detach(losses | scores), grads
 
 
 def _detach(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
-def linear_decay(
-    optimizer: torch.optim.Optimizer, total_steps: int, decay_fraction: float
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Create a scheduler that decays the learning rate linearly to 0 over the last `decay_fraction` of the steps."""
-    decay_steps = max(decay_fraction * total_steps, 1)
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (total_steps - step) / decay_steps))
+@torch.no_grad()
+def update_average(average: Generator, generator: Generator, decay: float, step: int) -> None:
+    """Update an exponential moving average of a generator's weights after a step, counted from 0.
+
+    The decay grows from 0.1 to its final value, so that the first weights do not weigh more than later ones. The
+    singular vectors are copied: the weights change little within a step.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    for averaged, parameter in zip(average.parameters(), generator.parameters(), strict=True):
+        averaged.lerp_(parameter, 1 - decay)
+    for averaged, buffer in zip(average.buffers(), generator.buffers(), strict=True):
+        averaged.copy_(buffer)
 
 
 def prepare_batch(batch: Batch, device: torch.device) -> Batch:
@@ -221,22 +254,25 @@ def train(
     """
     device = get_device(params.compute)
     dtype = compute_dtype(params.compute, device)
-    total_steps = params.epochs * (len(dataset) // min(params.batch_size, len(dataset)))
-    schedulers = {"scheduler_g": linear_decay(gan.optimizer_g, total_steps, params.lr_decay)}
-    if gan.uses_discriminator:
-        schedulers["scheduler_d"] = linear_decay(gan.optimizer_d, total_steps, params.lr_decay)
+    steps_per_epoch = len(dataset) // min(params.batch_size, len(dataset))
+    schedule = make_schedule(params, params.epochs * steps_per_epoch)
     modules: dict[str, Any] = {
         "generator": gan.generator,
         "discriminator": gan.discriminator,
         "optimizer_g": gan.optimizer_g,
         "optimizer_d": gan.optimizer_d,
-        **schedulers,
     }
+    if gan.average:
+        modules["average"] = gan.average
 
-    def step(batch: Batch) -> dict[str, Tensor]:
-        losses = train_step(gan, prepare_batch(batch, device), dtype)
-        for scheduler in schedulers.values():
-            scheduler.step()
+    def step_fn(batch: Batch, step: int) -> dict[str, Tensor]:
+        schedule.set_learning_rates(gan.optimizer_g, step)
+        schedule.set_learning_rates(gan.optimizer_d, step)
+        log_grad_norms = step % steps_per_epoch < params.style_interval  # one of these steps has the style loss
+        loss_weights = schedule.loss_weights_at(step)
+        losses = train_step(gan, prepare_batch(batch, device), dtype, loss_weights, log_grad_norms)
+        if gan.average:
+            update_average(gan.average, gan.generator, params.ema, step)
         return losses
 
     training_loop(
@@ -244,7 +280,7 @@ def train(
         dataset=dataset,
         sample_names=dataset.names,
         modules=modules,
-        step_fn=step,
+        step_fn=step_fn,
         batch_size=params.batch_size,
         epochs=params.epochs,
         seed=params.seed,

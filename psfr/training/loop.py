@@ -38,8 +38,9 @@ class TrainState:
     """Progress of a training, saved in its checkpoints beside the state of the modules."""
 
     step: int = 0  # finished steps
-    # over the finished steps of the current epoch, averaged over the processes
+    # Sum of each loss over the finished steps of the current epoch, averaged over the processes, and number of steps.
     loss_sums: dict[str, Tensor] = field(default_factory=dict)
+    loss_counts: dict[str, int] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)  # mean losses of each finished epoch
 
 
@@ -49,7 +50,9 @@ def training_loop(
     dataset: Dataset,  # Maps (index, epoch) to a sample.
     sample_names: list[str],  # Name of each sample, for error messages.
     modules: Mapping[str, Stateful],  # All that a step changes (networks, optimizers, schedulers), by checkpoint key.
-    step_fn: Callable[[Any], dict[str, Tensor]],  # Trains on this process's part of a batch; returns detached losses.
+    # Trains on this process's part of a batch in a step, counted from 0. Returns detached losses, not the same ones in
+    # every step, and norms of gradients, whose names begin with "grad_".
+    step_fn: Callable[[Any, int], dict[str, Tensor]],
     batch_size: int,  # Samples per step, over all processes.
     epochs: int,  # Passes over the dataset.
     seed: int,  # Seed of the sample order.
@@ -91,18 +94,20 @@ def training_loop(
             sampler.epoch = epoch
             sampler.start_batch = state.step % steps_per_epoch
             for batch in batches:
-                losses = step_fn(batch)
+                losses = step_fn(batch, state.step)
                 processes.all_reduce_mean_(losses.values())  # the sums in a checkpoint are those of all processes
                 monitor.update(state.step, losses)
                 state.step += 1
-                state.loss_sums = {key: state.loss_sums.get(key, 0) + loss for key, loss in losses.items()}
+                for key, loss in losses.items():
+                    state.loss_sums[key] = state.loss_sums.get(key, 0) + loss
+                    state.loss_counts[key] = state.loss_counts.get(key, 0) + 1
                 progress.update()
 
                 if state.step % steps_per_epoch == 0:
                     monitor.check()
                     _check_modules(name, modules, state.step, checkpoints)
-                    means = _epoch_means(state.loss_sums, steps_per_epoch)
-                    state.loss_sums = {}
+                    means = _epoch_means(state)
+                    state.loss_sums, state.loss_counts = {}, {}
                     state.history.append(means)
                     progress.set_postfix({key: f"{mean:.3g}" for key, mean in means.items()})
                     if is_rank_zero and on_epoch_end:
@@ -128,10 +133,10 @@ def all_reduce_gradients(network: nn.Module) -> None:
     processes.all_reduce_mean_([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
 
-def _epoch_means(loss_sums: dict[str, Tensor], num_steps: int) -> dict[str, float]:
-    """Return the mean of each loss over the steps of an epoch."""
-    means = torch.stack([loss_sum / num_steps for loss_sum in loss_sums.values()])
-    return dict(zip(loss_sums, means.tolist(), strict=True))
+def _epoch_means(state: TrainState) -> dict[str, float]:
+    """Return the mean of each loss over the steps of an epoch that computed it."""
+    means = torch.stack([loss_sum / state.loss_counts[key] for key, loss_sum in state.loss_sums.items()])
+    return dict(zip(state.loss_sums, means.tolist(), strict=True))
 
 
 def _check_modules(name: str, modules: Mapping[str, Stateful], step: int, checkpoints: CheckpointManager) -> None:
@@ -245,12 +250,12 @@ class LossMonitor:
         """
         if not self.unchecked:
             return
-        rows = [torch.stack([loss.float() for loss in losses.values()]) for _, losses in self.unchecked]
-        table = torch.stack(rows).tolist()  # one transfer from the device
-        for (step, losses), values in zip(self.unchecked, table, strict=True):
-            for key, value in zip(losses, values, strict=True):
-                if not abs(value) < MAX_LOSS:  # also true for NaN
-                    raise UserError(self._message(step, key, value))
+        keys = [(step, key) for step, losses in self.unchecked for key in losses]
+        values = torch.stack([loss.float() for _, losses in self.unchecked for loss in losses.values()])
+        for (step, key), value in zip(keys, values.tolist(), strict=True):  # one transfer from the device
+            max_value = math.inf if key.startswith("grad_") else MAX_LOSS
+            if not abs(value) < max_value:  # also true for NaN
+                raise UserError(self._message(step, key, value))
         self.unchecked.clear()
 
     def _message(self, step: int, key: str, value: float) -> str:

@@ -18,6 +18,7 @@ from psfr.networks.blocks import LEAKY_SLOPE, ConvPool2d, UpsampleConv2d, concat
 from psfr.params import Params
 from psfr.training import fpn as fpn_training
 from psfr.training import gan, losses
+from psfr.training.schedule import LossWeights, make_schedule
 
 
 def upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: str) -> Tensor:
@@ -102,7 +103,7 @@ def style_loss(restored_features: list[Tensor], hq_features: list[Tensor], label
     return losses.sum_tensors(map_losses)
 
 
-def train_step(model: gan.Gan, batch: gan.Batch) -> dict[str, Tensor]:
+def train_step(model: gan.Gan, batch: gan.Batch, loss_weights: LossWeights) -> dict[str, Tensor]:
     """Compute the gradients of a training step in the published order, without updating the weights.
 
     The discriminator runs three times, and all losses of an update share one backward pass.
@@ -123,7 +124,7 @@ def train_step(model: gan.Gan, batch: gan.Batch) -> dict[str, Tensor]:
         "fm": losses.feature_matching_loss(fake_g, real),
         "gen": losses.hinge_generator_loss(fake_g),
     }
-    losses.sum_tensors(model.loss_weights[name] * value for name, value in loss_values.items()).backward()
+    losses.sum_tensors(loss_weights[name] * value for name, value in loss_values.items()).backward()
     model.discriminator.zero_grad()
     loss_values["disc"] = losses.hinge_discriminator_loss(real, fake_d)
     loss_values["disc"].backward()
@@ -133,6 +134,7 @@ def train_step(model: gan.Gan, batch: gan.Batch) -> dict[str, Tensor]:
 def make_train_step(params: Params, model: gan.Gan, batch: gan.Batch) -> Callable[[], None]:
     """Create a whole training step for the benchmark, which also predicts the parsing map of the degraded images."""
     hq, lq, hq_seg, _ = batch
+    loss_weights = make_schedule(params, total_steps=1).loss_weights
     face_parser = fpn.FaceParsingNetwork(**fpn_training.network_config(params)).to(hq.device).eval()
     for network in (face_parser, model.generator, model.discriminator, model.vgg):
         _to_contiguous(network)
@@ -141,7 +143,7 @@ def make_train_step(params: Params, model: gan.Gan, batch: gan.Batch) -> Callabl
         with plain_forward():
             with torch.no_grad():
                 lq_seg = face_parser(lq)[0].argmax(1)
-            train_step(model, (hq, lq, hq_seg, lq_seg))
+            train_step(model, (hq, lq, hq_seg, lq_seg), loss_weights)
         model.optimizer_g.step()
         model.optimizer_d.step()
 

@@ -19,6 +19,7 @@ from psfr.params import read_params
 from psfr.training import fpn, gan
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.loop import training_loop
+from psfr.training.schedule import make_schedule
 
 NUM_STEPS = 20
 BATCH_SIZE = 4
@@ -53,7 +54,7 @@ def gan_steps() -> None:
     batch = local_part(random_batch(params.image_size))
     gradients, history = None, []
     for _ in range(NUM_STEPS):
-        losses = gan.train_step(state, batch, torch.float32)
+        losses = gan.train_step(state, batch, torch.float32, make_schedule(params, 1).loss_weights)
         if gradients is None:
             parameters = [*state.generator.parameters(), *state.discriminator.parameters()]
             gradients = [parameter.grad.clone() for parameter in parameters]
@@ -123,7 +124,7 @@ def resumed_epoch_means() -> None:
     def train(max_steps: int) -> list[dict[str, float]]:
         remaining = iter(range(max_steps))
 
-        def step(_: object) -> dict[str, torch.Tensor]:
+        def step_fn(_batch: object, _step: int) -> dict[str, torch.Tensor]:
             if next(remaining, None) is None:
                 raise KeyboardInterrupt
             rank = processes.get_rank()
@@ -134,7 +135,7 @@ def resumed_epoch_means() -> None:
             dataset=Indices(),
             sample_names=list("abcdef"),
             modules={"network": torch.nn.Linear(1, 1)},
-            step_fn=step,
+            step_fn=step_fn,
             batch_size=2,
             epochs=1,
             seed=0,

@@ -1,7 +1,6 @@
 """GAN training step: losses and gradients equal the reference implementation; determinism, bf16, learning rates."""
 
 import copy
-import warnings
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,10 @@ from psfr.networks.vgg import VggFeatures
 from psfr.params import read_params
 from psfr.training import gan, reference
 from psfr.training.checkpoint import CheckpointManager
+from psfr.training.schedule import make_schedule
 
 TINY = read_params(Path(__file__).parents[2] / "params/tiny.yaml")
+WEIGHTS = make_schedule(TINY, 1).loss_weights
 
 
 def make_gan(params=TINY, dtype: torch.dtype = torch.float32) -> gan.Gan:
@@ -44,8 +45,8 @@ def test_step_has_reference_losses_and_gradients():
     reference_model = copy.deepcopy(model)
     batch = make_batch(torch.float64)
     with reference.plain_forward():
-        expected = reference.train_step(reference_model, batch)
-    actual = gan.train_step(model, batch, torch.float64)
+        expected = reference.train_step(reference_model, batch, WEIGHTS)
+    actual = gan.train_step(model, batch, torch.float64, WEIGHTS)
     for name, loss in expected.items():
         assert actual[name].item() == pytest.approx(loss.item(), rel=1e-5), name
     assert_grads_close(model.generator, reference_model.generator)
@@ -56,7 +57,7 @@ def test_step_updates_generator_and_discriminator_but_not_vgg():
     model = make_gan()
     networks = model.generator, model.discriminator, model.vgg
     initial = copy.deepcopy(networks)
-    results = gan.train_step(model, make_batch(), torch.float32)
+    results = gan.train_step(model, make_batch(), torch.float32, WEIGHTS)
     assert set(results) == {"ss", "pix", "fm", "gen", "disc", "score_real", "score_fake"}
     changed = []
     for network, initial_network in zip(networks, initial, strict=True):
@@ -71,7 +72,7 @@ def test_training_is_deterministic(dtype):
     for _ in range(2):
         model = make_gan()
         for _ in range(2):
-            gan.train_step(model, make_batch(), dtype)
+            gan.train_step(model, make_batch(), dtype, WEIGHTS)
         runs.append(model.generator.state_dict())
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
@@ -81,9 +82,9 @@ def test_bf16_follows_float32():
     runs = []
     for dtype in (torch.float32, torch.bfloat16):
         model = make_gan()
-        steps = [gan.train_step(model, make_batch(), dtype) for _ in range(num_steps)]
+        steps = [gan.train_step(model, make_batch(), dtype, WEIGHTS) for _ in range(num_steps)]
         losses = {name: torch.stack([step[name] for step in steps]) for name in ("ss", "pix", "fm", "gen", "disc")}
-        losses["generator"] = sum(weight * losses[name] for name, weight in model.loss_weights.items())
+        losses["generator"] = sum(weight * losses[name] for name, weight in WEIGHTS.items())
         runs.append(losses)
     exact, rounded = runs
     # Adam's first steps have the size of the learning rate whatever the gradient's size, so rounding makes the losses
@@ -92,27 +93,6 @@ def test_bf16_follows_float32():
     for name in exact:
         assert rounded[name][:20].mean().item() == pytest.approx(exact[name][:20].mean().item(), rel=0.02), name
         assert rounded[name].mean().item() == pytest.approx(exact[name].mean().item(), rel=0.1), name
-
-
-def test_linear_decay_reaches_zero():
-    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 4e-4)
-    scheduler = gan.linear_decay(optimizer, 10, 0.4)
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates == pytest.approx([4e-4] * 7 + [3e-4, 2e-4, 1e-4])
-    assert optimizer.param_groups[0]["lr"] == 0
-
-
-def test_linear_decay_of_fraction_zero_keeps_the_rate():
-    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 4e-4)
-    scheduler = gan.linear_decay(optimizer, 3, 0)
-    for _ in range(3):
-        assert optimizer.param_groups[0]["lr"] == 4e-4
-        optimizer.step()
-        scheduler.step()
 
 
 class UniformImages(torch.utils.data.Dataset):
@@ -128,28 +108,104 @@ class UniformImages(torch.utils.data.Dataset):
         return image, image, image[:, :, 0] * 0, image[:, :, 0] * 0
 
 
-@pytest.mark.parametrize("loss_weights", [{}, {"lambda_fm": 0.0, "lambda_gen": 0.0}])
-def test_training_ends_with_decayed_learning_rates(tmp_path, loss_weights):
-    """The learning rate of a discriminator that is not trained stays, and torch emits no warning about it."""
-    params = TINY.model_copy(update={"lr_decay": 1.0, "epochs": 1, "batch_size": 2, "image_size": 64, **loss_weights})
-    model = make_gan(params)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        gan.train(params, model, UniformImages(), CheckpointManager(tmp_path, 1e9), lambda epoch, means: None)
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in (model.optimizer_g, model.optimizer_d)]
-    assert rates == [0, params.lr_discriminator if loss_weights else 0]
+RECIPE = {"pixel_warmup": 0.3, "style_interval": 2, "lr_decay": 0.5, "ema": 0.5, "batch_size": 2}
+
+
+def train(params, folder: Path, max_epochs: int = 1000) -> tuple[gan.Gan, list[dict[str, float]]]:
+    """Train on four images for `params.epochs` epochs of two steps, at most `max_epochs` of them in this call."""
+    model, history = make_gan(params), []
+
+    def on_epoch_end(epoch: int, means: dict[str, float]) -> None:
+        history.append(means)
+        if epoch == max_epochs:
+            raise KeyboardInterrupt
+
+    gan.train(params, model, UniformImages(), CheckpointManager(folder, 0), on_epoch_end)
+    return model, history
+
+
+def test_recipe_resumes_exactly(tmp_path):
+    """Interrupted in an epoch with the pixel loss alone, in one with all losses and in the decay of the rates."""
+    params = TINY.model_copy(update=RECIPE | {"epochs": 5})
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    model, history = train(params, tmp_path / "whole")
+    for epoch in (1, 2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            train(params, tmp_path / "parts", epoch)
+    resumed, resumed_history = train(params, tmp_path / "parts")
+    assert resumed_history == history
+    for network in ("generator", "average", "discriminator"):
+        state, expected = getattr(resumed, network).state_dict(), getattr(model, network).state_dict()
+        assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert history[0].keys() == {"pix", "grad_pix"}
+    losses = ["ss", "pix", "fm", "gen"]
+    grad_norms = [f"grad_{name}" for name in losses]
+    assert history[2].keys() == {*losses, *grad_norms, "disc", "score_real", "score_fake"}
+
+
+def test_moving_average_of_the_generator():
+    """Equals the recursion over the weights of each step, and is the generator that is saved."""
+    model = make_gan(TINY.model_copy(update={"ema": 0.6}))
+    assert model.average is not None and model.trained_generator is model.average
+    layer, averaged_layer = model.generator.to_image, model.average.to_image
+    expected = layer.weight.detach().clone()
+    for step in range(12):
+        layer.weight.data.normal_()
+        layer.u.normal_()
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * layer.weight
+        gan.update_average(model.average, model.generator, 0.6, step)
+        assert torch.allclose(averaged_layer.weight, expected, atol=1e-6)
+        assert torch.equal(averaged_layer.u, layer.u)
+
+
+def test_generator_without_moving_average_is_saved_itself():
+    model = make_gan()
+    assert model.average is None and model.trained_generator is model.generator
+
+
+def test_constant_has_a_learning_rate_of_its_own():
+    changes = []
+    for factor in (0.0, 0.1, 1.0):
+        params = TINY.model_copy(update={"generator": TINY.generator.model_copy(update={"constant_lr": factor})})
+        model = make_gan(params)
+        make_schedule(params, 1).set_learning_rates(model.optimizer_g, 0)
+        before = model.generator.constant.detach().clone()
+        gan.train_step(model, make_batch(), torch.float32, WEIGHTS)
+        changes.append((model.generator.constant - before).abs().max().item())
+    assert changes == pytest.approx([0, 0.1 * TINY.lr_generator, TINY.lr_generator], rel=0.02)
+
+
+def test_gradient_norms_are_those_of_single_images():
+    """They are the norms of each image's own weighted losses, and measuring them does not change the update."""
+    model, batch = make_gan(dtype=torch.float64), make_batch(torch.float64)
+    measured_model = copy.deepcopy(model)
+    losses = gan.train_step(measured_model, batch, torch.float64, WEIGHTS, log_grad_norms=True)
+    norms = []
+    for i in range(len(batch[0])):
+        image_model, image_batch = copy.deepcopy(model), tuple(tensor[i : i + 1] for tensor in batch)
+        norms.append(gan.train_step(image_model, image_batch, torch.float64, WEIGHTS, log_grad_norms=True))
+    for name in ("grad_ss", "grad_pix", "grad_fm", "grad_gen"):
+        mean = sum(image_norms[name].item() for image_norms in norms) / len(norms)
+        assert losses[name].item() == pytest.approx(mean, rel=1e-6), name
+    num_values = batch[0][0].numel()
+    assert losses["grad_pix"].item() == pytest.approx(WEIGHTS["pix"] / num_values**0.5)
+    gan.train_step(model, batch, torch.float64, WEIGHTS)
+    assert_grads_close(measured_model.generator, model.generator)
+    assert_grads_close(measured_model.discriminator, model.discriminator)
 
 
 @pytest.mark.parametrize("unweighted", [{"ss", "fm"}, {"fm", "gen"}])
 def test_losses_without_weight_are_skipped(unweighted):
     """The generator's gradient equals that of a step with all losses; an unused discriminator is not updated."""
     model = make_gan(dtype=torch.float64)
-    model.loss_weights |= dict.fromkeys(unweighted, 0)
+    loss_weights = WEIGHTS | dict.fromkeys(unweighted, 0)
     reference_model, initial_discriminator = copy.deepcopy(model), copy.deepcopy(model.discriminator)
     batch = make_batch(torch.float64)
     with reference.plain_forward():
-        expected = reference.train_step(reference_model, batch)
-    actual = gan.train_step(model, batch, torch.float64)
+        expected = reference.train_step(reference_model, batch, loss_weights)
+    actual = gan.train_step(model, batch, torch.float64, loss_weights)
     skips_discriminator = {"fm", "gen"} <= unweighted
     skipped = {"ss"} & unweighted
     if skips_discriminator:

@@ -36,9 +36,10 @@ class Training:
         torch.manual_seed(3)
         self.network = torch.nn.Linear(2, 1)
         self.optimizer = torch.optim.Adam(self.network.parameters(), 0.1)
-        self.on_step, self.num_steps, self.epochs, self.batches = on_step, 0, [], []
+        self.on_step, self.num_steps, self.epochs, self.batches, self.indices = on_step, 0, [], [], []
 
-    def step(self, batch):
+    def step(self, batch, index):
+        self.indices.append(index)
         self.num_steps += 1
         reported = self.on_step(self.num_steps)
         self.batches.append(batch)
@@ -85,6 +86,7 @@ def test_interrupted_training_resumes_exactly(tmp_path, capsys, step, signum):
     resumed = Training()
     assert resumed.run(tmp_path / "parts") == history
     assert resumed.num_steps == 12 - step
+    assert resumed.indices == list(range(step, 12))
     assert f"resuming after step {step}" in capsys.readouterr().out
     assert resumed.epochs == uninterrupted.epochs
     assert torch.equal(resumed.network.weight, uninterrupted.network.weight)
@@ -130,8 +132,8 @@ class CorruptedTraining(Training):
         super().__init__()
         self.corrupted_step, self.tensor, self.value = corrupted_step, tensor, value
 
-    def step(self, batch):
-        super().step(batch)
+    def step(self, batch, index):
+        super().step(batch, index)
         if self.num_steps == self.corrupted_step:
             if self.tensor == "network.weight":
                 self.network.weight.data[0, 1] = self.value
@@ -160,6 +162,20 @@ def test_state_that_is_not_finite_is_not_saved(tmp_path, tensor, value, step, ch
         assert message.endswith(f"lower the learning rates; the checkpoint of step {step - 1} is kept")
         assert latest.name.startswith(f"step_{step - 1:08}")
         assert not checkpoint.non_finite_tensors(checkpoint.load(latest))
+
+
+def test_losses_of_some_steps_are_averaged_over_them(tmp_path):
+    """Also if the training is resumed within an epoch; norms of gradients may be larger than losses."""
+
+    class AlternatingLosses(Training):
+        def step(self, batch, index):
+            super().step(batch, index)
+            return {"odd" if index % 2 else "even": torch.tensor(float(index)), "grad_odd": torch.tensor(1e9)}
+
+    with pytest.raises(KeyboardInterrupt):
+        AlternatingLosses(send_signal(2, signal.SIGTERM)).run(tmp_path / "parts")
+    history = AlternatingLosses().run(tmp_path / "parts")
+    assert [(means["even"], means["odd"]) for means in history] == [(1, 1), (4, 4), (7, 7), (10, 10)]
 
 
 def test_training_on_the_cpu_opens_no_cuda_context(tmp_path, monkeypatch):

@@ -1,0 +1,72 @@
+"""Schedule of a GAN training: warmup with the pixel loss, interval of the style loss, decay of the learning rates."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psfr.params import read_params
+from psfr.training.schedule import Schedule, make_schedule
+
+WEIGHTS = {"ss": 100.0, "pix": 10.0, "fm": 5.0, "gen": 1.0}
+ROOT = Path(__file__).parents[2]
+
+
+def test_warmup_has_the_pixel_loss_alone():
+    schedule = Schedule(10, 4, 0, 1, WEIGHTS)
+    for step in range(10):
+        expected = WEIGHTS if step >= 4 else {"ss": 0, "pix": 10, "fm": 0, "gen": 0}
+        assert schedule.loss_weights_at(step) == expected
+
+
+def test_style_loss_has_its_weight_on_average():
+    schedule = Schedule(20, 3, 0, 4, WEIGHTS)
+    assert [schedule.loss_weights_at(step)["ss"] for step in range(3, 12)] == [400, 0, 0, 0, 400, 0, 0, 0, 400]
+    assert all(schedule.loss_weights_at(step)["fm"] == 5 for step in range(3, 20))
+
+
+def rates(schedule: Schedule) -> list[list[float]]:
+    """Return the learning rate of two groups in each step."""
+    groups = [
+        {"params": [torch.zeros(1, requires_grad=True)], "initial_lr": 4e-4},
+        {"params": [torch.zeros(1, requires_grad=True)], "initial_lr": 1e-4},
+    ]
+    optimizer = torch.optim.Adam(groups, 4e-4)
+    result = []
+    for step in range(schedule.total_steps):
+        schedule.set_learning_rates(optimizer, step)
+        result.append([group["lr"] for group in optimizer.param_groups])
+    return result
+
+
+def test_learning_rates_fall_towards_zero():
+    first, second = zip(*rates(Schedule(10, 0, 4, 1, WEIGHTS)), strict=True)
+    assert first == pytest.approx([4e-4] * 7 + [3e-4, 2e-4, 1e-4])
+    assert second == pytest.approx([rate / 4 for rate in first])
+
+
+@pytest.mark.parametrize("decay_steps", [0, 1])
+def test_learning_rates_without_decay_are_constant(decay_steps):
+    assert rates(Schedule(3, 0, decay_steps, 1, WEIGHTS)) == [[4e-4, 1e-4]] * 3
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1), st.floats(0, 1), st.integers(1, 50))
+def test_schedule_of_any_parameters(total_steps, pixel_warmup, lr_decay, style_interval):
+    changes = {"pixel_warmup": pixel_warmup, "lr_decay": lr_decay, "style_interval": style_interval}
+    schedule = make_schedule(read_params(ROOT / "params/tiny.yaml").model_copy(update=changes), total_steps)
+    assert 0 <= schedule.warmup_steps <= total_steps and 0 <= schedule.decay_steps <= total_steps
+    steps_with_style = [bool(schedule.loss_weights_at(schedule.warmup_steps + i)["ss"]) for i in range(style_interval)]
+    assert sum(steps_with_style) == 1
+
+
+def test_reimplementation_has_no_schedule():
+    """All losses from the first step, at constant learning rates."""
+    params = read_params(ROOT / "params/ffhq.yaml")
+    schedule = make_schedule(params, 175_000)
+    weights = {"ss": params.lambda_ss, "pix": params.lambda_pix, "fm": params.lambda_fm, "gen": params.lambda_gen}
+    for step in (0, 1, 2, 3, 100_000, 174_999):
+        assert schedule.loss_weights_at(step) == weights
+    assert (schedule.decay_steps, params.ema, params.generator.constant_lr) == (0, 0, 1)
+    assert params.perceptual.normalize is False
