@@ -114,6 +114,7 @@ class GeneratorParams(ParamGroup):
     constant_size: PowerOfTwo
     constant_scale: NonNegative  # standard deviation of the constant input's initialization; 1 in the published code
     constant_lr: NonNegative  # learning rate of the constant input, as a factor of lr_generator; 0: it is not trained
+    replicate_padding: bool  # whether convolutions repeat the pixels at the border, instead of adding zeros
     min_channels: Channels
     max_channels: Channels
 

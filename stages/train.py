@@ -65,11 +65,9 @@ def _load_vgg(params: Params) -> VggFeatures:
 
 
 def _save_networks(state: gan.Gan, params: Params, compute: dict) -> None:
-    config = params.discriminator.model_dump()
-    serialization.save(
-        MODELS / "generator.safetensors", state.trained_generator, compute, **gan.generator_config(params)
-    )
-    serialization.save(MODELS / "discriminator.safetensors", state.discriminator, compute, **config)
+    config_g, config_d = gan.generator_config(params), params.discriminator.model_dump()
+    serialization.save(MODELS / "generator.safetensors", state.trained_generator, compute, **config_g)
+    serialization.save(MODELS / "discriminator.safetensors", state.discriminator, compute, **config_d)
 
 
 def _batch_size(params: Params) -> int:

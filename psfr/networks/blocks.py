@@ -256,14 +256,20 @@ class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
 
     The singular vectors `u` and `v` are estimated by power iteration. Unlike `torch.nn.utils.spectral_norm`, `forward`
     never updates them: a training step calls `power_iteration` once.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        padding: pixels of padding on each side.
+        padding_mode: "zeros" or "replicate".
     """
 
     padding: tuple[int, int]
     u: Tensor
     v: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, padding: int = 1):
-        super().__init__(in_channels, out_channels, 3, padding=padding)
+    def __init__(self, in_channels: int, out_channels: int, padding: int = 1, padding_mode: str = "zeros"):
+        super().__init__(in_channels, out_channels, 3, padding=padding, padding_mode=padding_mode)
         self.register_buffer("u", torch.randn(out_channels))
         self.register_buffer("v", torch.randn(in_channels * 9))
         if not self.weight.is_meta:  # a meta tensor has no values to iterate on
@@ -303,16 +309,20 @@ class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
         return self.normalized_weight(), self.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.padding_mode == "replicate":
+            return F.conv2d(pad(x, "replicate"), *self.cached_kernel_and_bias())
         return F.conv2d(x, *self.cached_kernel_and_bias(), padding=self.padding)
 
 
 class UpsampleConv2d(SpectralNormConv2d):
-    """2x nearest upsampling, then the convolution with zero padding: (B, in, H, W) to (B, out, 2H, 2W)."""
+    """2x nearest upsampling, then the padded convolution: (B, in, H, W) to (B, out, 2H, 2W)."""
 
     def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
         return self.normalized_weight(upsample_taps(self.weight)).transpose(0, 1), self.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.padding_mode == "replicate":
+            return F.conv_transpose2d(pad(x, "replicate"), *self.cached_kernel_and_bias(), stride=2, padding=3)
         return F.conv_transpose2d(x, *self.cached_kernel_and_bias(), stride=2, padding=1)
 
 

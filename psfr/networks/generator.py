@@ -15,6 +15,7 @@ from psfr.networks.blocks import (
     UpsampleConv2d,
     concat_one_hot,
     instance_norm,
+    pad,
     resize_condition,
 )
 
@@ -28,11 +29,11 @@ class SpadeNorm(ReparameterizedConv):
     One convolution computes both.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, padding_mode: str):
         super().__init__()
-        self.hidden = SpectralNormConv2d(COND_CHANNELS, SPADE_HIDDEN)
-        self.gamma = SpectralNormConv2d(SPADE_HIDDEN, channels)
-        self.beta = SpectralNormConv2d(SPADE_HIDDEN, channels)
+        self.hidden = SpectralNormConv2d(COND_CHANNELS, SPADE_HIDDEN, padding_mode=padding_mode)
+        self.gamma = SpectralNormConv2d(SPADE_HIDDEN, channels, padding_mode=padding_mode)
+        self.beta = SpectralNormConv2d(SPADE_HIDDEN, channels, padding_mode=padding_mode)
 
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         assert self.gamma.bias is not None and self.beta.bias is not None
@@ -42,19 +43,22 @@ class SpadeNorm(ReparameterizedConv):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Normalize features (B or 1, C, H, W) by a condition (B, 22, H, W); returns (B, C, H, W)."""
         hidden = F.leaky_relu(self.hidden(condition), LEAKY_SLOPE, inplace=True)
-        gamma, beta = F.conv2d(hidden, *self.cached_kernel_and_bias(), padding=1).chunk(2, 1)
+        if self.gamma.padding_mode == "replicate":
+            gamma, beta = F.conv2d(pad(hidden, "replicate"), *self.cached_kernel_and_bias()).chunk(2, 1)
+        else:
+            gamma, beta = F.conv2d(hidden, *self.cached_kernel_and_bias(), padding=1).chunk(2, 1)
         return torch.addcmul(beta, instance_norm(x).to(beta.dtype), gamma)
 
 
 class StyleBlock(nn.Module):
     """Style transformation block: SPADE norm, leaky ReLU and convolution, two times, with an identity shortcut."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, padding_mode: str):
         super().__init__()
-        self.norm0 = SpadeNorm(channels)
-        self.conv0 = SpectralNormConv2d(channels, channels)
-        self.norm1 = SpadeNorm(channels)
-        self.conv1 = SpectralNormConv2d(channels, channels)
+        self.norm0 = SpadeNorm(channels, padding_mode)
+        self.conv0 = SpectralNormConv2d(channels, channels, padding_mode=padding_mode)
+        self.norm1 = SpadeNorm(channels, padding_mode)
+        self.conv1 = SpectralNormConv2d(channels, channels, padding_mode=padding_mode)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Transform features (B or 1, C, H, W) by a condition (B, 22, H, W); returns (B, C, H, W)."""
@@ -66,11 +70,11 @@ class StyleBlock(nn.Module):
 class GeneratorStage(nn.Module):
     """A convolution, upsampling in all stages but the first, and a style block: F_i of the reimplementation."""
 
-    def __init__(self, in_channels: int, out_channels: int, upsample: bool):
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool, padding_mode: str):
         super().__init__()
         conv_class = UpsampleConv2d if upsample else SpectralNormConv2d
-        self.conv = conv_class(in_channels, out_channels)
-        self.style = StyleBlock(out_channels)
+        self.conv = conv_class(in_channels, out_channels, padding_mode=padding_mode)
+        self.style = StyleBlock(out_channels, padding_mode)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         x = self.conv(x)
@@ -85,20 +89,29 @@ class Generator(nn.Module):
         constant_size: side of the learned constant in pixels.
         min_channels: lower bound of the channels, which halve at each upsampling.
         max_channels: upper bound of the channels of the constant, which are 1024 at a side of 16 without the bound.
+        replicate_padding: whether the convolutions repeat the pixels at the border, instead of adding zeros as
+            published.
     """
 
     def __init__(
-        self, image_size: int = 512, constant_size: int = 16, min_channels: int = 32, max_channels: int = 1024
+        self,
+        image_size: int = 512,
+        constant_size: int = 16,
+        min_channels: int = 32,
+        max_channels: int = 1024,
+        replicate_padding: int = False,
     ):
         super().__init__()
         const_channels = max(min_channels, min(1024 * 16 // constant_size, max_channels))
         num_scales = int(math.log2(image_size // constant_size))
         channels = [max(min_channels, const_channels // 2**i) for i in range(num_scales + 1)]
         self.constant = nn.Parameter(torch.randn(1, const_channels, constant_size, constant_size))
-        self.stages = nn.ModuleList([GeneratorStage(const_channels, const_channels, upsample=False)])
+        self.replicate_padding = bool(replicate_padding)
+        mode = "replicate" if replicate_padding else "zeros"
+        self.stages = nn.ModuleList([GeneratorStage(const_channels, const_channels, False, mode)])
         for in_channels, out_channels in pairwise(channels):
-            self.stages.append(GeneratorStage(in_channels, out_channels, upsample=True))
-        self.to_image = SpectralNormConv2d(channels[-1], 3)
+            self.stages.append(GeneratorStage(in_channels, out_channels, True, mode))
+        self.to_image = SpectralNormConv2d(channels[-1], 3, padding_mode=mode)
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
         """Restore an image.

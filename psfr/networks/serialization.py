@@ -58,6 +58,7 @@ _LIMITS = {
     "layers": (1, 8),
     "labels": (NUM_CLASSES, NUM_CLASSES),
     "input_channels": (3 + NUM_CLASSES, 3 + NUM_CLASSES),
+    "replicate_padding": (0, 1),
 }
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -89,7 +90,16 @@ def from_published(kind: str, state_dict: dict[str, Tensor], **config: int) -> n
 
 
 def to_published(kind: str, network: nn.Module) -> dict[str, Tensor]:
-    """Return a network's weights under the authors' keys; the inverse of `from_published`."""
+    """Return a network's weights under the authors' keys; the inverse of `from_published`.
+
+    Raises:
+        UserError: the authors' code cannot compute what the network does.
+    """
+    if getattr(network, "replicate_padding", False):
+        raise UserError(
+            "the generator pads by replication, the authors' code with zeros: to export a generator, train it with "
+            "generator.replicate_padding false"
+        )
     return {_to_published_key(kind, key): value for key, value in _cpu_state_dict(network).items()}
 
 

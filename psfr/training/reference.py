@@ -32,7 +32,8 @@ def conv2d_avg_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _upsample_conv_forward(layer: UpsampleConv2d, x: Tensor) -> Tensor:
-    return upsample_conv2d(x, layer.normalized_weight(), layer.bias, "constant")
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return upsample_conv2d(x, layer.normalized_weight(), layer.bias, mode)
 
 
 def _conv_pool_forward(layer: ConvPool2d, x: Tensor) -> Tensor:

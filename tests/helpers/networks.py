@@ -31,11 +31,15 @@ def flatten(output) -> Tensor:
 
 
 def small_network(name: str) -> tuple[torch.nn.Module, tuple[Tensor, ...]]:
-    """Return a small network in float64 and its inputs."""
+    """Return a small network in float64 and its inputs.
+
+    Args:
+        name: "generator", "generator (replicate)" with replicated padding, "discriminator" or "fpn".
+    """
     torch.manual_seed(0)
     image, labels = torch.rand(2, 3, 32, 32, dtype=torch.float64) * 2 - 1, torch.randint(0, 19, (2, 32, 32))
-    if name == "generator":
-        return Generator(32, 8, 4, 8).double(), (image, labels)
+    if name.startswith("generator"):
+        return Generator(32, 8, 4, 8, replicate_padding="replicate" in name).double(), (image, labels)
     if name == "discriminator":
         return Discriminator(2, 2, 4).double(), (image, labels)
     return FaceParsingNetwork(32, 8, 4, 4, 8, 2).double(), (image,)

@@ -84,7 +84,7 @@ def test_mkldnn_convolutions_equal_those_of_torch(monkeypatch, dtype, tolerance,
             assert max_error(layer(x.to(dtype)).double(), expected) < tolerance * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", ["generator", "fpn"])
+@pytest.mark.parametrize("name", ["generator", "generator (replicate)", "fpn"])
 def test_fused_networks_equal_the_reference_implementation(name):
     network, inputs = small_network(name)
     network.train()

@@ -35,7 +35,7 @@ def test_the_defaults_are_the_published_sizes(network_class):
     assert {name: tuple(weights[name].shape) for name in expected} == expected
 
 
-@pytest.mark.parametrize("name", ["generator", "discriminator", "fpn"])
+@pytest.mark.parametrize("name", ["generator", "generator (replicate)", "discriminator", "fpn"])
 def test_networks_equal_the_reference_implementation(name):
     network, inputs = small_network(name)
     parameters = list(network.parameters())

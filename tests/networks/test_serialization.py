@@ -231,6 +231,17 @@ def test_export_writes_the_authors_format(saved, tmp_path):
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
+def test_replicated_padding_is_kept_and_cannot_be_exported(tmp_path):
+    path = tmp_path / "generator.safetensors"
+    network = Generator(**CONFIG, replicate_padding=True)
+    serialization.save(path, network, **CONFIG, replicate_padding=True)
+    image, labels = torch.rand(1, 3, 32, 32), torch.randint(0, 19, (1, 32, 32))
+    assert torch.equal(serialization.load(path, Generator)(image, labels), network(image, labels))
+    with pytest.raises(UserError, match="generator.replicate_padding false"):
+        serialization.export(path, tmp_path / "generator.pth")
+    assert not (tmp_path / "generator.pth").exists()
+
+
 def test_export_of_an_invalid_file_prints_one_line(tmp_path):
     (tmp_path / "a.safetensors").write_text("no tensors")
     command = [sys.executable, "-m", "psfr.checkpoints", "export", tmp_path / "a.safetensors", tmp_path / "b.pth"]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import LEAKY_SLOPE, ReparameterizedConv
+from psfr.networks.blocks import LEAKY_SLOPE, ReparameterizedConv, pad
 
 KernelAndBias = tuple[Tensor, Tensor | None]
 
@@ -32,6 +32,7 @@ class FusedConv2d(nn.Module):
         dtype: dtype of the computation.
         stride: the same in both directions.
         padding: zero padding, the same in both directions.
+        replicate: whether each side is first padded with the nearest pixel.
         transposed: whether it is a transposed convolution.
         activation: whether a leaky ReLU follows.
     """
@@ -43,6 +44,7 @@ class FusedConv2d(nn.Module):
         dtype: torch.dtype,
         stride: int = 1,
         padding: int = 0,
+        replicate: bool = False,
         transposed: bool = False,
         activation: bool = False,
     ):
@@ -52,12 +54,15 @@ class FusedConv2d(nn.Module):
         self.bias = None if bias is None else bias.detach().to(dtype, copy=True)
         self.stride = [stride, stride]
         self.padding = [padding, padding]
+        self.replicate = replicate
         self.transposed = transposed
         self.activation = activation
         self.use_mkldnn = mkldnn_supported(self.kernel)
         self._packed_kernel: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.replicate:
+            x = pad(x, "replicate")
         if self.use_mkldnn:
             return self._forward_mkldnn(x)
         assert self.kernel is not None

@@ -18,9 +18,11 @@ from psfr.networks.inference.conv import FusedConv2d, frozen_kernel_and_bias
 
 def _fuse_conv(layer: SpectralNormConv2d, dtype: torch.dtype, activation: bool = False) -> FusedConv2d:
     kernel, bias = frozen_kernel_and_bias(layer)
+    replicate = layer.padding_mode == "replicate"
     if isinstance(layer, UpsampleConv2d):
-        return FusedConv2d(kernel, bias, dtype, stride=2, padding=1, transposed=True, activation=activation)
-    return FusedConv2d(kernel, bias, dtype, padding=1, activation=activation)
+        padding = 3 if replicate else 1
+        return FusedConv2d(kernel, bias, dtype, 2, padding, replicate, transposed=True, activation=activation)
+    return FusedConv2d(kernel, bias, dtype, 1, 0 if replicate else 1, replicate, activation=activation)
 
 
 class FusedSpade(nn.Module):
@@ -29,7 +31,8 @@ class FusedSpade(nn.Module):
     def __init__(self, norm: SpadeNorm, conv: SpectralNormConv2d, dtype: torch.dtype):
         super().__init__()
         self.hidden = _fuse_conv(norm.hidden, dtype, activation=True)
-        self.gamma_beta = FusedConv2d(*frozen_kernel_and_bias(norm), dtype, padding=1)
+        replicate = norm.gamma.padding_mode == "replicate"
+        self.gamma_beta = FusedConv2d(*frozen_kernel_and_bias(norm), dtype, 1, 0 if replicate else 1, replicate)
         self.conv = _fuse_conv(conv, dtype)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
