@@ -29,9 +29,14 @@ METRICS = {
     "ssim": "SSIM ↑",
     "st_lpips": "ST-LPIPS ↓",
     "identity": "identity distance ↓",
+    "fixed_pattern_horizontal": "horizontal pattern ↓",
+    "fixed_pattern_vertical": "vertical pattern ↓",
+    "tint": "tint ↓",
+    "frechet_alexnet": "Fréchet, AlexNet ↓",
     "frechet_vgg16": "Fréchet, VGG16 ↓",
 }
-FORMATS = dict.fromkeys(METRICS, "{:.3f}") | {"psnr": "{:.2f}", "frechet_vgg16": "{:,.0f}"}
+FORMATS = dict.fromkeys(METRICS, "{:.3f}") | {"psnr": "{:.2f}", "frechet_alexnet": "{:.4f}", "frechet_vgg16": "{:,.0f}"}
+NUM_CURVE_COLUMNS = 3
 PER_IMAGE_METRICS = ("ssim", "st_lpips", "identity")  # means over images: runs can be compared image by image
 N_RESAMPLES = 10_000
 FACES = [("astronaut", 1), ("astronaut", 2), (3, 1), (8, 2)]  # (astronaut or index of a portrait, degradation strength)
@@ -106,14 +111,17 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(METRICS), figsize=(3.1 * len(METRICS), 3.2), layout="constrained")
+    num_rows = -(-len(METRICS) // NUM_CURVE_COLUMNS)
+    size = (4.2 * NUM_CURVE_COLUMNS, 3.2 * num_rows)
+    figure, grid = plt.subplots(num_rows, NUM_CURVE_COLUMNS, figsize=size, layout="constrained")
+    axes = grid.ravel()
     for axis, (metric, title) in zip(axes, METRICS.items(), strict=True):
         for i, (gen, group) in enumerate(runs.groupby(level=0)):
             values = np.array([evaluation["ours"][metric] for evaluation in group.evaluation])
             bounds = np.array([evaluation["intervals"]["ours"][metric] for evaluation in group.evaluation])
             x = group.index.get_level_values(1) + 1.5 * i  # shifted, so that the bars do not overlap
             axis.errorbar(x, values, np.abs(bounds.T - values), fmt="o-", capsize=3, label=f"lambda_gen {gen:g}")
-        if metric != "frechet_vgg16":  # the value of the degraded images is far off the scale
+        if not metric.startswith("frechet"):  # the value of the degraded images is far off the scale
             degraded_value = runs.evaluation.iloc[0]["degraded"][metric]
             axis.axhline(degraded_value, color="gray", linestyle="--", linewidth=1, label="degraded")
         axis.set(xlabel="lambda_ss", ylabel=title)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM: agreement of the pixels with the true image."""
+"""PSNR, SSIM and tint: agreement of the pixels with the true image."""
 
 import numpy as np
 from torch import Tensor
@@ -12,6 +12,7 @@ from torchmetrics.functional.image import (  # noqa: E402 (after the patch)
 )
 
 DATA_RANGE = 2.0  # of images in [-1, 1]
+MAX_LEVEL = 255
 
 
 def psnr(restored: Tensor, hq: Tensor) -> Tensor:
@@ -48,3 +49,21 @@ def ssim(restored: Tensor, hq: Tensor) -> Tensor:
     values = structural_similarity_index_measure(restored, hq, data_range=DATA_RANGE, reduction="none")
     assert isinstance(values, Tensor)  # a tuple only with return_full_image
     return values.reshape(-1)
+
+
+def tint(restored: Tensor, hq: Tensor) -> Tensor:
+    """Return the error of each image's mean color in levels of 255, without the error of its brightness.
+
+    Args:
+        restored, hq: images (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B,): the Euclidean norm of the mean error (red, green, blue) less its mean over the three channels.
+    """
+    error = MAX_LEVEL / DATA_RANGE * (restored - hq).mean((2, 3))
+    return (error - error.mean(1, keepdim=True)).norm(dim=1)
+
+
+def pooled_tint(tint_per_image: np.ndarray) -> float:
+    """Return the root mean square of the tint over all images."""
+    return float(np.sqrt((np.asarray(tint_per_image, np.float64) ** 2).mean()))

@@ -15,19 +15,37 @@ from psfr.compute import parallel, processes
 from psfr.compute.devices import deterministic_float32
 from psfr.compute.parallel import Executor
 from psfr.data import datasets, images
-from psfr.metrics import bootstrap, fidelity, frechet, identity, st_lpips
+from psfr.metrics import bootstrap, fidelity, fixed_pattern, frechet, identity, st_lpips
+from psfr.metrics.mean_error import ErrorSum
 from psfr.metrics.testset import TRUE, TestSet
 from psfr.pretrained import metric_files
 
-PER_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips", "identity")
-SET_METRICS = ("fid", "frechet_vgg16")  # defined for a set of images only
-METRICS = ("psnr", "ssim", "lpips", "fid", "st_lpips", "identity", "frechet_vgg16")  # in the order of the report
+PER_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips", "identity", "tint")
+PATTERN_METRICS = ("fixed_pattern_horizontal", "fixed_pattern_vertical")
+FRECHET_METRICS = ("fid", "frechet_vgg16", "frechet_alexnet")
+SET_METRICS = (*PATTERN_METRICS, *FRECHET_METRICS)  # defined for a set of images only
+METRICS = (  # in the order of the report
+    "psnr",
+    "ssim",
+    "lpips",
+    "fid",
+    "st_lpips",
+    "identity",
+    *PATTERN_METRICS,
+    "tint",
+    "frechet_alexnet",
+    "frechet_vgg16",
+)
 
 DIGITS = 6  # significant digits in the result files
 
 LOSSLESS = (
     "between folders of lossless PNGs; the reimplementation's folders held JPEGs of Pillow's default quality, "
     "so its figures are not quite comparable"
+)
+TRAINED_ON = (
+    "the style loss of the default (weights.source: packages) trains on this network, so the distance favors models "
+    "trained with it"
 )
 
 
@@ -38,23 +56,31 @@ class Evaluation:
     Attributes:
         names: the test images, without suffix.
         values: values[variant][metric], float64 (images,).
-        features: features[metric][variant or TRUE], (images, dimensions), for the metrics between sets.
+        features: features[metric][variant], (images, dimensions), for the metrics of a set: profiles of stripes, or
+            a network's features, which the true images (TRUE) have too.
+        mean_errors: mean_errors[variant], the mean of restored - true over the images in levels of 255,
+            float64 (H, W, 3).
         missing_reasons: missing_reasons[metric], why a metric has no value.
     """
 
     names: list[str]
     values: dict[str, dict[str, np.ndarray]]
     features: dict[str, dict[str, np.ndarray]]
+    mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
     missing_reasons: dict[str, list[str]] = field(default_factory=dict)
 
     def statistic(self, variant: str, metric: str) -> Callable[[np.ndarray], float]:
         """Return a function of indices that computes the metric over the images at these indices."""
-        if metric in SET_METRICS:
+        if metric in PATTERN_METRICS:
+            return partial(fixed_pattern.amplitude, self.features[metric][variant])
+        if metric in FRECHET_METRICS:
             restored, true = self.features[metric][variant], self.features[metric][TRUE]
             return lambda indices: frechet.distance(restored[indices], true[indices])
         values = self.values[variant][metric]
         if metric == "psnr":
             return lambda indices: fidelity.pooled_psnr(values[indices])
+        if metric == "tint":
+            return lambda indices: fidelity.pooled_tint(values[indices])
         return lambda indices: float(values[indices].mean())
 
     def table(self) -> pd.DataFrame:
@@ -89,7 +115,10 @@ def evaluate(
         return evaluation
 
     variants = (TRUE, *testset.variants)
-    evaluation.features["frechet_vgg16"] = {variant: image_values[variant, "frechet_vgg16"] for variant in variants}
+    for metric in ("frechet_vgg16", "frechet_alexnet", *PATTERN_METRICS):
+        evaluation.features[metric] = {
+            variant: image_values[variant, metric] for variant in variants if (variant, metric) in image_values
+        }
     paths = [[testset.path(variant, name) for variant in variants] for name in testset.names]
     distances = parallel.map(
         partial(identity.embedding_distances_from_files, folder=weights_dir), paths, executor, "identity"
@@ -101,7 +130,7 @@ def evaluate(
         }
     if len(testset.names) < 2:
         evaluation.features.clear()
-        reason = "a distance between sets needs at least two images: raise testset.count"
+        reason = "defined for a set of at least two images: raise testset.count"
         evaluation.missing_reasons |= {metric: [reason] for metric in SET_METRICS}
     return evaluation
 
@@ -109,36 +138,40 @@ def evaluate(
 def _perceptual_values(
     evaluation: Evaluation, testset: TestSet, weights_dir: Path, batch_size: int, device: torch.device
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Compute PSNR, SSIM, LPIPS and ST-LPIPS of each image, and the features of the Fréchet distance.
+    """Compute the metrics of each image but identity, the features of the metrics of a set, and the mean errors.
 
     Returns:
         {(variant, metric): float64 (images, ...)}.
     """
-    distance_fns = {
-        "psnr": fidelity.psnr,
-        "ssim": fidelity.ssim,
-        "st_lpips": st_lpips.load_network(weights_dir, "alex").to(device),
-    }
+    alexnet = st_lpips.load_network(weights_dir, "alex").to(device)
+    vgg = st_lpips.load_network(weights_dir, "vgg").to(device)
+    distance_fns = {"psnr": fidelity.psnr, "ssim": fidelity.ssim, "tint": fidelity.tint, "st_lpips": alexnet}
     if reason := _missing_weights(weights_dir, metric_files.VGG16):
         evaluation.missing_reasons["lpips"] = [reason]
     else:
         from psfr.metrics import pretrained_metrics  # slow to import and not needed by most runs
 
         distance_fns["lpips"] = pretrained_metrics.Lpips(weights_dir, device)
-    vgg = st_lpips.load_network(weights_dir, "vgg").to(device)
+    backbones = {"frechet_vgg16": vgg, "frechet_alexnet": alexnet}
+    error_sums = {variant: ErrorSum() for variant in testset.variants}
 
     with torch.inference_mode():
         batches: list[dict[tuple[str, str], Tensor]] = []
         for names in _local_batches(testset.names, batch_size):
             true = _read_batch(testset, TRUE, names, device)
-            values = {(TRUE, "frechet_vgg16"): st_lpips.deepest_features(vgg, true).cpu()}
+            values = {(TRUE, metric): st_lpips.deepest_features(net, true).cpu() for metric, net in backbones.items()}
             for variant in testset.variants:
                 restored = _read_batch(testset, variant, names, device)
-                values[variant, "frechet_vgg16"] = st_lpips.deepest_features(vgg, restored).cpu()
+                error_sums[variant].add(restored, true)
+                for metric, net in backbones.items():
+                    values[variant, metric] = st_lpips.deepest_features(net, restored).cpu()
+                profiles = fixed_pattern.stripe_profiles(restored, true)
+                values |= {(variant, metric): part for metric, part in zip(PATTERN_METRICS, profiles, strict=True)}
                 for metric, distance_fn in distance_fns.items():
                     values[variant, metric] = distance_fn(restored, true).reshape(-1).cpu()
             batches.append(values)
         batches = processes.gather_in_order(batches)
+        evaluation.mean_errors = {variant: error_sum.mean() for variant, error_sum in error_sums.items()}
         return {key: torch.cat([values[key] for values in batches]).double().numpy() for key in batches[0]}
 
 
@@ -209,14 +242,15 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
                 reasons.setdefault(metric, []).append(f"{variant}: infinite, all its images equal the true ones")
                 continue
             values[variant][metric] = _round(value)
-            dim = min(evaluation.features[metric][variant].shape) if metric in SET_METRICS else 0
+            dim = min(evaluation.features[metric][variant].shape) if metric in FRECHET_METRICS else 0
             if dim > frechet.MAX_BOOTSTRAP_DIM:
                 reason = f"{variant}: no interval, resamples of {dim} images or features take hours"
                 reasons.setdefault(metric, []).append(reason)
                 continue
-            interval = bootstrap.confidence_interval(resamples, statistic, value if metric in SET_METRICS else None)
+            interval = bootstrap.confidence_interval(resamples, statistic, value if metric in FRECHET_METRICS else None)
             intervals[variant][metric] = [_round(bound) for bound in interval]
-    notes = {"fid": [LOSSLESS]} if "fid" in evaluation.features else {}
+    notes = {"fid": [LOSSLESS], "frechet_vgg16": [TRAINED_ON]}
+    notes = {metric: remarks for metric, remarks in notes.items() if metric in evaluation.features}
     return values | {"intervals": intervals, "reasons": reasons, "notes": notes}
 
 

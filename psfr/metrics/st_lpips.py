@@ -36,15 +36,17 @@ def load_network(weights_dir: Path, net: Literal["alex", "vgg"]) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def deepest_features(vgg: nn.Module, image: Tensor) -> Tensor:
-    """Return the features of the network's VGG16 (relu5_3 with anti-aliased pooling), averaged over space.
+def deepest_features(network: nn.Module, image: Tensor) -> Tensor:
+    """Return the deepest features of the network's backbone, averaged over space.
+
+    VGG16's are those of relu5_3, AlexNet's those of relu5, both with anti-aliased pooling.
 
     Args:
-        vgg: `load_network(weights_dir, "vgg")`.
+        network: the result of `load_network`.
         image: (B, 3, H, W) in [-1, 1].
 
     Returns:
-        (B, 512).
+        (B, 512) of VGG16, (B, 256) of AlexNet.
     """
-    scaled = vgg.get_submodule("scaling_layer")(image)
-    return vgg.get_submodule("net")(scaled)[-1].mean((2, 3))
+    scaled = network.get_submodule("scaling_layer")(image)
+    return network.get_submodule("net")(scaled)[-1].mean((2, 3))

@@ -1,25 +1,49 @@
-"""The reimplementation's table of results: a row for each variant of the test images, with its four metrics."""
+"""Tables of results, a row for each variant of the test images: the reimplementation's, and one of further metrics."""
 
 from psfr.params import RESERVED_NAMES
 
-COLUMNS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "fid": "FID ↓"}
+# The metrics of each column (several are joined by a slash), its title and the format of its values.
+COLUMNS = {
+    ("psnr",): ("PSNR ↑", ".4f"),
+    ("ssim",): ("SSIM ↑", ".4f"),
+    ("lpips",): ("LPIPS ↓", ".4f"),
+    ("fid",): ("FID ↓", ".4f"),
+}
+FURTHER_COLUMNS = {
+    ("st_lpips",): ("ST-LPIPS ↓", ".3f"),
+    ("identity",): ("identity ↓", ".3f"),
+    ("fixed_pattern_horizontal", "fixed_pattern_vertical"): ("fixed pattern ↓", ".2f"),
+    ("tint",): ("tint ↓", ".1f"),
+    ("frechet_alexnet",): ("Fréchet AlexNet ↓", ".4f"),
+    ("frechet_vgg16",): ("Fréchet VGG16 ↓", ",.0f"),
+}
 MISSING = "\N{EN DASH}"
 
 
 def to_markdown(summary: dict) -> str:
-    """Format the result of `report.summarize` as a Markdown table.
+    """Format the result of `report.summarize` as two Markdown tables.
 
-    Below the table, a line for each metric says why values are missing and how the metric was computed.
+    Below each table, a line for each metric says why values are missing and how the metric was computed.
     """
     variants = {name: values for name, values in summary.items() if name not in RESERVED_NAMES - {"degraded"}}
-    lines = [f"| model | {' | '.join(COLUMNS.values())} |", "| --- |" + " ---: |" * len(COLUMNS)]
+    tables = [_table(columns, variants, summary) for columns in (COLUMNS, FURTHER_COLUMNS)]
+    return "\n\n".join(tables) + "\n"
+
+
+def _table(columns: dict, variants: dict[str, dict], summary: dict) -> str:
+    titles = [title for title, _ in columns.values()]
+    lines = [f"| model | {' | '.join(titles)} |", "| --- |" + " ---: |" * len(columns)]
     for name, values in variants.items():
-        cells = [MISSING if values[metric] is None else f"{values[metric]:.4f}" for metric in COLUMNS]
+        cells = [
+            " / ".join(MISSING if values[metric] is None else format(values[metric], spec) for metric in metrics)
+            for metrics, (_, spec) in columns.items()
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    for metric, title in COLUMNS.items():
+    for metrics, (title, _) in columns.items():
         remarks = []
-        if any(values[metric] is None for values in variants.values()):
-            remarks += summary["reasons"].get(metric, [])
-        remarks += summary["notes"].get(metric, [])
-        lines += [f"\n{title.split()[0]}: {remark}." for remark in remarks]
-    return "\n".join(lines) + "\n"
+        for metric in metrics:
+            if any(values[metric] is None for values in variants.values()):
+                remarks += summary["reasons"].get(metric, [])
+            remarks += summary["notes"].get(metric, [])
+        lines += [f"\n{title[:-2]}: {remark}." for remark in dict.fromkeys(remarks)]
+    return "\n".join(lines)

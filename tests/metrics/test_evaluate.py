@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from psfr import portraits
 from psfr.compute.devices import deterministic_float32
 from psfr.data import images, labels
-from psfr.metrics import fidelity, report, results_sheet, st_lpips, table
+from psfr.metrics import fidelity, mean_error, output, report, results_sheet, st_lpips, table
 from psfr.metrics.testset import TestSet
 from psfr.pretrained import fetch, metric_files
 from psfr.utils.errors import UserError
@@ -83,7 +83,7 @@ def test_every_metric_has_value_or_reason(evaluated):
                 assert metric not in summary["intervals"][variant]
             else:
                 low, high = summary["intervals"][variant][metric]
-                assert low <= value <= high and low < high
+                assert low <= value <= high and low < high, metric
 
 
 def test_evaluation_records_what_inference_and_it_ran_on(evaluated):
@@ -96,7 +96,14 @@ def test_evaluation_records_what_inference_and_it_ran_on(evaluated):
 
 def test_better_images_have_better_metrics(evaluated):
     summary = read_summary(evaluated)
-    for metric, sign in {"psnr": 1, "ssim": 1, "st_lpips": -1, "identity": -1, "frechet_vgg16": -1}.items():
+    for metric, sign in {
+        "psnr": 1,
+        "ssim": 1,
+        "st_lpips": -1,
+        "identity": -1,
+        "frechet_vgg16": -1,
+        "frechet_alexnet": -1,
+    }.items():
         ours, other, degraded = (sign * summary[variant][metric] for variant in ("ours", "other", "degraded"))
         assert ours > other > degraded, metric
 
@@ -104,17 +111,25 @@ def test_better_images_have_better_metrics(evaluated):
 def test_per_image_table_agrees_with_summary(evaluated):
     summary = read_summary(evaluated)
     per_image = pd.read_csv(evaluated / "metrics/per_image.csv")
-    assert list(per_image.columns) == ["name", "model", "psnr", "ssim", "st_lpips", "identity"]
+    assert list(per_image.columns) == ["name", "model", "psnr", "ssim", "st_lpips", "identity", "tint"]
     assert len(per_image) == 3 * len(NAMES) and set(per_image["name"]) == set(NAMES)
     for variant, rows in per_image.groupby("model"):
         assert fidelity.pooled_psnr(rows["psnr"].to_numpy()) == pytest.approx(summary[variant]["psnr"], rel=1e-4)
         for metric in ("ssim", "st_lpips", "identity"):
             assert rows[metric].mean() == pytest.approx(summary[variant][metric], rel=1e-4)
+        assert fidelity.pooled_tint(rows["tint"].to_numpy()) == pytest.approx(summary[variant]["tint"], rel=1e-4)
+
+
+def read_tables(project: Path) -> tuple[list[str], list[str]]:
+    """Return the lines of the reimplementation's table and those of the table of further metrics."""
+    lines = (project / "metrics/plots/table.md").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| model | ST-LPIPS"))
+    return lines[:start], lines[start:]
 
 
 def test_table_of_the_reimplementation(evaluated):
     summary = read_summary(evaluated)
-    lines = (evaluated / "metrics/plots/table.md").read_text().splitlines()
+    lines, _ = read_tables(evaluated)
     assert lines[:2] == ["| model | PSNR ↑ | SSIM ↑ | LPIPS ↓ | FID ↓ |", "| --- | ---: | ---: | ---: | ---: |"]
     assert lines[2:5] == [
         f"| {variant} | {summary[variant]['psnr']:.4f} | {summary[variant]['ssim']:.4f} | \N{EN DASH} | \N{EN DASH} |"
@@ -126,9 +141,22 @@ def test_table_of_the_reimplementation(evaluated):
     ]
 
 
-def test_complete_table_has_note_on_fid_only():
+def test_table_of_further_metrics(evaluated):
+    summary = read_summary(evaluated)
+    _, lines = read_tables(evaluated)
+    assert max(map(len, lines[:5])) <= 120
+    columns = ["ST-LPIPS ↓", "identity ↓", "fixed pattern ↓", "tint ↓", "Fréchet AlexNet ↓", "Fréchet VGG16 ↓"]
+    assert lines[0] == f"| model | {' | '.join(columns)} |"
+    values = summary["ours"]
+    stripes = f"{values['fixed_pattern_horizontal']:.2f} / {values['fixed_pattern_vertical']:.2f}"
+    assert lines[3].startswith(f"| ours | {values['st_lpips']:.3f} | {values['identity']:.3f} | {stripes} | ")
+    assert lines[5:] == ["", f"Fréchet VGG16: {report.TRAINED_ON}."]
+
+
+def test_complete_table_has_notes_only():
     """At full size the Fréchet distance has a value but no interval; the table does not mention the interval."""
-    values = {"psnr": 24.8226, "ssim": 0.67294, "lpips": 0.3, "fid": 12.00256}
+    values = dict.fromkeys(report.METRICS, 0.5)
+    values |= {"psnr": 24.8226, "ssim": 0.67294, "lpips": 0.3, "fid": 12.00256}
     summary = {
         "ours": values,
         "intervals": {"ours": {}},
@@ -136,11 +164,34 @@ def test_complete_table_has_note_on_fid_only():
         "notes": {"fid": [report.LOSSLESS]},
         "compute": {"device": "CPU", "precision": "fp32", "processes": 1},
     }
-    assert table.to_markdown(summary).splitlines()[2:] == [
+    assert table.to_markdown(summary).splitlines()[2:6] == [
         "| ours | 24.8226 | 0.6729 | 0.3000 | 12.0026 |",
         "",
         f"FID: {report.LOSSLESS}.",
+        "",
     ]
+    assert table.to_markdown(summary).splitlines()[8:] == ["| ours | 0.500 | 0.500 | 0.50 / 0.50 | 0.5 | 0.5000 | 0 |"]
+
+
+def test_mean_error_sheet_shows_tint_and_stripes(tmp_path):
+    stripes = np.zeros((64, 64, 3))
+    stripes[::2] = 2
+    tint = np.zeros((64, 64, 3)) + [8, 0, -8]
+    summary = {
+        variant: {"tint": 1.0, "fixed_pattern_horizontal": 1.0, "fixed_pattern_vertical": None}
+        for variant in ("striped", "tinted")
+    }
+    summary["striped"]["fixed_pattern_vertical"] = 0.0
+    summary["tinted"]["fixed_pattern_horizontal"] = None
+    mean_error.write(tmp_path / "sheet.png", {"striped": stripes, "tinted": tint}, summary)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    top, side, step = 34, 256, 256 + 8
+    second = top + side + 20 + 8
+    assert sheet[top : top + side : 8, 8].tolist() == [[143] * 3] * 32 and sheet[top + 4, 8].tolist() == [128] * 3
+    assert sheet[top + 100, 8 + step + 100].tolist() == [191, 128, 64]
+    assert sheet[second + 120, 100].tolist() == [159] * 3 and sheet[second + 124, 100].tolist() == [96] * 3
+    assert np.ptp(sheet[second : second + side, 8 + step : 8 + step + side].astype(int)) <= 1
+    assert sheet[top, 8 + 2 * step].tolist() == [255] * 3 and sheet[top + side - 1, 8 + 2 * step].tolist() == [0] * 3
 
 
 def test_results_sheet_shows_images_unchanged(evaluated):
@@ -255,9 +306,12 @@ def test_single_image_has_no_set_metrics(tmp_path, evaluated):
     weights_dir = evaluated / "data/weights/metrics"
     evaluation = report.evaluate(TestSet(tmp_path, ["ours"]), weights_dir, 8, torch.device("cpu"), 1)
     summary = report.summarize(evaluation, 1, 100)
-    assert summary["ours"]["frechet_vgg16"] is None
-    assert "at least two images" in summary["reasons"]["frechet_vgg16"][0]
-    assert summary["ours"]["psnr"] is not None
+    for metric in report.SET_METRICS:
+        assert summary["ours"][metric] is None and "at least two images" in summary["reasons"][metric][0]
+    assert summary["ours"]["psnr"] is not None and summary["ours"]["tint"] > 0
+    output.write(tmp_path / "metrics", TestSet(tmp_path, ["ours"]), evaluation, summary, 1)
+    table_text = (tmp_path / "metrics/plots/table.md").read_text()
+    assert table_text.count("fixed pattern: defined for a set of at least two images") == 1
 
 
 def test_inconsistent_testset_lists_all_problems(testset):

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from psfr import portraits
 from psfr.data import images, labels
-from psfr.metrics import bootstrap, fidelity, frechet, identity, segmentation, st_lpips
+from psfr.metrics import bootstrap, fidelity, fixed_pattern, frechet, identity, mean_error, segmentation, st_lpips
 from psfr.pretrained import fetch, loader, metric_files
 from psfr.utils import compat
 from psfr.utils.errors import UserError
@@ -72,6 +72,87 @@ def test_ssim_equals_torchmetrics(pair):
     assert fidelity.ssim(pair[0][:1], pair[1][:1]).shape == (1,)
 
 
+# Tint
+
+
+def test_tint_is_error_of_mean_color(pair):
+    hq = pair[1] / 2
+    shift = torch.tensor([30.0, -12.0, 6.0]) / 127.5
+    values = fidelity.tint(hq + shift.view(1, 3, 1, 1), hq)
+    expected = np.linalg.norm(np.array([30.0, -12.0, 6.0]) - 8)
+    assert values.shape == (6,) and np.allclose(values, expected, rtol=1e-4)
+    assert np.allclose(fidelity.tint(hq + 0.1, hq), 0, atol=1e-3), "brightness is no tint"
+    assert fidelity.pooled_tint(np.array([3.0, 4.0])) == pytest.approx(np.sqrt(12.5))
+
+
+# Fixed pattern
+
+
+def pairwise_amplitude(profiles: np.ndarray, indices: np.ndarray) -> float:
+    """Compute the amplitude in a loop over all pairs of different images."""
+    products = [
+        np.mean(profiles[first] * profiles[second]) for first in indices for second in indices if first != second
+    ]
+    return float(np.sqrt(max(np.mean(products), 0))) if products else 0.0
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9))
+@settings(deadline=None)
+def test_amplitude_is_mean_over_pairs_of_different_images(seed, num_images):
+    rng = np.random.default_rng(seed)
+    profiles = rng.normal(size=(num_images, 12)) + rng.normal(size=12) * rng.uniform(0, 2)
+    for indices in (np.arange(num_images), rng.integers(num_images, size=num_images)):
+        value = fixed_pattern.amplitude(profiles, indices)
+        assert value == pytest.approx(pairwise_amplitude(profiles, indices), abs=1e-6)
+    assert fixed_pattern.amplitude(profiles, np.zeros(num_images, int)) == 0
+
+
+def pattern_of(error: np.ndarray) -> list[float]:
+    """Return the horizontal and the vertical fixed pattern of errors (images, H, W) in levels."""
+    hq = torch.rand(len(error), 3, *error.shape[1:], generator=torch.Generator().manual_seed(1)) - 0.5
+    restored = hq + torch.from_numpy(error / 127.5).float()[:, None]
+    return [
+        fixed_pattern.amplitude(profiles.numpy(), np.arange(len(error)))
+        for profiles in fixed_pattern.stripe_profiles(restored, hq)
+    ]
+
+
+def test_stripes_of_known_amplitude_are_found_in_random_errors():
+    errors = np.random.default_rng(0).normal(0, 20, (40, 128, 128))
+    stripe = 3 * np.sqrt(2) * np.sin(np.arange(128) * 2 * np.pi * 30 / 128)
+    assert max(pattern_of(errors)) < 0.3
+    horizontal, vertical = pattern_of(errors + stripe[:, None])
+    assert horizontal == pytest.approx(3, rel=0.05) and vertical < 0.3
+    horizontal, vertical = pattern_of(errors + stripe)
+    assert vertical == pytest.approx(3, rel=0.05) and horizontal < 0.3
+
+
+def test_tint_vignette_face_and_frame_are_no_fixed_pattern():
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    for common in (np.full((64, 64), 20.0), 20 * (x**2 + y**2)):
+        assert max(pattern_of(np.stack([common] * 4))) < 0.2
+    face, frame = np.zeros((2, 64, 64))
+    face[20:50, 20:44] = 60 * np.sign(np.sin(20 * x[20:50, 20:44]))
+    frame[:, [0, 1, -2, -1]] = 30
+    assert pattern_of(np.stack([face] * 4))[0] == 0
+    assert pattern_of(np.stack([frame] * 4))[0] < 1e-3
+
+
+def test_fixed_pattern_needs_two_images():
+    with pytest.raises(ValueError, match="two images"):
+        fixed_pattern.amplitude(np.ones((1, 4)), np.arange(1))
+
+
+def test_mean_error_is_exact_over_batches():
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (2, 5, 3, 8, 8))
+    restored, hq = torch.from_numpy(levels).float() / 127.5 - 1
+    error_sum = mean_error.ErrorSum()
+    for batch in (slice(0, 2), slice(2, 5)):
+        error_sum.add(restored[batch], hq[batch])
+    assert np.array_equal(error_sum.mean(), (levels[0] - levels[1]).sum(0).transpose(1, 2, 0) / 5)
+
+
 # ST-LPIPS
 
 
@@ -85,11 +166,12 @@ def test_st_lpips_equals_its_package(folder, pair, net):
     assert (values[1:] > values[:-1]).all()  # the noise increases
 
 
-def test_deepest_features(folder, pair):
-    network = st_lpips.load_network(folder, "vgg")
+@pytest.mark.parametrize(("net", "layer", "channels"), [("vgg", "relu5_3", 512), ("alex", "relu5", 256)])
+def test_deepest_features(folder, pair, net, layer, channels):
+    network = st_lpips.load_network(folder, net)
     features = st_lpips.deepest_features(network, pair[1])
-    assert features.shape == (6, 512)
-    assert torch.equal(features, network.net(network.scaling_layer(pair[1])).relu5_3.mean((2, 3)))
+    assert features.shape == (6, channels)
+    assert torch.equal(features, getattr(network.net(network.scaling_layer(pair[1])), layer).mean((2, 3)))
 
 
 def test_stub_modules_are_removed_after_import():
@@ -283,7 +365,7 @@ def test_report_has_lpips_and_fid_if_their_files_exist(folder, vgg16, inception_
     summary = report.summarize(evaluation, 1, 100)
     assert summary["reasons"] == {}
     for variant in ("degraded", "ours"):
-        assert all(summary[variant][metric] > 0 for metric in report.METRICS)
+        assert all(summary[variant][metric] > 0 for metric in report.METRICS if metric not in report.PATTERN_METRICS)
         assert list(summary["intervals"][variant]) == list(report.METRICS)
     assert "JPEG" in summary["notes"]["fid"][0] and "lpips" in evaluation.table().columns
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from psfr.metrics import report
 from tests.helpers.running import ROOT, clone, run_command, stages_run
 
-METRICS = {"psnr", "ssim", "lpips", "fid", "st_lpips", "identity", "frechet_vgg16"}
+METRICS = set(report.METRICS)
 
 
 def test_all_outputs_exist(project):

@@ -31,7 +31,7 @@ PLOTS = [
     "IoU of each label",
     "Test images, degraded and restored (upper left is better)",
 ]
-IMAGES = ["results.png", "epoch_001.png", "epoch_002.png"]
+IMAGES = ["mean_error.png", "results.png", "epoch_001.png", "epoch_002.png"]
 
 
 @pytest.fixture(scope="module")
