@@ -20,6 +20,7 @@ from psfr.data.contact_sheet import contact_sheet
 from psfr.metrics import identity
 from psfr.photos import alignment, blending, detection, io
 from psfr.photos.restorer import Restorer, load_restorer
+from psfr.photos.strength import choose_strength
 from psfr.utils import errors
 
 SIZE = 256  # of the aligned face that is measured
@@ -100,7 +101,8 @@ def measure(
     in_frame = np.zeros(lq.shape[:2], bool)
     for face in faces:
         in_frame[alignment.window(face.frame, lq.shape)] = True
-    blends = [alignment.crop(blend_faces(lq, faces, strength), frame, SIZE) for strength in BLENDS]
+    auto = choose_strength(faces[0].severities[0]) if faces else 0.0
+    blends = [alignment.crop(blend_faces(lq, faces, strength), frame, SIZE) for strength in (auto, *BLENDS)]
     distances = identity.embedding_distances(
         alignment.crop(hq, frame, SIZE), [lq_face, restored_face, *blends], detection.identity_models()
     )
@@ -109,7 +111,9 @@ def measure(
         "faces": len(faces),
         "identity_degraded": distances[0],
         "identity_restored": distances[1],
-        "identity_by_strength": dict(zip(BLENDS, distances[2:], strict=True)),
+        "identity_auto": distances[2],
+        "strength_auto": round(auto, 2),
+        "identity_by_strength": dict(zip(BLENDS, distances[3:], strict=True)),
         "mean_level_shift": round(float(np.abs(shift).max()), 2),
         "mean_chroma_shift": round(float(np.abs(shift - shift.mean()).max()), 2),
         "max_change_outside": int(cv2.absdiff(lq, result.pixels)[~in_frame].max(initial=0)),

@@ -1,10 +1,11 @@
 """Restore the faces of photographs.
 
-python -m psfr.restore PHOTO|FOLDER -o OUT [--model MODEL] [--scale 1|2|4] [--strength 0..1] [--twicing]
+python -m psfr.restore PHOTO|FOLDER -o OUT [--model MODEL] [--scale 1|2|4] [--strength auto|0..1] [--twicing]
     [--keep-faces] [--copy-faceless]
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from psfr.photos import alignment, blending, detection, io
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.photos.restorer import Restorer, load_restorer
+from psfr.photos.strength import choose_strength, estimate_severity
 from psfr.utils.errors import UserError, print_debug_traceback, raise_all, run_main
 from psfr.utils.files import find_duplicates
 
@@ -40,7 +42,11 @@ class RestoredFace:
         frame: its position in the photograph.
         aligned: the face before restoration, uint8 RGB (S, S, 3).
         seg: its parsing map, uint8 (S, S).
-        restored: the restored face, after twicing and in the photograph's tint if there is one, uint8 RGB (S, S, 3).
+        restored: the fully restored face, after twicing and in the photograph's tint if there is one, uint8 RGB
+            (S, S, 3).
+        strength: with which it was blended into the photograph, from 0 to 1.
+        severities: of the face's degradation in the photograph and in the result, as
+            `psfr.photos.strength.estimate_severity` estimates it.
         identity_distance: between the face in the photograph and in the result, as `psfr.metrics.identity` computes it.
     """
 
@@ -48,11 +54,18 @@ class RestoredFace:
     aligned: np.ndarray
     seg: np.ndarray
     restored: np.ndarray
+    strength: float
+    severities: tuple[float, float]
     identity_distance: float
 
 
 def restore(
-    photograph: Photograph, restore_fn: RestoreFn, size: int, scale: int, strength: float, twicing: bool = False
+    photograph: Photograph,
+    restore_fn: RestoreFn,
+    size: int,
+    scale: int,
+    strength: float | None = None,
+    twicing: bool = False,
 ) -> tuple[Photograph, list[RestoredFace]]:
     """Restore every face of a photograph.
 
@@ -61,7 +74,8 @@ def restore(
         restore_fn: restores an aligned face, as `psfr.photos.restorer.Restorer` does.
         size: side length of the aligned faces that `restore_fn` takes.
         scale: factor by which the result is larger than the photograph.
-        strength: weight of the change, from 0 (no change) to 1 (full restoration).
+        strength: weight of the change, from 0 (no change) to 1 (full restoration), or None to choose it for each face
+            by how degraded it is, see `psfr.photos.strength`.
         twicing: whether to call `apply_twicing`.
 
     Returns:
@@ -73,26 +87,28 @@ def restore(
     image = photograph.to_rgb8()
     result = photograph.upscaled(scale)
     frames = detection.find_faces(image)
-    faces: list[tuple[Frame, np.ndarray, np.ndarray, np.ndarray]] = []
+    faces: list[tuple[Frame, np.ndarray, np.ndarray, np.ndarray, float]] = []
     for frame in frames:
         aligned = alignment.crop(image, frame, size)
-        seg, restored = _restore_aligned(aligned, restore_fn, twicing)
+        seg, restored = restore_aligned(aligned, restore_fn, twicing)
         others = [other for other in frames if other is not frame]
         other_faces = np.array([[frame.to_unit(other.center), other.size / frame.size] for other in others])
         alpha = blending.blend_mask(seg, other_faces)
-        delta = strength * blending.residual(aligned, restored, alpha)
+        weight = choose_strength(estimate_severity(aligned)) if strength is None else strength
+        delta = weight * blending.residual(aligned, restored, alpha)
         blending.blend(result.pixels, delta, frame.scaled(scale))
-        faces.append((frame, aligned, seg, restored))
-    # Distances are computed last: the residual of an adjacent face may reach into the frame.
+        faces.append((frame, aligned, seg, restored, weight))
+    # The faces are measured last: the residual of an adjacent face may reach into the frame.
     restored_faces = []
-    for frame, aligned, seg, restored in faces:
+    for frame, aligned, seg, restored, weight in faces:
+        severities = estimate_severity(aligned), estimate_severity(_crop_result(result, frame.scaled(scale), size))
         distance = _identity_distance(image, result, frame, scale)
-        restored_faces.append(RestoredFace(frame, aligned, seg, restored, distance))
+        restored_faces.append(RestoredFace(frame, aligned, seg, restored, weight, severities, distance))
     return result, restored_faces
 
 
-def _restore_aligned(aligned: np.ndarray, restore_fn: RestoreFn, twicing: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return parsing map and restored face. A monochrome face is restored in grayscale and tinted again."""
+def restore_aligned(aligned: np.ndarray, restore_fn: RestoreFn, twicing: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return parsing map and fully restored face. A monochrome face is restored in grayscale and tinted again."""
     tint = blending.detect_tint(aligned)
     seg, restored = restore_fn(aligned if tint is None else images.gray(aligned))
     if twicing:
@@ -120,10 +136,14 @@ def apply_twicing(restore_fn: RestoreFn, restored: np.ndarray) -> np.ndarray:
 
 def _identity_distance(image: np.ndarray, result: Photograph, frame: Frame, scale: int) -> float:
     aligned = alignment.crop(image, frame, identity.SIZE)
-    restored = alignment.crop(result.pixels, frame.scaled(scale), identity.SIZE)
-    if restored.dtype == np.uint16:
-        restored = io.to_8_bits(restored)
+    restored = _crop_result(result, frame.scaled(scale), identity.SIZE)
     return identity.embedding_distances(aligned, [restored], detection.identity_models())[0]
+
+
+def _crop_result(result: Photograph, frame: Frame, size: int) -> np.ndarray:
+    """Return a face of the result as uint8 RGB (size, size, 3)."""
+    face = alignment.crop(result.pixels, frame, size)
+    return io.to_8_bits(face) if face.dtype == np.uint16 else face
 
 
 def restore_file(path: Path, out: Path, restorer: Restorer, options: argparse.Namespace) -> list[RestoredFace]:
@@ -204,6 +224,7 @@ def _report(path: Path, out: Path, faces: list[RestoredFace], copied: bool) -> s
         center = face.frame.center
         lines.append(
             f"  {number}: at {center.real:.0f}, {center.imag:.0f}, frame of {face.frame.size:.0f} pixels, "
+            f"strength {face.strength:.2f}, severity {face.severities[0]:.2f} to {face.severities[1]:.2f}, "
             f"identity distance {face.identity_distance:.3f}"
         )
     return "\n".join(lines)
@@ -226,7 +247,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scale", type=int, choices=(1, 2, 4), default=1, help="upscale the photograph (default: 1)")
     parser.add_argument(
-        "--strength", type=_fraction, default=1.0, help="0 keeps the faces, 1 restores them fully (default: 1)"
+        "--strength",
+        type=_strength,
+        default="auto",
+        help="0 keeps the faces, 1 restores them fully, auto the further the more degraded they are (default: auto)",
     )
     parser.add_argument(
         "--twicing",
@@ -242,10 +266,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fraction(text: str) -> float:
-    value = float(text)
+def _strength(text: str) -> float | None:
+    """Return a strength, None for auto."""
+    if text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a strength: give auto or a number from 0 to 1")
     return value
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from psfr.metrics import identity
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
-from psfr.photos import alignment, detection, io, restorer
+from psfr.photos import alignment, detection, io, restorer, strength
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.pretrained import network_files
@@ -79,9 +80,9 @@ def fixed_detection(monkeypatch):
 
 
 def restore_flawed(
-    photo: np.ndarray, scale: int = 1, strength: float = 1.0
+    photo: np.ndarray, scale: int = 1, weight: float | None = 1.0
 ) -> tuple[Photograph, list[restore.RestoredFace]]:
-    return restore.restore(Photograph(photo), photos.flawed_restorer, photos.SIZE, scale, strength)
+    return restore.restore(Photograph(photo), photos.flawed_restorer, photos.SIZE, scale, weight)
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45])
@@ -110,6 +111,40 @@ def test_strength_0_changes_nothing(fixed_detection):
     result, faces = restore_flawed(photos.astronaut(), 1, 0.0)
     assert (result.pixels == photos.astronaut()).all()
     assert faces[0].identity_distance == 0
+
+
+def blurred_astronaut() -> np.ndarray:
+    return cv2.resize(cv2.resize(photos.astronaut(), (32, 32), interpolation=cv2.INTER_AREA), (256, 256))
+
+
+@pytest.mark.parametrize("convert", [np.copy, images.gray, photos.sepia])
+def test_auto_keeps_a_good_face(fixed_detection, convert):
+    photo = convert(photos.astronaut())
+    result, faces = restore_flawed(photo, 1, None)
+    assert (result.pixels == photo).all()
+    assert faces[0].strength == faces[0].identity_distance == 0
+    assert faces[0].severities[0] == faces[0].severities[1] < strength.MIN_SEVERITY
+
+
+def test_auto_restores_a_degraded_face(fixed_detection):
+    """Auto is what `strength` chooses for the aligned face, at any scale."""
+    photo = blurred_astronaut()
+    result, faces = restore_flawed(photo, 2, None)
+    assert faces[0].strength == strength.choose_strength(strength.estimate_severity(faces[0].aligned)) > 0.5
+    assert (result.pixels == restore_flawed(photo, 2, faces[0].strength)[0].pixels).all()
+    full = restore_flawed(photo, 2, 1.0)[1][0]
+    assert (full.strength, full.severities[0]) == (1.0, faces[0].severities[0])
+    assert full.severities[1] < full.severities[0], "flawed_restorer sharpens"
+
+
+def test_auto_chooses_for_each_face(monkeypatch):
+    """Of two faces in a photograph, the degraded one is restored."""
+    photo = np.hstack([photos.astronaut(), blurred_astronaut()])
+    frames = [photos.FRAME, Frame(photos.FRAME.corner + 256, photos.FRAME.side)]
+    monkeypatch.setattr(detection, "find_faces", lambda image: frames)
+    result, faces = restore_flawed(photo, 1, None)
+    assert faces[0].strength == 0 < faces[1].strength
+    assert (result.pixels[:, :250] == photo[:, :250]).all() and (result.pixels[:, 256:] != photo[:, 256:]).any()
 
 
 def test_identity_distance_is_that_of_evaluate(fixed_detection, tmp_path):
@@ -156,7 +191,7 @@ def test_folder_of_all_kinds_of_photographs(fixed_detection, run_restore, tmp_pa
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.ascontiguousarray(np.rot90(head))).save(folder / "sub" / "turned.jpg", exif=exif, quality=98)
-    status, out, _ = run_restore(folder, "-o", tmp_path / "out", "--keep-faces")
+    status, out, _ = run_restore(folder, "-o", tmp_path / "out", "--strength", 1, "--keep-faces")
     assert status == 0 and "4 photographs restored" in out and out.count("identity distance") == 4
     for path in io.list_photos(folder):
         before, after = io.read(path), io.read(tmp_path / "out" / path.relative_to(folder).with_suffix(".png"))
@@ -172,6 +207,19 @@ def test_folder_of_all_kinds_of_photographs(fixed_detection, run_restore, tmp_pa
     ]
     assert labels.read(tmp_path / "out/faces/deep_1_regions.png").shape == (SIZE, SIZE)
     assert images.read(tmp_path / "out/faces/gray_1_restored.png").shape == (SIZE, SIZE, 3)
+
+
+def test_auto_is_the_default_strength_and_is_printed(fixed_detection, run_restore, tmp_path):
+    images.write(tmp_path / "head.png", blurred_astronaut())
+    outputs = {}
+    for name, options in {"default": [], "auto": ["--strength", "auto"], "full": ["--strength", "1"]}.items():
+        status, out, _ = run_restore(tmp_path / "head.png", "-o", tmp_path / f"{name}.png", *options)
+        assert status == 0
+        outputs[name] = re.search(
+            r"frame of \d+ pixels, strength (\d\.\d\d), severity \d\.\d\d to \d\.\d\d, identity distance \d", out
+        )[1]
+    assert outputs["default"] == outputs["auto"] and 0.5 < float(outputs["auto"]) <= 1 and outputs["full"] == "1.00"
+    assert (tmp_path / "default.png").read_bytes() == (tmp_path / "auto.png").read_bytes()
 
 
 def test_photograph_without_a_face(fixed_detection, run_restore, tmp_path):
@@ -220,7 +268,9 @@ def test_refuses_to_overwrite(run_restore, tmp_path):
 
 def test_invalid_arguments(run_restore, tmp_path, run_folder):
     images.write(tmp_path / "head.png", photos.astronaut())
-    assert run_restore(tmp_path / "head.png", "-o", tmp_path / "out", "--strength", 2)[0] == 2
+    for value in ("2", "-0.1", "nan", "half"):
+        status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", f"--strength={value}")
+        assert status == 2 and f"'{value}' is not a strength: give auto or a number from 0 to 1" in err
     status, _, err = run_restore(tmp_path / "none.png", "-o", tmp_path / "out")
     assert status == 1 and "none.png" in err and "no such image" in err
     (tmp_path / "empty").mkdir()
