@@ -31,7 +31,7 @@ def main() -> None:
 
         step = reference.make_train_step(params, model, batch)
     else:
-        loss_weights = make_schedule(params, total_steps=1).loss_weights
+        loss_weights = make_schedule(params, steps_per_epoch=1).loss_weights
         hq, lq, hq_seg, lq_seg = batch
         hq, lq = (image.contiguous(memory_format=torch.channels_last) for image in (hq, lq))
 

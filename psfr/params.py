@@ -113,7 +113,7 @@ class GeneratorParams(ParamGroup):
 
     constant_size: PowerOfTwo
     constant_scale: NonNegative  # standard deviation of the constant input's initialization; 1 in the published code
-    constant_lr: NonNegative  # learning rate of the constant input, as a factor of lr_generator; 0: it is not trained
+    constant_lr_multiplier: NonNegative  # learning rate of the constant input is this times lr_generator; 0: fixed
     replicate_padding: bool  # whether convolutions repeat the pixels at the border, instead of adding zeros
     min_channels: Channels
     max_channels: Channels

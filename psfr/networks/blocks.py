@@ -310,12 +310,12 @@ class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.padding_mode == "replicate":
-            return F.conv2d(pad(x, "replicate"), *self.cached_kernel_and_bias())
+            return F.conv2d(pad(x, "replicate", self.padding[0]), *self.cached_kernel_and_bias())
         return F.conv2d(x, *self.cached_kernel_and_bias(), padding=self.padding)
 
 
 class UpsampleConv2d(SpectralNormConv2d):
-    """2x nearest upsampling, then the padded convolution: (B, in, H, W) to (B, out, 2H, 2W)."""
+    """2x nearest upsampling, then the convolution, padded by a pixel: (B, in, H, W) to (B, out, 2H, 2W)."""
 
     def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
         return self.normalized_weight(upsample_taps(self.weight)).transpose(0, 1), self.bias

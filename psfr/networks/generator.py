@@ -108,9 +108,9 @@ class Generator(nn.Module):
         self.constant = nn.Parameter(torch.randn(1, const_channels, constant_size, constant_size))
         self.replicate_padding = bool(replicate_padding)
         mode = "replicate" if replicate_padding else "zeros"
-        self.stages = nn.ModuleList([GeneratorStage(const_channels, const_channels, False, mode)])
+        self.stages = nn.ModuleList([GeneratorStage(const_channels, const_channels, upsample=False, padding_mode=mode)])
         for in_channels, out_channels in pairwise(channels):
-            self.stages.append(GeneratorStage(in_channels, out_channels, True, mode))
+            self.stages.append(GeneratorStage(in_channels, out_channels, upsample=True, padding_mode=mode))
         self.to_image = SpectralNormConv2d(channels[-1], 3, padding_mode=mode)
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:

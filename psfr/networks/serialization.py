@@ -90,16 +90,7 @@ def from_published(kind: str, state_dict: dict[str, Tensor], **config: int) -> n
 
 
 def to_published(kind: str, network: nn.Module) -> dict[str, Tensor]:
-    """Return a network's weights under the authors' keys; the inverse of `from_published`.
-
-    Raises:
-        UserError: the authors' code cannot compute what the network does.
-    """
-    if getattr(network, "replicate_padding", False):
-        raise UserError(
-            "the generator pads by replication, the authors' code with zeros: to export a generator, train it with "
-            "generator.replicate_padding false"
-        )
+    """Return a network's weights under the authors' keys; the inverse of `from_published`."""
     return {_to_published_key(kind, key): value for key, value in _cpu_state_dict(network).items()}
 
 
@@ -128,7 +119,7 @@ def export(path: Path, out: Path) -> None:
         out: the .pth file to write.
 
     Raises:
-        UserError: as in `load`, or the authors have no such network.
+        UserError: as in `load`, or the authors' code has no such network.
     """
     class_name, _, _ = _read(path)
     kinds = [kind for kind, name in _CLASSES.items() if name == class_name]
@@ -136,6 +127,9 @@ def export(path: Path, out: Path) -> None:
         hint = "name the checkpoint of a parsing network, a generator or a discriminator"
         raise UserError(f"{path}: contains a {class_name}, which the authors' code does not have: {hint}")
     network = load(path, _network_class(kinds[0]))
+    if getattr(network, "replicate_padding", False):
+        problem = "convolutions with replicated padding, which the authors' code does not have"
+        raise UserError(f"{path}: {problem}: train a generator with generator.replicate_padding false")
     with atomic_write(out) as temporary:
         torch.save(to_published(kinds[0], network), temporary)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psfr.compute.devices import compute_dtype, get_device, num_workers
 from psfr.data.datasets import PairedFaceDataset, normalize
@@ -39,7 +39,7 @@ class Gan:
     """The networks and optimizers of a training."""
 
     generator: Generator
-    average: Generator | None  # exponential moving average of the generator
+    ema_generator: Generator | None  # exponential moving average of the generator
     discriminator: Discriminator
     vgg: VggFeatures
     optimizer_g: torch.optim.Optimizer
@@ -48,12 +48,12 @@ class Gan:
     @property
     def trained_generator(self) -> Generator:
         """The generator that restores images: the moving average if there is one."""
-        return self.average or self.generator
+        return self.ema_generator or self.generator
 
 
 def generator_config(params: Params) -> dict[str, int]:
     """Return the arguments of `Generator`."""
-    not_arguments = {"constant_scale", "constant_lr"}
+    not_arguments = {"constant_scale", "constant_lr_multiplier"}
     return {"image_size": params.image_size, **params.generator.model_dump(exclude=not_arguments)}
 
 
@@ -65,20 +65,22 @@ def build(params: Params, vgg: VggFeatures) -> Gan:
     generator.constant.data *= params.generator.constant_scale
     discriminator = Discriminator(**params.discriminator.model_dump()).to(device)
     other_parameters = [parameter for parameter in generator.parameters() if parameter is not generator.constant]
-    groups_g = [
-        {"params": other_parameters, "initial_lr": params.lr_generator},
-        {"params": [generator.constant], "initial_lr": params.generator.constant_lr * params.lr_generator},
-    ]
-    groups_d = [{"params": list(discriminator.parameters()), "initial_lr": params.lr_discriminator}]
+    constant_lr = params.generator.constant_lr_multiplier * params.lr_generator
     return Gan(
         generator=generator,
-        average=copy.deepcopy(generator) if params.ema else None,
+        ema_generator=copy.deepcopy(generator) if params.ema else None,
         discriminator=discriminator,
         # torch's stub lacks this form of `to`
         vgg=vgg.to(device, memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
-        optimizer_g=torch.optim.Adam(groups_g, params.lr_generator, BETAS, fused=True),
-        optimizer_d=torch.optim.Adam(groups_d, params.lr_discriminator, BETAS, fused=True),
+        optimizer_g=_adam((other_parameters, params.lr_generator), ([generator.constant], constant_lr)),
+        optimizer_d=_adam((list(discriminator.parameters()), params.lr_discriminator)),
     )
+
+
+def _adam(*groups: tuple[list[nn.Parameter], float]) -> torch.optim.Adam:
+    """Create an optimizer of groups of parameters, each with its learning rate, which `Schedule` multiplies."""
+    param_groups = [{"params": parameters, "lr": rate, "initial_lr": rate} for parameters, rate in groups]
+    return torch.optim.Adam(param_groups, betas=BETAS, fused=True)
 
 
 def train_step(
@@ -101,13 +103,13 @@ def train_step(
             H, W).
         dtype: dtype of the convolutions, `torch.bfloat16`, `torch.float32` or `torch.float64`.
         loss_weights: weights of ss, pix, fm and gen.
-        log_grad_norms: whether to return the gradient norms too. It takes a second backward pass of the discriminator;
-            what the step updates does not change, up to rounding.
+        log_grad_norms: whether to return the gradient norms too, which takes a second backward pass of the
+            discriminator. The update is the same.
 
     Returns:
         The unweighted losses (ss, pix, fm, gen, disc) and the discriminator's mean scores (score_real, score_fake),
-        detached, without those that were skipped. With `log_grad_norms` also grad_ss, grad_pix, grad_fm and grad_gen:
-        how strongly each weighted loss pulls at a restored image, see `_grad_norm`.
+        detached, without those that were skipped. With `log_grad_norms` also grad_ss, grad_pix, grad_fm and grad_gen,
+        the norm of the gradient of each loss with a weight with respect to a restored image, see `_grad_norm`.
     """
     hq, lq, hq_seg, lq_seg = batch
     autocast = torch.autocast(hq.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
@@ -119,17 +121,20 @@ def train_step(
             output = gan.generator(lq, lq_seg)
         restored = output.detach().to(hq.dtype).requires_grad_()
         losses, grads = _reconstruction_grads(gan, restored, hq, hq_seg, autocast, loss_weights)
+        grad = sum_tensors(grads.values())
         if uses_discriminator(loss_weights):
-            adv_losses, adv_grads = _adversarial_step(
+            adv_losses, adv_grad, gen_grad = _adversarial_step(
                 gan, restored, hq, hq_seg, autocast, dtype, loss_weights, log_grad_norms
             )
             losses |= adv_losses
-            grads |= adv_grads
-        output.backward(sum_tensors(grads.values()).to(output.dtype))
+            grad = grad + adv_grad
+            if gen_grad is not None:
+                grads |= {"fm": adv_grad - gen_grad, "gen": gen_grad}
+        output.backward(grad.to(output.dtype))
     all_reduce_gradients(gan.generator)
     gan.optimizer_g.step()
     if log_grad_norms:
-        losses |= {f"grad_{name}": _grad_norm(grad) for name, grad in grads.items()}
+        losses |= {f"grad_{name}": _grad_norm(grads[name]) for name in grads if loss_weights[name]}
     return losses
 
 
@@ -139,9 +144,10 @@ def uses_discriminator(loss_weights: LossWeights) -> bool:
 
 
 def _grad_norm(grad: Tensor) -> Tensor:
-    """Return the L2 norm of the gradient with respect to one image, of that image's own loss, as a mean over the batch.
+    """Return the mean over the images of |d(loss_i) / d(image_i)|, where loss_i is the loss of image i alone.
 
-    It does not depend on the size of the batch: `grad`, (B, 3, H, W), is that of the batch's mean loss.
+    Args:
+        grad: gradient of the batch's loss, the mean of loss_i, with respect to the images, (B, 3, H, W).
     """
     return len(grad) * torch.linalg.vector_norm(grad.flatten(1), dim=1).mean()
 
@@ -170,14 +176,14 @@ def _adversarial_step(
     autocast: torch.autocast,
     dtype: torch.dtype,
     loss_weights: LossWeights,
-    separate_grads: bool,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    needs_gen_grad: bool,
+) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
     """Update the discriminator.
 
     Returns:
-        The losses and mean scores of `train_step` that depend on the discriminator, and the gradient of the weighted
-        feature matching and generator losses with respect to the restored image: of their sum, or with
-        `separate_grads` of each.
+        The losses and mean scores of `train_step` that depend on the discriminator; the gradient of the weighted
+        feature matching and generator losses with respect to the restored image; with `needs_gen_grad` also that of
+        the weighted generator loss alone.
     """
     power_iteration(gan.discriminator)
     gan.optimizer_d.zero_grad(set_to_none=True)
@@ -195,17 +201,16 @@ def _adversarial_step(
         fm, gen = feature_matching_loss(fake, real), hinge_generator_loss(fake)
         weighted = loss_weights["fm"] * fm + loss_weights["gen"] * gen
         (grad,) = torch.autograd.grad(weighted, restored, retain_graph=True)
-        grads = {"adv": grad}
-        if separate_grads:
-            (grad_gen,) = torch.autograd.grad(loss_weights["gen"] * gen, restored, retain_graph=True)
-            grads = {"fm": grad - grad_gen, "gen": grad_gen}
+        gen_grad = None
+        if needs_gen_grad:
+            (gen_grad,) = torch.autograd.grad(loss_weights["gen"] * gen, restored, retain_graph=True)
         disc_fake = hinge_fake_loss(fake)
         disc_fake.backward(inputs=cache.leaves)
     all_reduce_gradients(gan.discriminator)
     gan.optimizer_d.step()
     losses = {"fm": fm, "gen": gen, "disc": disc_real + disc_fake}
     scores = {"score_real": mean_score(real), "score_fake": mean_score(fake)}
-    return _detach(losses | scores), grads
+    return _detach(losses | scores), grad, gen_grad
 
 
 def _detach(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -213,17 +218,16 @@ def _detach(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def update_average(average: Generator, generator: Generator, decay: float, step: int) -> None:
+def update_ema(ema_generator: Generator, generator: Generator, decay: float, step: int) -> None:
     """Update an exponential moving average of a generator's weights after a step, counted from 0.
 
-    The decay grows from 0.1 to its final value, so that the first weights do not weigh more than later ones. The
-    singular vectors are copied: the weights change little within a step.
+    The decay grows from 0.1 to its final value, so that the first weights do not weigh more than later ones. Spectral
+    norm has singular vectors of its own for the averaged weights.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    for averaged, parameter in zip(average.parameters(), generator.parameters(), strict=True):
+    for averaged, parameter in zip(ema_generator.parameters(), generator.parameters(), strict=True):
         averaged.lerp_(parameter, 1 - decay)
-    for averaged, buffer in zip(average.buffers(), generator.buffers(), strict=True):
-        averaged.copy_(buffer)
+    power_iteration(ema_generator)
 
 
 def prepare_batch(batch: Batch, device: torch.device) -> Batch:
@@ -255,24 +259,25 @@ def train(
     device = get_device(params.compute)
     dtype = compute_dtype(params.compute, device)
     steps_per_epoch = len(dataset) // min(params.batch_size, len(dataset))
-    schedule = make_schedule(params, params.epochs * steps_per_epoch)
+    schedule = make_schedule(params, steps_per_epoch)
     modules: dict[str, Any] = {
         "generator": gan.generator,
         "discriminator": gan.discriminator,
         "optimizer_g": gan.optimizer_g,
         "optimizer_d": gan.optimizer_d,
     }
-    if gan.average:
-        modules["average"] = gan.average
+    if gan.ema_generator:
+        modules["ema_generator"] = gan.ema_generator
 
     def step_fn(batch: Batch, step: int) -> dict[str, Tensor]:
         schedule.set_learning_rates(gan.optimizer_g, step)
         schedule.set_learning_rates(gan.optimizer_d, step)
-        log_grad_norms = step % steps_per_epoch < params.style_interval  # one of these steps has the style loss
         loss_weights = schedule.loss_weights_at(step)
-        losses = train_step(gan, prepare_batch(batch, device), dtype, loss_weights, log_grad_norms)
-        if gan.average:
-            update_average(gan.average, gan.generator, params.ema, step)
+        losses = train_step(gan, prepare_batch(batch, device), dtype, loss_weights, schedule.measures_gradients(step))
+        if "grad_ss" in losses:
+            losses["grad_ss"] /= params.style_interval  # its mean over the steps, like that of the other losses
+        if gan.ema_generator:
+            update_ema(gan.ema_generator, gan.generator, params.ema, step)
         return losses
 
     training_loop(

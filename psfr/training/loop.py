@@ -176,6 +176,7 @@ def _load_checkpoint(
     if "cuda" in saved["rng"] and device.type == "cuda":
         torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
     state = TrainState(**saved["train_state"])
+    state.loss_sums = {key: loss_sum.to(device) for key, loss_sum in state.loss_sums.items()}
     if processes.get_rank() == 0:
         print(f"{name}: resuming after step {state.step} from {path}", flush=True)
     return state

@@ -135,7 +135,7 @@ def train_step(model: gan.Gan, batch: gan.Batch, loss_weights: LossWeights) -> d
 def make_train_step(params: Params, model: gan.Gan, batch: gan.Batch) -> Callable[[], None]:
     """Create a whole training step for the benchmark, which also predicts the parsing map of the degraded images."""
     hq, lq, hq_seg, _ = batch
-    loss_weights = make_schedule(params, total_steps=1).loss_weights
+    loss_weights = make_schedule(params, steps_per_epoch=1).loss_weights
     face_parser = fpn.FaceParsingNetwork(**fpn_training.network_config(params)).to(hq.device).eval()
     for network in (face_parser, model.generator, model.discriminator, model.vgg):
         _to_contiguous(network)

@@ -11,17 +11,20 @@ LossWeights = dict[str, float]  # of the generator's losses: ss, pix, fm, gen
 
 @dataclass(frozen=True)
 class Schedule:
-    """Course of a training of `total_steps` steps, which are counted from 0.
+    """Schedule of a training whose steps are counted from 0.
 
     Args:
         total_steps: number of steps.
+        steps_per_epoch: number of steps in an epoch.
         warmup_steps: steps at the start with the pixel loss alone.
         decay_steps: steps at the end over which the learning rates fall linearly to 0.
-        style_interval: the style loss has its weight in every `style_interval`-th step, and 0 in the others.
-        loss_weights: weights of the losses, on average over the steps after the warmup.
+        style_interval: after the warmup, the style loss has `style_interval` times its weight in every
+            `style_interval`-th step, and no weight in the others.
+        loss_weights: weights of the losses, that of the style loss as its mean over `style_interval` steps.
     """
 
     total_steps: int
+    steps_per_epoch: int
     warmup_steps: int
     decay_steps: float
     style_interval: int
@@ -32,8 +35,17 @@ class Schedule:
         weights = self.loss_weights
         if step < self.warmup_steps:
             return dict.fromkeys(weights, 0.0) | {"pix": weights["pix"]}
-        has_style_loss = (step - self.warmup_steps) % self.style_interval == 0
-        return weights | {"ss": weights["ss"] * self.style_interval if has_style_loss else 0.0}
+        return weights | {"ss": weights["ss"] * self.style_interval if self._is_style_step(step) else 0.0}
+
+    def measures_gradients(self, step: int) -> bool:
+        """Return whether gradient norms are logged: in one step per epoch, which has all losses after the warmup."""
+        start = step - step % self.steps_per_epoch
+        if step < self.warmup_steps:
+            return step == start
+        return self._is_style_step(step) and step - max(start, self.warmup_steps) < self.style_interval
+
+    def _is_style_step(self, step: int) -> bool:
+        return (step - self.warmup_steps) % self.style_interval == 0
 
     def set_learning_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set the rate of each parameter group for a step, a factor of the group's "initial_lr"."""
@@ -42,10 +54,12 @@ class Schedule:
             group["lr"] = group["initial_lr"] * factor
 
 
-def make_schedule(params: Params, total_steps: int) -> Schedule:
+def make_schedule(params: Params, steps_per_epoch: int) -> Schedule:
     """Return the schedule of an experiment."""
+    total_steps = params.epochs * steps_per_epoch
     return Schedule(
         total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
         warmup_steps=round(params.pixel_warmup * total_steps),
         decay_steps=params.lr_decay * total_steps,
         style_interval=params.style_interval,
