@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         "--strength",
         type=_strength,
         default="auto",
-        help="0 keeps the faces, 1 restores them fully, auto the further the more degraded they are (default: auto)",
+        help="0 keeps the faces, 1 restores them fully, auto chooses by their estimated degradation (default: auto)",
     )
     parser.add_argument(
         "--twicing",

@@ -77,8 +77,9 @@ def test_numbers_with_an_exponent_are_numbers():
         ("seed", -1), ("seed", 1.5), ("seed", "one"), ("seed", True), ("image_size", 100), ("image_size", 16),
         ("image_size", 0), ("epochs", 0), ("batch_size", 2.5), ("lambda_ss", -1), ("lambda_pix", float("inf")),
         ("lambda_fm", float("nan")), ("lambda_gen", None), ("lr_generator", 0), ("lr_discriminator", 2),
-        ("lr_decay", 1.1), ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3),
-        ("degrade.gray", 1.1), ("degrade.blur", -0.1), ("degrade.blur_kernel", [15, 3]), ("degrade.blur_kernel", [3]),
+        ("lr_decay", 1.1), ("pixel_warmup", 1.1), ("style_interval", 0), ("ema", 1), ("perceptual.normalize", 1),
+        ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3), ("degrade.gray", 1.1),
+        ("degrade.blur", -0.1), ("degrade.blur_kernel", [15, 3]), ("degrade.blur_kernel", [3]),
         ("degrade.blur_kernel", 3), ("degrade.downsample", [0, 256]), ("degrade.noise_scale", [0, 300]),
         ("degrade.jpeg_compression", [10, 101]), ("degrade.variants", 0), ("fpn.source", "trained"),
         ("fpn.held_out", 1), ("fpn.held_out", 0), ("fpn.batch_size", 1), ("compute.workers", -1),
@@ -119,6 +120,12 @@ def test_the_message_on_an_unknown_key_suggests_a_similar_one(tmp_path, key, mes
 @pytest.mark.parametrize("key", ["degrade", "models"])
 def test_a_value_in_place_of_a_group_is_reported(tmp_path, key):
     assert rejection(tmp_path, default_with(key, None)).endswith(f"{key}: must be a group of keys, not None")
+
+
+def test_a_warmup_without_pixel_loss_is_refused(tmp_path):
+    values = default_with("lambda_pix", 0)
+    assert values["pixel_warmup"] > 0
+    assert "pixel_warmup needs the pixel loss" in rejection(tmp_path, values)
 
 
 def test_all_problems_are_reported_at_once(tmp_path):

@@ -64,11 +64,14 @@ def test_a_network_without_downsampling_can_be_fused():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("activation", [False, True])
-def test_mkldnn_convolutions_equal_those_of_torch(monkeypatch, dtype, tolerance, transposed, activation):
+@pytest.mark.parametrize(("activation", "padding", "replicate"), [(False, 1, False), (True, 1, False), (True, 3, True)])
+def test_mkldnn_convolutions_equal_those_of_torch(
+    monkeypatch, dtype, tolerance, transposed, activation, padding, replicate
+):
     torch.manual_seed(0)
     kernel, bias = torch.randn(16, 16, 4, 4) / 16, torch.randn(16)
-    options = {"stride": 2, "padding": 1, "transposed": transposed, "activation": activation}
+    options = {"stride": 2, "padding": padding, "replicate": replicate}
+    options |= {"transposed": transposed, "activation": activation}
     packed = FusedConv2d(kernel, bias, dtype, **options)
     monkeypatch.setattr(conv, "mkldnn_supported", lambda kernel: False)
     native = FusedConv2d(kernel, bias, dtype, **options)
@@ -97,7 +100,8 @@ def test_fused_networks_equal_the_reference_implementation(name):
 
 def fusible_networks() -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
     image, labels = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randint(0, 19, (2, 32, 32))
-    return [(small_parser().float(), (image,)), (Generator(32, 8, 4, 16), (image, labels))]
+    generators = [Generator(32, 8, 4, 16, replicate_padding=replicate) for replicate in (False, True)]
+    return [(small_parser().float(), (image,)), *((network, (image, labels)) for network in generators)]
 
 
 def test_fused_networks_copy_the_weights():

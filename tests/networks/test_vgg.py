@@ -36,6 +36,32 @@ def test_vgg19_features_are_the_published_ones():
         assert max_error(actual, feature) < 1e-4 * feature.abs().max()
 
 
+def test_normalized_features_have_the_same_size_whatever_the_weights():
+    torch.manual_seed(0)
+    vgg = VggFeatures("vgg16", min_size=32, scale=3, normalize=True)
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    features = vgg(image)
+    for feature in features:
+        rms = feature.square().mean(1).sqrt()
+        assert torch.allclose(rms, torch.full_like(rms, 3), rtol=1e-3)
+    for conv in vgg.modules():
+        if isinstance(conv, torch.nn.Conv2d) and conv.bias is not None:
+            conv.bias.zero_()  # the network is then homogeneous in its weights
+    expected = vgg(image)
+    list(vgg.stages[4])[-1].weight *= 10
+    for actual, feature in zip(vgg(image), expected, strict=True):
+        assert max_error(actual, feature) < 1e-3
+
+
+def test_normalized_features_of_zeros_have_a_finite_gradient():
+    vgg = VggFeatures("vgg16", min_size=32, normalize=True)
+    for parameter in vgg.parameters():
+        parameter.zero_()
+    image = torch.rand(1, 3, 32, 32, requires_grad=True)
+    sum(feature.sum() for feature in vgg(image)).backward()
+    assert image.grad.isfinite().all()
+
+
 def test_weights_of_another_network_are_refused():
     weights = {f"features.{name}": value for name, value in torchvision_features("vgg16").state_dict().items()}
     with pytest.raises(ValueError, match="16 convolutions"):

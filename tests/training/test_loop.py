@@ -193,6 +193,13 @@ def test_training_on_the_cpu_opens_no_cuda_context(tmp_path, monkeypatch):
     assert resumed.num_steps == 7
 
 
+def test_losses_of_an_unfinished_epoch_are_on_the_device_of_the_training(tmp_path):
+    checkpoints, losses = CheckpointManager(tmp_path / "parts", 0), {"grad_ss": torch.tensor(1.0)}
+    loop._save_checkpoint({}, loop.TrainState(3, losses, {"grad_ss": 1}), checkpoints, torch.device("cpu"))
+    state = loop._load_checkpoint("small", {}, checkpoints, torch.device("meta"))
+    assert state.loss_sums["grad_ss"].device.type == "meta"
+
+
 def test_random_state_of_the_gpu_is_saved_and_restored(tmp_path, monkeypatch):
     states = []
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([7, 3], dtype=torch.uint8))

@@ -22,6 +22,7 @@ CHROMIUM = next(
 PLOTS = [
     "Reconstruction losses, unweighted",
     "Adversarial losses",
+    "Gradient norms of the weighted losses",
     "Discriminator scores",
     "ST-LPIPS of each test image (lower is better)",
     "Identity distance of each test image (lower is better)",
