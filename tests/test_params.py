@@ -166,7 +166,7 @@ MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in
         (TEXT.replace("seed: 1", "seed: !!int ''"), "not valid YAML"),
         (TEXT.replace("seed: 1", "seed: !!python/object/apply:os.mkdir [harm]"), "not valid YAML .*constructor"),
         (TEXT.replace("seed: 1", "seed: " + "x" * 50_000), "seed: .*not 'xxx"),
-        (TEXT.replace("epochs: 8", "epochs: " + "[" * 100 + "]" * 100), r"epochs: .*not \[\[\["),
+        (TEXT.replace("epochs: ", "epochs: " + "[" * 100 + "]" * 100 + " #", 1), r"epochs: .*not \[\[\["),
         (TEXT + '"two\\nlines": 1\n"esc\\e[31m": 1', r"two lines: unknown key.*; esc\?\[31m: unknown key"),
         (TEXT + f'? "{"k" * 50_000}"\n: 1\n', "kkk...: unknown key"),
         (TEXT + "".join(f"k{i}: 1\n" for i in range(1000)), "; 960 more"),

@@ -39,15 +39,15 @@ def test_vgg19_features_are_the_published_ones():
 def test_normalized_features_have_the_same_size_whatever_the_weights():
     torch.manual_seed(0)
     vgg = VggFeatures("vgg16", min_size=32, scale=3, normalize=True)
-    image = torch.rand(1, 3, 32, 32) * 2 - 1
-    features = vgg(image)
-    for feature in features:
-        rms = feature.square().mean(1).sqrt()
-        assert torch.allclose(rms, torch.full_like(rms, 3), rtol=1e-3)
     for conv in vgg.modules():
         if isinstance(conv, torch.nn.Conv2d) and conv.bias is not None:
-            conv.bias.zero_()  # the network is then homogeneous in its weights
+            torch.nn.init.kaiming_normal_(conv.weight)
+            conv.bias.zero_()  # the features are then proportional to the weights of a layer
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
     expected = vgg(image)
+    for feature in expected:
+        rms = feature.square().mean(1).sqrt()
+        assert torch.allclose(rms, torch.full_like(rms, 3), rtol=1e-3)
     list(vgg.stages[4])[-1].weight *= 10
     for actual, feature in zip(vgg(image), expected, strict=True):
         assert max_error(actual, feature) < 1e-3
