@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from psfr.networks import NUM_CLASSES
 
 LEAKY_SLOPE = 0.2  # negative slope of every leaky ReLU
+PaddingMode = Literal["zeros", "replicate"]
 NUM_INITIAL_ITERATIONS = 15  # steps of the power iteration on a new weight
 
 
@@ -268,7 +270,7 @@ class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
     u: Tensor
     v: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, padding: int = 1, padding_mode: str = "zeros"):
+    def __init__(self, in_channels: int, out_channels: int, padding: int = 1, padding_mode: PaddingMode = "zeros"):
         super().__init__(in_channels, out_channels, 3, padding=padding, padding_mode=padding_mode)
         self.register_buffer("u", torch.randn(out_channels))
         self.register_buffer("v", torch.randn(in_channels * 9))

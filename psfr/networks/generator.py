@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from psfr.networks import NUM_CLASSES
 from psfr.networks.blocks import (
     LEAKY_SLOPE,
+    PaddingMode,
     ReparameterizedConv,
     SpectralNormConv2d,
     UpsampleConv2d,
@@ -29,7 +30,7 @@ class SpadeNorm(ReparameterizedConv):
     One convolution computes both.
     """
 
-    def __init__(self, channels: int, padding_mode: str):
+    def __init__(self, channels: int, padding_mode: PaddingMode):
         super().__init__()
         self.hidden = SpectralNormConv2d(COND_CHANNELS, SPADE_HIDDEN, padding_mode=padding_mode)
         self.gamma = SpectralNormConv2d(SPADE_HIDDEN, channels, padding_mode=padding_mode)
@@ -53,7 +54,7 @@ class SpadeNorm(ReparameterizedConv):
 class StyleBlock(nn.Module):
     """Style transformation block: SPADE norm, leaky ReLU and convolution, two times, with an identity shortcut."""
 
-    def __init__(self, channels: int, padding_mode: str):
+    def __init__(self, channels: int, padding_mode: PaddingMode):
         super().__init__()
         self.norm0 = SpadeNorm(channels, padding_mode)
         self.conv0 = SpectralNormConv2d(channels, channels, padding_mode=padding_mode)
@@ -70,7 +71,7 @@ class StyleBlock(nn.Module):
 class GeneratorStage(nn.Module):
     """A convolution, upsampling in all stages but the first, and a style block: F_i of the reimplementation."""
 
-    def __init__(self, in_channels: int, out_channels: int, upsample: bool, padding_mode: str):
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool, padding_mode: PaddingMode):
         super().__init__()
         conv_class = UpsampleConv2d if upsample else SpectralNormConv2d
         self.conv = conv_class(in_channels, out_channels, padding_mode=padding_mode)
