@@ -138,15 +138,16 @@ def _one_line(error: Exception) -> str | None:
     last = text.splitlines()[-1] if text else type(error).__name__
     if isinstance(error, UserError):
         return last.removeprefix(_USER_ERROR_PREFIX)
-    if isinstance(error, OSError):
+    # EOFError, ConnectionResetError: the worker at the other end of a pipe died while the pipe was read.
+    is_worker_gone = isinstance(error, EOFError | ConnectionResetError)
+    if isinstance(error, OSError) and not is_worker_gone:
         prefix = f"{error.filename}: " if error.filename else ""
         return f"{prefix}{os.strerror(error.errno)}" if error.errno else last.partition("Error: ")[2] or last
     if type(error).__name__ == "SafetensorError" and "I/O error" in text:
         return f"cannot write a checkpoint: {last.partition('I/O error: ')[2]}"
     if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
         return "out of memory: lower batch_size, compute.batch_size, compute.workers or image_size"
-    # EOFError: the worker at the other end of a pipe died while the pipe was read.
-    if isinstance(error, EOFError) or any(words in text for words in _WORKER_KILLED):
+    if is_worker_gone or any(words in text for words in _WORKER_KILLED):
         return (
             "a data-loading worker was killed (out of memory?): lower compute.workers or batch_size and rerun to resume"
         )

@@ -104,6 +104,11 @@ def raising(error: BaseException):
     ("error", "line"),
     [
         (UserError("x.png: damaged: replace it"), "x.png: damaged: replace it"),
+        (
+            ConnectionResetError(104, "Connection reset by peer"),
+            "a data-loading worker was killed (out of memory?): lower compute.workers or batch_size and rerun to "
+            "resume",
+        ),
         (OSError(28, "No space left on device", "hr/x.png"), "hr/x.png: No space left on device"),
         (
             OSError(
