@@ -1,4 +1,4 @@
-"""Fréchet distance between two sets of features, each modeled as a normal distribution (Heusel et al., 2017, Eq. 6)."""
+"""Fréchet distance between two sets of features, modeled as normal distributions (Heusel et al., 2017, Eq. 6)."""
 
 import numpy as np
 
