@@ -11,10 +11,10 @@ from pathlib import Path
 from psfr.compute import parallel
 from psfr.data import images
 from psfr.photos import alignment, detection, io
-from psfr.utils.errors import UserError, raise_all, run_main
+from psfr.utils.errors import UserError, printable, raise_all, run_main
 from psfr.utils.files import find_duplicates
 
-NO_FACE_STATUS = 2  # exit status if no photograph has a face
+NO_FACE_STATUS = 3  # exit status if no photograph has a face
 
 
 def align(folder: Path, out: Path, size: int, min_size: int, workers: int | None) -> dict[Path, int]:
@@ -65,11 +65,15 @@ def main() -> None:
         UserError: an option is invalid, or as `align`.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m psfr.align", description="Crop the faces of photographs, aligned as in FFHQ."
+        prog="python -m psfr.align",
+        description="Crop the faces of photographs, aligned as in FFHQ.",
+        epilog=f"exit status: 0 faces found, 1 an error, 2 invalid arguments, {NO_FACE_STATUS} no error, but no face",
     )
     parser.add_argument("folder", type=Path, help="folder of photographs, searched recursively")
     parser.add_argument("-o", dest="out", type=Path, required=True, help="output folder")
-    parser.add_argument("--size", type=int, default=512, help="side of the cropped faces in pixels (default: 512)")
+    parser.add_argument(
+        "--size", type=_positive, default=512, help="side of the cropped faces in pixels (default: 512)"
+    )
     parser.add_argument(
         "--min-size",
         type=int,
@@ -78,15 +82,20 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=None, help="number of processes (default: one per core)")
     options = parser.parse_args()
-    if options.size < 1:
-        raise UserError(f"--size {options.size}: must be at least 1: use another value")
     counts = align(options.folder, options.out, options.size, options.min_size, options.workers)
     faceless = [path for path, count in counts.items() if not count]
     for path in faceless:
-        print(f"{path}: no face found", file=sys.stderr)
-    print(f"{options.out}: {sum(counts.values())} faces of {len(counts)} photographs, {len(faceless)} without a face")
+        print(f"{printable(path)}: no face found", file=sys.stderr)
+    num_faces = sum(counts.values())
+    print(f"{printable(options.out)}: {num_faces} faces of {len(counts)} photographs, {len(faceless)} without a face")
     if len(faceless) == len(counts):
         sys.exit(NO_FACE_STATUS)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer of at least 1")
+    return int(text)
 
 
 def cli() -> None:

@@ -22,13 +22,13 @@ from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.photos.restorer import Restorer, load_restorer
 from psfr.photos.strength import choose_strength, estimate_severity
-from psfr.utils.errors import UserError, print_debug_traceback, raise_all, run_main
+from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
 from psfr.utils.files import find_duplicates
 
 COMPUTE = ComputeParams(
     device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None
 )
-NO_FACE_STATUS = 2  # exit status if a photograph has no face
+NO_FACE_STATUS = 3  # exit status if a photograph has no face
 
 # Maps an aligned face, uint8 RGB (S, S, 3), to its parsing map, uint8 (S, S), and the restored face, uint8 (S, S, 3).
 RestoreFn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -218,8 +218,9 @@ def main() -> None:
 def _report(path: Path, out: Path, faces: list[RestoredFace], copied: bool) -> str:
     """Return what is printed for a photograph: one line, and one for each face."""
     if not faces:
-        return f"{path}: no face found, {f'copied to {out}' if copied else 'nothing written'}"
-    lines = [f"{out}: {len(faces)} face{'s' if len(faces) > 1 else ''}"]
+        action = f"copied to {printable(out)}" if copied else "nothing written"
+        return f"{printable(path)}: no face found, {action}"
+    lines = [f"{printable(out)}: {len(faces)} face{'s' if len(faces) > 1 else ''}"]
     for number, face in enumerate(faces, 1):
         center = face.frame.center
         lines.append(
@@ -234,7 +235,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m psfr.restore",
         description="Restore the faces of photographs.",
-        epilog=f"exit status: 0 all restored, {NO_FACE_STATUS} a photograph has no face, 1 a photograph failed",
+        epilog="exit status: 0 all restored, 1 an error, 2 invalid arguments, "
+        f"{NO_FACE_STATUS} no error, but a photograph without a face",
     )
     parser.add_argument("photo", type=Path, help="a photograph, or a folder of photographs, searched recursively")
     parser.add_argument(
@@ -275,7 +277,7 @@ def _strength(text: str) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a strength: give auto or a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to 1 or auto")
     return value
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from psfr.utils.errors import CONTROL_CHARS, UserError, raise_all
+from psfr.utils.errors import CONTROL_CHARS, UserError, printable, raise_all
 from psfr.utils.files import atomic_write, find_duplicates
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -62,7 +62,7 @@ def check_name(path: str) -> str | None:
     Names become file names, table cells and parts of messages: they must be valid Unicode on one line, and short.
     """
     if CONTROL_CHARS.search(path):
-        return f"{path!a} has control characters or invalid Unicode in its name"
+        return f"{printable(path)} has control characters or invalid Unicode in its name"
     stem = PurePosixPath(path).stem
     if len(os.fsencode(stem)) > MAX_STEM_BYTES:
         return f"{path} has a name of more than {MAX_STEM_BYTES} bytes"

@@ -1,5 +1,7 @@
 """User-fixable errors print one line; unexpected errors keep their traceback. `PSFR_DEBUG=1` prints every traceback."""
 
+import codecs
+import io
 import os
 import re
 import reprlib
@@ -22,6 +24,8 @@ class UserError(Exception):
 
 # Control characters, line separators and lone surrogates: none may appear in a file name, a table or a message.
 CONTROL_CHARS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+ESCAPE_ERRORS = "psfr.escape"  # name of the codec error handler that escapes what a stream's encoding lacks
 
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxset, _REPR.maxdict = 2, 4, 4, 4, 4
@@ -56,6 +60,36 @@ def truncate(text: object, length: int = 200) -> str:
     return line if len(line) <= length else line[:length] + "..."
 
 
+def printable(text: object) -> str:
+    r"""Return a text, such as one with a file name, on one line: control characters and invalid bytes are escaped.
+
+    A name in another encoding than the file system's has the bytes of its file in it: `caf\xe9.jpg`.
+    """
+    return CONTROL_CHARS.sub(lambda match: _escape(match[0]), str(text))
+
+
+def _escape(text: str) -> str:
+    """Escape each character as in a Python literal, and bytes that Python read as lone surrogates as `\\xNN`."""
+    codes = (ord(character) for character in text)
+    characters = (chr(code - 0xDC00) if 0xDC80 <= code <= 0xDCFF else chr(code) for code in codes)
+    return "".join(characters).encode("unicode_escape").decode("ascii")
+
+
+def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return _escape(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(ESCAPE_ERRORS, _escape_unencodable)
+
+
+def _escape_output() -> None:
+    """Let nothing that is printed raise an error: stdout and stderr escape the characters that they cannot encode."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPE_ERRORS)
+
+
 def raise_all(problems: Iterable[str], hint: str | None = None) -> None:
     """Raise one error for all problems, or return if there are none.
 
@@ -76,13 +110,15 @@ def run_main(main: Callable[[], None], *version_groups: str) -> None:
 
     The exit status is 1 after a `UserError`, an error of the operating system or lack of memory, and 128 + the
     signal's number after a signal. Notes that were added to the error follow on the same line. Other exceptions
-    propagate. With `PSFR_DEBUG=1` in the environment, the traceback comes before each one-line message.
+    propagate. With `PSFR_DEBUG=1` in the environment, the traceback comes before each one-line message. Characters that
+    the terminal's encoding lacks are printed escaped, and so are control characters in messages.
 
     Args:
         version_groups: pinned packages that a stage's results depend on, for `warn_about_versions`.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _raise_interrupt)
+    _escape_output()
     try:
         warn_about_versions(*version_groups)
         main()
@@ -97,7 +133,7 @@ def run_main(main: Callable[[], None], *version_groups: str) -> None:
             raise
         print_debug_traceback(error)
         notes = [truncate(note) for note in getattr(error, "__notes__", ())]
-        sys.exit("; ".join([f"error: {line}", *notes]))
+        sys.exit("; ".join([f"error: {printable(line)}", *notes]))
 
 
 def print_debug_traceback(error: BaseException) -> None:
@@ -134,10 +170,10 @@ _USER_ERROR_PREFIX = f"{UserError.__module__}.{UserError.__qualname__}: "
 def _one_line(error: Exception) -> str | None:
     """Return the message of a user-fixable error on one line, None for any other error."""
     text = str(error).strip()
-    # A DataLoader worker's error arrives with the worker's traceback as its message; the last line names the error.
-    last = text.splitlines()[-1] if text else type(error).__name__
+    # A DataLoader worker's error arrives with the worker's traceback as its message, which ends with the error.
     if isinstance(error, UserError):
-        return last.removeprefix(_USER_ERROR_PREFIX)
+        return text.rpartition(_USER_ERROR_PREFIX)[2]
+    last = text.splitlines()[-1] if text else type(error).__name__
     # EOFError, ConnectionResetError: the worker at the other end of a pipe died while the pipe was read.
     is_worker_gone = isinstance(error, EOFError | ConnectionResetError)
     if isinstance(error, OSError) and not is_worker_gone:

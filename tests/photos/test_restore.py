@@ -225,9 +225,9 @@ def test_auto_is_the_default_strength_and_is_printed(fixed_detection, run_restor
 def test_photograph_without_a_face(fixed_detection, run_restore, tmp_path):
     Image.new("RGB", (60, 40), "olive").save(tmp_path / "field.png")
     status, out, _ = run_restore(tmp_path / "field.png", "-o", tmp_path / "out.png")
-    assert status == 2 and "field.png: no face found" in out and not (tmp_path / "out.png").exists()
+    assert status == 3 and "field.png: no face found" in out and not (tmp_path / "out.png").exists()
     status, out, _ = run_restore(tmp_path / "field.png", "-o", tmp_path / "out.png", "--copy-faceless", "--scale", 2)
-    assert status == 2 and images.read(tmp_path / "out.png").shape == (80, 120, 3)
+    assert status == 3 and images.read(tmp_path / "out.png").shape == (80, 120, 3)
 
 
 def test_continues_after_a_broken_photograph(fixed_detection, run_restore, tmp_path):
@@ -241,6 +241,24 @@ def test_continues_after_a_broken_photograph(fixed_detection, run_restore, tmp_p
     assert "1 photographs restored, 1 without a face, 1 failed" in out
     assert "broken.jpg: not a readable image" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["head.png"]
+
+
+def test_no_name_ends_an_album(fixed_detection, run_restore, tmp_path, monkeypatch):
+    """Names in an old encoding, on several lines, with escape sequences: all are restored or reported in one line."""
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "head.png", photos.astronaut())
+    faces, broken = [b"caf\xe9", b"line\nfeed", b"\x1b[31mred"], [b"\xff\xfe", b"two\r\nlines", b"\xe2\x80\xa8"]
+    for name in faces:
+        (tmp_path / "in" / os.fsdecode(name + b".png")).write_bytes((tmp_path / "head.png").read_bytes())
+    for name in broken:
+        (tmp_path / "in" / os.fsdecode(name + b".jpg")).write_bytes(b"no picture")
+    status, out, err = run_restore(tmp_path / "in", "-o", tmp_path / "out", "--strength", 0)
+    assert status == 1 and "3 photographs restored, 0 without a face, 3 failed" in out
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == sorted(name + b".png" for name in faces)
+    for escaped in (r"caf\xe9", r"line\nfeed", r"\x1b[31mred"):
+        assert f"out/{escaped}.png: 1 face\n" in out
+    for escaped in (r"\xff\xfe", r"two\r\nlines", r"\u2028"):
+        assert f"in/{escaped}.jpg: not a readable image" in err.splitlines()[-1]
 
 
 def test_failed_write_keeps_the_existing_result(fixed_detection, run_restore, tmp_path, monkeypatch):
@@ -268,9 +286,9 @@ def test_refuses_to_overwrite(run_restore, tmp_path):
 
 def test_invalid_arguments(run_restore, tmp_path, run_folder):
     images.write(tmp_path / "head.png", photos.astronaut())
-    for value in ("2", "-0.1", "nan", "half"):
+    for value in ("2", "-0.1", "nan", "abc"):
         status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", f"--strength={value}")
-        assert status == 2 and f"'{value}' is not a strength: give auto or a number from 0 to 1" in err
+        assert status == 2 and f"argument --strength: '{value}': must be a number from 0 to 1 or auto" in err
     status, _, err = run_restore(tmp_path / "none.png", "-o", tmp_path / "out")
     assert status == 1 and "none.png" in err and "no such image" in err
     (tmp_path / "empty").mkdir()

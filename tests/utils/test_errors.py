@@ -1,5 +1,8 @@
 """Error messages: one short line without secrets; the traceback on demand."""
 
+import ast
+import io
+import os
 import subprocess
 import sys
 import time
@@ -8,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfr.utils.errors import UserError, raise_all, run_main, safe_repr, truncate
+from psfr.utils.errors import UserError, printable, raise_all, run_main, safe_repr, truncate
 from tests.helpers.running import ROOT
 
 ANYTHING = st.recursive(
@@ -25,6 +28,43 @@ def test_safe_repr_is_one_short_line(value):
 @given(st.text(), st.integers(1, 50))
 def test_truncate_returns_one_line_of_the_length(text, length):
     assert truncate(text, length).isprintable() and len(truncate(text, length)) <= length + 3
+
+
+@given(st.binary(max_size=50).map(os.fsdecode) | st.text())
+def test_printable_escapes_what_a_line_cannot_hold(name):
+    """Nothing else is escaped, and no character is lost."""
+    line = printable(name)
+    assert len((line + "|").splitlines()) == 1
+    line.encode()
+    if "\\" not in name:
+        unescaped = ast.literal_eval("'" + line.replace("'", "\\'") + "'")
+        assert unescaped == "".join(chr(ord(c) - 0xDC00) if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
+
+
+def test_printable_shows_a_name_in_an_old_encoding_as_its_bytes():
+    assert printable(os.fsdecode(b"caf\xe9.jpg")) == r"caf\xe9.jpg"
+    assert printable("café 東京.jpg") == "café 東京.jpg"
+    assert printable("a\nb\x1b[2J\u2028") == r"a\nb\x1b[2J\u2028"
+
+
+@given(st.binary(max_size=50).map(os.fsdecode) | st.text(), st.sampled_from(["utf-8", "ascii", "latin-1", "cp1252"]))
+def test_nothing_that_is_printed_ends_the_work(name, encoding):
+    """Whatever the name and the encoding of the terminal are; the message of an error that has it is one line."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2)]
+
+    def main() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            print(name, file=stream, flush=True)
+        raise UserError(f"album/{name}: broken: replace it")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        with pytest.raises(SystemExit) as end:
+            run_main(main)
+        print(end.value.code, file=sys.stderr, flush=True)
+    assert end.value.code == f"error: album/{printable(name)}: broken: replace it"
+    assert len(end.value.code.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
