@@ -1,75 +1,113 @@
 """Crop the faces of photographs, aligned as in FFHQ: the preprocessing of the reimplementation.
 
-python -m psfr.align FOLDER -o OUT [--size 512] [--min-size 0] [--workers N]
+python -m psfr.align PHOTO|FOLDER -o OUT [--size 512] [--min-size 0] [--workers N] [--overwrite]
 """
 
 import argparse
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from psfr.compute import parallel
 from psfr.data import images
-from psfr.photos import alignment, detection, io
-from psfr.utils.errors import UserError, printable, raise_all, run_main
-from psfr.utils.files import find_duplicates
+from psfr.photos import album, alignment, detection, io
+from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
 
 NO_FACE_STATUS = 3  # exit status if no photograph has a face
 
 
-def align(folder: Path, out: Path, size: int, min_size: int, workers: int | None) -> dict[Path, int]:
-    """Write each face of each photograph in a folder to `out/NAME_NUMBER.png`, the largest with number 1.
+@dataclass(frozen=True)
+class AlignedAlbum:
+    """What became of the photographs of an album.
 
     Args:
-        folder: photographs, searched recursively.
+        num_faces: number of faces in the output folder, by photograph.
+        failed: a message for each photograph that could not be read or whose faces could not be written.
+        num_passed_over: number of photographs that an earlier run had done.
+    """
+
+    num_faces: dict[Path, int]
+    failed: list[str]
+    num_passed_over: int
+
+
+def align(
+    photo: Path, out: Path, size: int, min_size: int, workers: int | None, overwrite: bool = False
+) -> dict[Path, int]:
+    """Write each face of each photograph to `out/NAME_NUMBER.png`, the largest with number 1.
+
+    Photographs that an earlier run did with the same size and minimum size are passed over, and the faces that it wrote
+    for the others are replaced.
+
+    Args:
+        photo: a photograph, or a folder of photographs, searched recursively.
         out: output folder.
         size: side length of the faces in pixels.
         min_size: skip faces whose frame has a smaller side in the photograph, in pixels.
         workers: number of processes; None for one per core.
+        overwrite: whether to pass over nothing.
 
     Returns:
-        The number of faces written for each photograph.
+        The number of faces of each photograph.
 
     Raises:
-        UserError: the folder has no photographs, `out` is the folder itself, two outputs would have the same name, or
-            photographs cannot be read; the last is raised after all others are processed.
+        UserError: the folder has no photographs, `out` is the folder itself, or photographs cannot be read; the last is
+            raised after all others are processed.
     """
-    if out.resolve() == folder.resolve():
-        raise UserError(f"{out}: output folder is the input folder: choose another with -o")
-    paths = [path for path in io.list_photos(folder) if out.resolve() not in path.resolve().parents]
-    names = {path: "_".join(path.relative_to(folder).with_suffix("").parts) for path in paths}
-    raise_all(
-        [
-            f"{path} and {first} would both become {out / names[path]}_1.png"
-            for path, first in find_duplicates(paths, lambda path: names[path])
-        ],
-        "rename one of each pair",
-    )
-    counts = parallel.map(partial(_align, out, size, min_size), list(names.items()), workers, "align")
-    return dict(zip(paths, counts, strict=True))
+    aligned = align_album(photo, out, size, min_size, workers, overwrite)
+    raise_all(aligned.failed)
+    return aligned.num_faces
 
 
-def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> int:
+def align_album(
+    photo: Path, out: Path, size: int, min_size: int, workers: int | None, overwrite: bool = False
+) -> AlignedAlbum:
+    """Do the same as `align`, but return what failed."""
+    paths = album.list_album(photo, out)
+    names = album.distinct_names(paths, photo if photo.is_dir() else photo.parent, "_")
+    record = album.Record(out, "align", {"size": size, "min_size": min_size}, overwrite)
+    entries = {path: record.find(path, name) for path, name in names.items()}
+    num_faces = {path: entry.num_faces for path, entry in entries.items() if entry is not None}
+    num_passed_over, failed = len(num_faces), []
+    pending = [(path, name) for path, name in names.items() if entries[path] is None]
+    for path, files in parallel.imap(partial(_align, out, size, min_size), pending, workers, "align"):
+        if isinstance(files, str):
+            failed.append(files)
+        else:
+            record.add(path, names[path], files, len(files))
+            num_faces[path] = len(files)
+    return AlignedAlbum(num_faces, failed, num_passed_over)
+
+
+def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> tuple[Path, list[Path] | str]:
+    """Return the photograph and the files of its faces or, if it failed, a message."""
     path, name = item
-    image = io.read(path).to_rgb8()
-    frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
-    for number, frame in enumerate(frames, 1):
-        images.write(out / f"{name}_{number}.png", alignment.crop(image, frame, size))
-    return len(frames)
+    files = []
+    try:
+        image = io.read(path).to_rgb8()
+        frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
+        for number, frame in enumerate(frames, 1):
+            files.append(out / f"{name}_{number}.png")
+            images.write(files[-1], alignment.crop(image, frame, size))
+    except (UserError, OSError, MemoryError) as error:
+        print_debug_traceback(error)
+        return path, album.failure(path, error)
+    return path, files
 
 
 def main() -> None:
     """Run the command.
 
     Raises:
-        UserError: an option is invalid, or as `align`.
+        UserError: as `align`.
     """
     parser = argparse.ArgumentParser(
         prog="python -m psfr.align",
         description="Crop the faces of photographs, aligned as in FFHQ.",
         epilog=f"exit status: 0 faces found, 1 an error, 2 invalid arguments, {NO_FACE_STATUS} no error, but no face",
     )
-    parser.add_argument("folder", type=Path, help="folder of photographs, searched recursively")
+    parser.add_argument("photo", type=Path, help="a photograph, or a folder of photographs, searched recursively")
     parser.add_argument("-o", dest="out", type=Path, required=True, help="output folder")
     parser.add_argument(
         "--size", type=_positive, default=512, help="side of the cropped faces in pixels (default: 512)"
@@ -81,14 +119,25 @@ def main() -> None:
         help="skip faces whose frame has a smaller side in the photograph, in pixels (default: 0)",
     )
     parser.add_argument("--workers", type=int, default=None, help="number of processes (default: one per core)")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="process every photograph, also if an earlier run did it with these sizes",
+    )
     options = parser.parse_args()
-    counts = align(options.folder, options.out, options.size, options.min_size, options.workers)
-    faceless = [path for path, count in counts.items() if not count]
+    aligned = align_album(
+        options.photo, options.out, options.size, options.min_size, options.workers, options.overwrite
+    )
+    faceless = [path for path, count in aligned.num_faces.items() if not count]
     for path in faceless:
         print(f"{printable(path)}: no face found", file=sys.stderr)
-    num_faces = sum(counts.values())
-    print(f"{printable(options.out)}: {num_faces} faces of {len(counts)} photographs, {len(faceless)} without a face")
-    if len(faceless) == len(counts):
+    num_photos = len(aligned.num_faces) + len(aligned.failed)
+    print(
+        f"{printable(options.out)}: {sum(aligned.num_faces.values())} faces of {num_photos} photographs, "
+        f"{len(faceless)} without a face, {len(aligned.failed)} failed, {album.passed_over(aligned.num_passed_over)}"
+    )
+    raise_all(aligned.failed)
+    if len(faceless) == num_photos:
         sys.exit(NO_FACE_STATUS)
 
 

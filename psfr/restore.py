@@ -1,7 +1,7 @@
 """Restore the faces of photographs.
 
 python -m psfr.restore PHOTO|FOLDER -o OUT [--model MODEL] [--scale 1|2|4] [--strength auto|0..1] [--twicing]
-    [--keep-faces] [--copy-faceless]
+    [--keep-faces] [--copy-faceless] [--overwrite]
 """
 
 import argparse
@@ -17,13 +17,12 @@ from tqdm import tqdm
 from psfr.data import images, labels
 from psfr.metrics import identity
 from psfr.params import ComputeParams
-from psfr.photos import alignment, blending, detection, io
+from psfr.photos import album, alignment, blending, detection, io
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
-from psfr.photos.restorer import Restorer, load_restorer
+from psfr.photos.restorer import Restorer, load_restorer, model_fingerprint
 from psfr.photos.strength import choose_strength, estimate_severity
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
-from psfr.utils.files import find_duplicates
 
 COMPUTE = ComputeParams(
     device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None
@@ -146,8 +145,12 @@ def _crop_result(result: Photograph, frame: Frame, size: int) -> np.ndarray:
     return io.to_8_bits(face) if face.dtype == np.uint16 else face
 
 
-def restore_file(path: Path, out: Path, restorer: Restorer, options: argparse.Namespace) -> list[RestoredFace]:
-    """Restore a file and return its faces. Without a face, `out` is written only with `--copy-faceless`.
+def restore_file(
+    path: Path, out: Path, restorer: Restorer, options: argparse.Namespace
+) -> dict[Path, list[RestoredFace]]:
+    """Restore a file and return the faces of each result.
+
+    Without a face, a result is written only with `--copy-faceless`.
 
     Raises:
         UserError: as `io.read`, `restore` and `io.write`.
@@ -163,56 +166,54 @@ def restore_file(path: Path, out: Path, restorer: Restorer, options: argparse.Na
             images.write(folder / f"{prefix}_aligned.png", face.aligned)
             labels.write(folder / f"{prefix}_regions.png", face.seg)
             images.write(folder / f"{prefix}_restored.png", face.restored)
-    return faces
-
-
-def _outputs(photo: Path, out: Path) -> dict[Path, Path]:
-    """Return the output path of each photograph of a file or folder.
-
-    Raises:
-        UserError: there is nothing to restore, two photographs have the same output, or an output is a photograph.
-    """
-    if photo.is_dir():
-        paths = io.list_photos(photo)
-        if out.resolve() != photo.resolve():
-            paths = [path for path in paths if out.resolve() not in path.resolve().parents]
-        outputs = {path: out / path.relative_to(photo).with_suffix(".png") for path in paths}
-    else:
-        outputs = {photo: out if out.suffix.lower() in io.SUFFIXES else out / f"{photo.stem}.png"}
-    problems = [
-        f"{path} and {first} would both become {outputs[path]}"
-        for path, first in find_duplicates(outputs, lambda path: outputs[path])
-    ]
-    existing_photos = [path for path in outputs if path.exists()]
-    for target in outputs.values():
-        if target.exists() and any(target.samefile(path) for path in existing_photos):
-            problems.append(f"{target} would be overwritten")
-    raise_all(problems, "rename one, or choose another folder with -o")
-    return outputs
+    return {out: faces}
 
 
 def main() -> None:
     """Run the command."""
     options = _parser().parse_args()
-    outputs = _outputs(options.photo, options.out)
+    outputs = album.result_paths(options.photo, options.out)
     restorer = load_restorer(options.model, COMPUTE)
-    faceless, failed = [], []
+    record = _open_record(options) if options.photo.is_dir() else None
+    num_restored = num_faceless = num_passed_over = 0
+    is_face_missing = False
+    failed = []
     for path, out in tqdm(outputs.items(), "restore", unit="photo", disable=len(outputs) == 1):
+        name = str(out.relative_to(options.out)) if record else ""
         try:
-            faces = restore_file(path, out, restorer, options)
+            if record and (entry := record.find(path, name)) is not None:
+                num_passed_over += 1
+                is_face_missing |= entry.num_faces == 0
+                continue
+            results = restore_file(path, out, restorer, options)
+            num_faces = sum(map(len, results.values()))
+            if record:
+                written = [result for result, faces in results.items() if faces or options.copy_faceless]
+                record.add(path, name, written, num_faces)
         except (UserError, OSError, MemoryError) as error:
             print_debug_traceback(error)
-            failed.append(str(error) if str(path) in str(error) else f"{path}: {error or 'not enough memory'}")
+            failed.append(album.failure(path, error))
             continue
-        if not faces:
-            faceless.append(path)
-        tqdm.write(_report(path, out, faces, options.copy_faceless), file=sys.stdout)
-    if len(outputs) > 1:
-        num_restored = len(outputs) - len(faceless) - len(failed)
-        print(f"{num_restored} photographs restored, {len(faceless)} without a face, {len(failed)} failed")
+        num_restored += num_faces > 0
+        num_faceless += num_faces == 0
+        for result, faces in results.items():
+            tqdm.write(_report(path, result, faces, options.copy_faceless), file=sys.stdout)
+    if record:
+        print(
+            f"{num_restored} photographs restored, {num_faceless} without a face, {len(failed)} failed, "
+            f"{album.passed_over(num_passed_over)}"
+        )
     raise_all(failed)
-    if faceless:
+    if is_face_missing or num_faceless:
         sys.exit(NO_FACE_STATUS)
+
+
+def _open_record(options: argparse.Namespace) -> album.Record:
+    """Return the record of an album. Its settings are all options that affect results, and the content of the model."""
+    ignored = ("photo", "out", "model", "overwrite")
+    settings = {name: value for name, value in vars(options).items() if name not in ignored}
+    settings["model"] = model_fingerprint(options.model)
+    return album.Record(options.out, "restore", settings, options.overwrite)
 
 
 def _report(path: Path, out: Path, faces: list[RestoredFace], copied: bool) -> str:
@@ -265,6 +266,11 @@ def _parser() -> argparse.ArgumentParser:
         help="also write the aligned faces, their parsing maps and the restored faces to faces/ next to the result",
     )
     parser.add_argument("--copy-faceless", action="store_true", help="write photographs without a face unchanged")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="restore every photograph of a folder, also if an earlier run did it with these options and this model",
+    )
     return parser
 
 

@@ -1,6 +1,10 @@
 """Load the networks that restore a face: from a run, a git revision of the project, or the published weights."""
 
+import hashlib
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -64,25 +68,42 @@ def load_restorer(model: str, compute: ComputeParams) -> Restorer:
     Raises:
         UserError: `model` is none of these, or its files are missing or damaged.
     """
+    with _model_files(model) as (fpn_path, generator_path):
+        if generator_path.suffix == ".pth":
+            face_parser = serialization.from_published("fpn", loader.load(fpn_path))
+            generator = serialization.from_published("generator", loader.load(generator_path))
+            return Restorer(cast(FaceParsingNetwork, face_parser), cast(Generator, generator), compute)
+        return Restorer(
+            serialization.load(fpn_path, FaceParsingNetwork), serialization.load(generator_path, Generator), compute
+        )
+
+
+def model_fingerprint(model: str) -> str:
+    """Return a text that is another one if the files that `load_restorer` reads have been changed or written again."""
+    digest = hashlib.sha256()
+    with _model_files(model) as paths:
+        for path in paths:
+            digest.update(f"{loader.file_hash(path)} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _model_files(model: str) -> Iterator[tuple[Path, Path]]:
+    """Yield the files of the parsing network and of the generator."""
     path = Path(model)
     if path.suffix == ".pth":
-        generator = serialization.from_published("generator", loader.load(path))
-        face_parser = serialization.from_published("fpn", loader.load(path.with_name(network_files.PUBLISHED_FPN)))
-        return Restorer(cast(FaceParsingNetwork, face_parser), cast(Generator, generator), compute)
-    if path.is_dir():
+        yield path.with_name(network_files.PUBLISHED_FPN), path
+    elif path.is_dir():
         folder = path / "models" if (path / "models").is_dir() else path
-        return Restorer(
-            serialization.load(folder / FPN_FILE, FaceParsingNetwork),
-            serialization.load(folder / GENERATOR_FILE, Generator),
-            compute,
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        _copy_models(model, Path(folder))
-        return load_restorer(folder, compute)
+        yield folder / FPN_FILE, folder / GENERATOR_FILE
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            _copy_models(model, Path(folder))
+            yield Path(folder, FPN_FILE), Path(folder, GENERATOR_FILE)
 
 
 def _copy_models(revision: str, folder: Path) -> None:
-    """Copy the models of a git revision from the DVC cache into a folder."""
+    """Copy the models of a git revision from the DVC cache into a folder; they have no modification time."""
     from dvc.api import DVCFileSystem  # imported here: it takes a second, and only git revisions need it
     from dvc.exceptions import DvcException
 
@@ -92,6 +113,7 @@ def _copy_models(revision: str, folder: Path) -> None:
             target = folder / name
             target.parent.mkdir(exist_ok=True)
             files.get_file(f"models/{name}", str(target))
+            os.utime(target, (0, 0))
     except (DvcException, OSError) as error:
         raise UserError(
             f"{revision}: not a folder of models, a .pth file or a git revision whose models DVC has "

@@ -1,16 +1,21 @@
 """`psfr.restore` and `psfr.align`: kinds of photographs, models, options and errors."""
 
+import functools
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from psfr import align, restore
@@ -19,7 +24,7 @@ from psfr.metrics import identity
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
-from psfr.photos import alignment, detection, io, restorer, strength
+from psfr.photos import album, alignment, detection, io, restorer, strength
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.pretrained import network_files
@@ -77,6 +82,24 @@ def fixed_detection(monkeypatch):
         return [photos.FRAME.scaled(height / 256)] if height == width and image.std() > 20 else []
 
     monkeypatch.setattr(detection, "find_faces", find_faces)
+
+
+@pytest.fixture
+def instant_restore(monkeypatch):
+    """Replace the restoration: a square photo has a face, and stays as it is."""
+    nothing = np.zeros((8, 8, 3), np.uint8)
+    face = restore.RestoredFace(photos.FRAME, nothing, nothing[:, :, 0], nothing, 1.0, (0.5, 0.1), 0.3)
+
+    def restore_none(photograph: Photograph, *_) -> tuple[Photograph, list[restore.RestoredFace]]:
+        height, width = photograph.pixels.shape[:2]
+        return photograph, [face] if height == width else []
+
+    monkeypatch.setattr(restore, "restore", restore_none)
+
+
+def visible_files(folder: Path) -> list[str]:
+    """Return the relative paths of the files in a folder, without hidden ones, sorted."""
+    return sorted(str(path.relative_to(folder)) for path in images.walk_files(folder))
 
 
 def restore_flawed(
@@ -238,12 +261,12 @@ def test_continues_after_a_broken_photograph(fixed_detection, run_restore, tmp_p
     images.write(folder / "head.png", photos.astronaut())
     status, out, err = run_restore(folder, "-o", tmp_path / "out")
     assert status == 1
-    assert "1 photographs restored, 1 without a face, 1 failed" in out
+    assert "1 photographs restored, 1 without a face, 1 failed, 0 passed over" in out
     assert "broken.jpg: not a readable image" in err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["head.png"]
+    assert visible_files(tmp_path / "out") == ["head.png"]
 
 
-def test_no_name_ends_an_album(fixed_detection, run_restore, tmp_path, monkeypatch):
+def test_no_name_ends_an_album(instant_restore, run_restore, tmp_path, monkeypatch):
     """Names in an old encoding, on several lines, with escape sequences: all are restored or reported in one line."""
     (tmp_path / "in").mkdir()
     images.write(tmp_path / "head.png", photos.astronaut())
@@ -254,7 +277,7 @@ def test_no_name_ends_an_album(fixed_detection, run_restore, tmp_path, monkeypat
         (tmp_path / "in" / os.fsdecode(name + b".jpg")).write_bytes(b"no picture")
     status, out, err = run_restore(tmp_path / "in", "-o", tmp_path / "out", "--strength", 0)
     assert status == 1 and "3 photographs restored, 0 without a face, 3 failed" in out
-    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == sorted(name + b".png" for name in faces)
+    assert visible_files(tmp_path / "out") == sorted(os.fsdecode(name + b".png") for name in faces)
     for escaped in (r"caf\xe9", r"line\nfeed", r"\x1b[31mred"):
         assert f"out/{escaped}.png: 1 face\n" in out
     for escaped in (r"\xff\xfe", r"two\r\nlines", r"\u2028"):
@@ -276,12 +299,116 @@ def test_failed_write_keeps_the_existing_result(fixed_detection, run_restore, tm
 
 
 def test_refuses_to_overwrite(run_restore, tmp_path):
-    for name in ("a.png", "a.jpg"):
-        Image.new("RGB", (60, 40)).save(tmp_path / name)
-    status, _, err = run_restore(tmp_path, "-o", tmp_path / "out")
-    assert status == 1 and "a.png and" in err and "would both become" in err
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    status, _, err = run_restore(tmp_path, "-o", tmp_path)
+    assert status == 1 and "output folder is the input folder: choose another with -o" in err
     status, _, err = run_restore(tmp_path / "a.png", "-o", tmp_path)
     assert status == 1 and "would be overwritten" in err
+
+
+def make_album(folder: Path) -> None:
+    """Three photographs with a face, one without."""
+    for name in ("a.png", "sub/b.png", "c.png"):
+        images.write(folder / name, photos.astronaut())
+    Image.new("RGB", (60, 40), "olive").save(folder / "field.png")
+
+
+def test_an_interrupted_album_is_resumed(instant_restore, run_restore, tmp_path, monkeypatch):
+    """A run that was killed in the middle, in the moment of a write, or that ended: what is done is passed over."""
+    make_album(tmp_path / "in")
+    write = io.write
+
+    def interrupt(path: Path, photograph: Photograph) -> None:
+        if path.name == "c.png":
+            raise KeyboardInterrupt
+        write(path, photograph)
+
+    arguments = (tmp_path / "in", "-o", tmp_path / "out", "--strength", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "write", interrupt)
+        status, out, err = run_restore(*arguments)
+    assert status == 130 and "run it again to resume" in err and visible_files(tmp_path / "out") == ["a.png"]
+    # What a kill during a write to the record or to a result leaves.
+    with next((tmp_path / "out").glob(".psfr-restore.*")).open("a") as file:
+        file.write('\n{"photo": "../in/c')
+    (tmp_path / "out/.c.png.partial").write_bytes(b"half")
+    done = (tmp_path / "out/a.png").stat().st_mtime_ns
+    status, out, _ = run_restore(*arguments)
+    assert status == 3 and "2 photographs restored, 1 without a face, 0 failed, 1 passed over" in out
+    assert "a.png" not in out and (tmp_path / "out/a.png").stat().st_mtime_ns == done
+    assert visible_files(tmp_path / "out") == ["a.png", "c.png", "sub/b.png"]
+    status, out, _ = run_restore(*arguments)
+    assert status == 3 and "0 photographs restored, 0 without a face, 0 failed, 4 passed over" in out
+    # An album that moved with its results is still done.
+    for name in ("in", "out"):
+        (tmp_path / "moved").mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    status, out, _ = run_restore(tmp_path / "moved/in", "-o", tmp_path / "moved/out", "--strength", 1)
+    assert "4 passed over" in out
+
+
+def test_what_changed_is_restored_again(instant_restore, run_restore, tmp_path, run_folder):
+    """A photograph, also by an older one of the same size; an option; the model; a result that is gone or empty."""
+    make_album(tmp_path / "in")
+    model = shutil.copytree(run_folder, tmp_path / "model")
+
+    def run(*options: object, out: str = "out") -> tuple[int, int]:
+        _, printed, _ = run_restore(tmp_path / "in", "-o", tmp_path / out, *options, model=model)
+        restored, passed_over = re.search(r"(\d+) photographs restored, .*, (\d+) passed over", printed).groups()
+        return int(restored), int(passed_over)
+
+    assert run() == (3, 0) and run() == (0, 4)
+    os.utime(tmp_path / "in/a.png", (1, 1))
+    assert run() == (1, 3)
+    (tmp_path / "out/a.png").unlink()
+    (tmp_path / "out/c.png").write_bytes(b"")
+    assert run() == (2, 2)
+    assert run("--strength", 1) == (3, 0) and run("--strength", "1.0") == (0, 4)
+    assert run("--scale", 2) == (3, 0) and run("--scale", 2) == (0, 4)
+    assert run("--scale", 2, "--overwrite") == (3, 0)
+    os.utime(model / "models" / restorer.FPN_FILE)
+    assert run("--scale", 2) == (3, 0)
+    torch.manual_seed(1)
+    serialization.save(model / "models" / restorer.GENERATOR_FILE, Generator(**SMALL_GENERATOR), **SMALL_GENERATOR)
+    assert run("--scale", 2) == (3, 0) and run("--scale", 2) == (0, 4)
+    # Another album overwrites a result; a photograph without a face leaves no result of its last content.
+    images.write(tmp_path / "other/a.png", photos.astronaut())
+    run_restore(tmp_path / "other", "-o", tmp_path / "out", "--scale", 2, model=model)
+    assert run("--scale", 2) == (1, 3)
+    shutil.copy(tmp_path / "in/field.png", tmp_path / "in/c.png")
+    assert run("--scale", 2) == (0, 3)
+    assert visible_files(tmp_path / "out") == ["a.png", "sub/b.png"]
+
+
+def test_photographs_of_one_stem_have_results_of_their_own(instant_restore, run_restore, tmp_path):
+    for name in ("a.png", "a.bmp", "sub/a.png", "b.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photos.astronaut()).save(tmp_path / "in" / name)
+    status, out, _ = run_restore(tmp_path / "in", "-o", tmp_path / "out", "--strength", 0)
+    assert status == 0 and "4 photographs restored" in out
+    assert visible_files(tmp_path / "out") == ["a.bmp.png", "a.png.png", "b.png", "sub/a.png"]
+
+
+NAMES = st.text("ab_.", min_size=1, max_size=4).filter(lambda name: name.strip("."))
+
+
+@given(st.sets(st.tuples(st.lists(NAMES, max_size=2), NAMES).map(lambda t: Path("in", *t[0], f"x{t[1]}.jpg"))))
+def test_names_are_distinct(paths):
+    """For any album, in folders and joined by "_"; a name that nobody shares has no suffix."""
+    for separator in "/_":
+        names = album.distinct_names(sorted(paths), Path("in"), separator)
+        assert len(set(names.values())) == len(paths) == len(names)
+        full_names = [separator.join(path.parts[1:]) for path in names]
+        stems = [name.removesuffix(".jpg") for name in full_names]
+        for name, stem in zip(names.values(), stems, strict=True):
+            assert name == stem or stems.count(stem) > 1 or stem in full_names
+
+
+def test_results_in_a_folder_above_the_album(instant_restore, run_restore, tmp_path):
+    make_album(tmp_path / "album/in")
+    status, out, _ = run_restore(tmp_path / "album/in", "-o", tmp_path / "album", "--strength", 0)
+    assert status == 3 and "3 photographs restored, 1 without a face" in out
+    assert (tmp_path / "album/sub/b.png").is_file()
 
 
 def test_invalid_arguments(run_restore, tmp_path, run_folder):
@@ -332,6 +459,103 @@ def test_model_from_a_run_a_git_revision_or_published_weights(run_folder, tmp_pa
     torch.save({"w": torch.zeros(1)}, tmp_path / network_files.PUBLISHED_FPN)
     (fpn, _), (generator, generator_weights) = restorer.load_restorer(str(tmp_path / "net.pth"), restore.COMPUTE)
     assert (fpn, generator) == ("fpn", "generator") and generator_weights["w"] == 1
+
+
+@pytest.fixture
+def run_align(monkeypatch, capsys):
+    """Run psfr.align with arguments, without other processes; return its exit status, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["align", *map(str, arguments), "--size", "32", "--workers", "0"])
+        status, message = 0, ""
+        try:
+            align.cli()
+        except SystemExit as stop:
+            status, message = (stop.code, "") if isinstance(stop.code, int) else (1, stop.code)
+        out, err = capsys.readouterr()
+        return status, out, err + message
+
+    return call
+
+
+@pytest.fixture
+def two_faces(monkeypatch):
+    """Replace the detection: a square photo has a face of its size and one of half its size, others have none."""
+
+    def find_faces(image: np.ndarray) -> list[Frame]:
+        height, width = image.shape[:2]
+        return [Frame(0j, complex(size)) for size in (width, width / 2)] if height == width else []
+
+    monkeypatch.setattr(detection, "find_faces", find_faces)
+
+
+def test_align_with_another_least_size_leaves_no_stale_faces(two_faces, run_align, tmp_path):
+    """And what the user or another album wrote stays."""
+    make_album(tmp_path / "in")
+    run = functools.partial(run_align, tmp_path / "in", "-o", tmp_path / "out")
+    status, out, err = run()
+    assert (status, out) == (
+        0,
+        f"{tmp_path}/out: 6 faces of 4 photographs, 1 without a face, 0 failed, 0 passed over\n",
+    )
+    assert "field.png: no face found" in err
+    images.write(tmp_path / "out/a_3.png", photos.astronaut())
+    images.write(tmp_path / "other/d.png", photos.astronaut())
+    assert run_align(tmp_path / "other", "-o", tmp_path / "out")[0] == 0
+    assert "6 faces of 4 photographs, 1 without a face, 0 failed, 4 passed over" in run()[1]
+    status, out, _ = run("--min-size", 200)
+    assert status == 0 and "3 faces of 4 photographs, 1 without a face, 0 failed, 0 passed over" in out
+    faces = ["a_1.png", "a_3.png", "c_1.png", "d_1.png", "d_2.png", "sub_b_1.png"]
+    assert visible_files(tmp_path / "out") == faces
+    assert "4 passed over" in run("--min-size", 200)[1] and "0 passed over" in run("--min-size", 200, "--overwrite")[1]
+    status, out, _ = run("--min-size", 400)
+    assert status == 3 and "0 faces of 4 photographs, 4 without a face" in out
+    assert visible_files(tmp_path / "out") == ["a_3.png", "d_1.png", "d_2.png"]
+
+
+def test_an_interrupted_align_is_resumed(two_faces, run_align, tmp_path, monkeypatch):
+    """Also after it was killed while it replaced the faces of other options: none of both remain together."""
+    make_album(tmp_path / "in")
+    (tmp_path / "in/broken.png").write_bytes(b"no picture")
+    run = functools.partial(run_align, tmp_path / "in", "-o", tmp_path / "out")
+    status, out, err = run()
+    assert status == 1 and "6 faces of 5 photographs, 1 without a face, 1 failed, 0 passed over" in out
+    assert "error: " + str(tmp_path / "in/broken.png: not a readable image") in err
+    (tmp_path / "in/broken.png").unlink()
+    write = images.write
+
+    def interrupt(path: Path, image: np.ndarray) -> None:
+        if path.name == "c_1.png":
+            raise KeyboardInterrupt
+        write(path, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "write", interrupt)
+        assert run("--min-size", 200)[0] == 130
+    assert "6 faces of 4 photographs, 1 without a face, 0 failed, 0 passed over" in run()[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "write", interrupt)
+        assert run("--min-size", 200)[0] == 130
+    assert "3 faces of 4 photographs, 1 without a face, 0 failed, 1 passed over" in run("--min-size", 200)[1]
+    assert visible_files(tmp_path / "out") == ["a_1.png", "c_1.png", "sub_b_1.png"]
+
+
+def test_align_of_a_file_and_of_equal_names(two_faces, run_align, tmp_path):
+    make_album(tmp_path / "in")
+    status, out, _ = run_align(tmp_path / "in/a.png", "-o", tmp_path / "file")
+    assert status == 0 and "2 faces of 1 photographs" in out and visible_files(tmp_path / "file")[0] == "a_1.png"
+    status, _, err = run_align(tmp_path / "in/none.png", "-o", tmp_path / "file")
+    assert status == 1 and "none.png: no such image" in err
+    for name in ("a.bmp", "sub_b.png"):
+        Image.fromarray(photos.astronaut()).save(tmp_path / "in" / name)
+    assert run_align(tmp_path / "in", "-o", tmp_path / "out", "--min-size", 200)[0] == 0
+    checksums = [zlib.crc32(path) for path in (b"sub/b.png", b"sub_b.png")]
+    assert set(visible_files(tmp_path / "out")) == {
+        *(f"{name}_1.png" for name in ("a.png", "a.bmp", "c")),
+        *(f"sub_b.png~{checksum:08x}_1.png" for checksum in checksums),
+    }
+    assert len(images.list_images(tmp_path / "out")) == 5, "no stem is there twice"
+    assert run_align(tmp_path / "in", "-o", tmp_path / "out", "--min-size=a")[0] == 2
 
 
 def test_align(tmp_path):

@@ -1,0 +1,202 @@
+"""Albums: a distinct name for the result of each photograph, and a record of those that are done."""
+
+import json
+import os
+import zlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from psfr.photos import io
+from psfr.utils.errors import UserError, raise_all
+
+
+def list_album(photo: Path, out: Path) -> list[Path]:
+    """Return the photographs of a folder and its subfolders, without those in `out`, or the one that `photo` names.
+
+    Raises:
+        UserError: the folder has no photographs, or `out` is the folder itself.
+    """
+    if not photo.is_dir():
+        return [photo]
+    folder, out = photo.resolve(), out.resolve()
+    if folder == out:
+        raise UserError(f"{out}: output folder is the input folder: choose another with -o")
+    paths = io.list_photos(photo)
+    return [path for path in paths if out not in path.resolve().parents] if folder in out.parents else paths
+
+
+def distinct_names(paths: list[Path], root: Path, separator: str = "/") -> dict[Path, str]:
+    """Return a name for the result of each photograph, without suffix, that no other one has.
+
+    It is the photograph's path in the album without suffix. If two share it, as `a.jpg` and `a.tif` do, both keep their
+    suffix, and if they still share a name (`a/b.jpg` and `a_b.jpg` if the separator is "_"), a checksum is appended.
+
+    Args:
+        paths: photographs in `root`.
+        root: folder of the album.
+        separator: between the folders of the path in the name.
+    """
+    candidates = {}
+    for path in paths:
+        relative = path.relative_to(root)
+        name = separator.join(relative.parts)
+        checksum = zlib.crc32(os.fsencode(relative))
+        candidates[path] = [separator.join([*relative.parts[:-1], relative.stem]), name, f"{name}~{checksum:08x}"]
+    choices = dict.fromkeys(paths, 0)
+    while True:
+        names = {path: candidates[path][choice] for path, choice in choices.items()}
+        num_users = Counter(names.values())
+        shared = [path for path, name in names.items() if num_users[name] > 1 and choices[path] < 2]
+        if not shared:
+            return names
+        for path in shared:
+            choices[path] += 1
+
+
+def result_paths(photo: Path, out: Path) -> dict[Path, Path]:
+    """Return where the result of each photograph is written.
+
+    Args:
+        photo: a photograph, or the folder of an album.
+        out: folder for the results or, if `photo` is a single one, an image file.
+
+    Raises:
+        UserError: as `list_album`, or a result would overwrite a photograph.
+    """
+    paths = list_album(photo, out)
+    if photo.is_dir():
+        results = {path: out / f"{name}.png" for path, name in distinct_names(paths, photo).items()}
+    else:
+        results = {photo: out if out.suffix.lower() in io.SUFFIXES else out / f"{photo.stem}.png"}
+    photos = {_inode(path) for path in paths if path.exists()}
+    raise_all(
+        [f"{path} would be overwritten" for path in results.values() if path.exists() and _inode(path) in photos],
+        "choose another folder with -o",
+    )
+    return results
+
+
+def failure(photo: Path, error: Exception) -> str:
+    """Return a message for a photograph that could not be processed."""
+    return str(error) if str(photo) in str(error) else f"{photo}: {error or 'not enough memory'}"
+
+
+def passed_over(num_photos: int) -> str:
+    """Return the end of an album's summary."""
+    return f"{num_photos} passed over" + (" (done before; --overwrite repeats them)" if num_photos else "")
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a record says of a photograph.
+
+    Args:
+        name: of its result, as `distinct_names` returns it.
+        settings: with which it was processed; None if that has begun, but not ended.
+        stamp: modification time (ns) and size (bytes) of the photograph when it was read.
+        files: that were written, relative to the output folder.
+        num_faces: number of its faces.
+    """
+
+    name: str
+    settings: Any
+    stamp: tuple[int, int]
+    files: tuple[str, ...]
+    num_faces: int
+
+
+class Record:
+    """The photographs of an output folder that are done: a run that was interrupted passes over them.
+
+    The record is a hidden file in the output folder with one line of JSON for each photograph, appended when all of its
+    files are written. The last line of a photograph counts, and lines that are not valid are ignored.
+
+    Args:
+        out: output folder.
+        command: that writes into it; each has its own record.
+        settings: options and models, serializable as JSON. A result of other settings is not done.
+        overwrite: whether no result is done.
+    """
+
+    def __init__(self, out: Path, command: str, settings: dict[str, Any], overwrite: bool):
+        self._out, self._overwrite = out, overwrite
+        self._path = out / f".psfr-{command}.jsonl"
+        self._settings = json.loads(json.dumps(settings))
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._entries: dict[str, Entry] = {}
+        self._owners: dict[str, str] = {}  # the photograph of each file, the last if two albums wrote it
+        for line in self._path.read_bytes().splitlines() if self._path.is_file() else []:
+            try:
+                self._set(*_parse(line))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
+
+    def find(self, photo: Path, name: str) -> Entry | None:
+        """Return what is known of a photograph that is done; None if it is to be processed.
+
+        It is done if it was processed under this name with the same settings, is unchanged, and has its files.
+        """
+        key = self._key(photo)
+        self._stamps[key] = _stamp(photo)
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        is_current = (entry.name, entry.settings, entry.stamp) == (name, self._settings, self._stamps[key])
+        if is_current and not self._overwrite and all(self._has(file, key) for file in entry.files):
+            return entry
+        # From here on, its files may be of the former settings or of these.
+        self._append(key, Entry(entry.name, None, entry.stamp, entry.files, entry.num_faces))
+        return None
+
+    def add(self, photo: Path, name: str, files: list[Path], num_faces: int) -> None:
+        """Record a photograph, after `find`, as done, and remove the files that an earlier run wrote for it only."""
+        key = self._key(photo)
+        entry = self._entries.get(key)
+        new_files = tuple(file.relative_to(self._out).as_posix() for file in files)
+        for file in entry.files if entry is not None else ():
+            if file not in new_files and self._owners.get(file) == key:
+                (self._out / file).unlink(missing_ok=True)
+        self._append(key, Entry(name, self._settings, self._stamps[key], new_files, num_faces))
+
+    def _key(self, photo: Path) -> str:
+        """Return the path of a photograph relative to the output folder: both may be moved together."""
+        return os.path.relpath(photo.parent.resolve() / photo.name, self._out.resolve())
+
+    def _has(self, file: str, key: str) -> bool:
+        path = self._out / file
+        return self._owners[file] == key and path.is_file() and path.stat().st_size > 0
+
+    def _set(self, key: str, entry: Entry) -> None:
+        self._entries[key] = entry
+        self._owners |= dict.fromkeys(entry.files, key)
+
+    def _append(self, key: str, entry: Entry) -> None:
+        self._set(key, entry)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="ascii") as file:
+            # The line feed comes first: the last line may have been cut off by a crash.
+            file.write("\n" + json.dumps({"photo": key, **asdict(entry)}))
+
+
+def _stamp(photo: Path) -> tuple[int, int]:
+    try:
+        stat = photo.stat()
+    except OSError:
+        return 0, 0  # reading the photograph will tell why
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _parse(line: bytes) -> tuple[str, Entry]:
+    values = json.loads(line)
+    key, files, (time, size) = values.pop("photo"), tuple(values.pop("files")), values.pop("stamp")
+    for file in files:
+        if PurePath(file).is_absolute() or ".." in PurePath(file).parts:
+            raise ValueError(file)  # not in the output folder
+    return key, Entry(files=files, stamp=(time, size), **values)
