@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from psfr.utils import strict_yaml
-from psfr.utils.errors import UserError, truncate
+from psfr.utils.errors import MAX_LISTED, UserError, join_first, truncate
 from psfr.utils.param_errors import describe
 from psfr.utils.param_types import (
     Channels,
@@ -34,7 +34,6 @@ RESERVED_NAMES = {"degraded", "true", "intervals", "reasons", "notes", "compute"
 PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks were trained on
 # Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
 MODEL_DIRS = ("models/psfrgan", "data/weights/published", "models/external")
-MAX_PROBLEMS = 40  # that a message lists
 
 
 class ParamGroup(BaseModel):
@@ -253,7 +252,7 @@ class Params(ParamGroup):
         untracked = [f"models.{name}: {truncate(path)}" for name, path in self.models.items() if not _is_tracked(path)]
         if untracked:
             raise ValueError(
-                f"{', '.join(untracked)} is in no folder that infer depends on, so DVC would not notice when it "
+                f"{join_first(untracked, ', ')} is in no folder that infer depends on, so DVC would not notice when it "
                 f"changes: copy it to {MODEL_DIRS[-1]}/"
             )
         return self
@@ -317,14 +316,12 @@ def read_params(path: Path | str = "params.yaml") -> Params:
 
     Raises:
         UserError: the file is missing or not valid YAML, or it has unknown or missing keys, wrong types or invalid
-            values. The message lists the first `MAX_PROBLEMS` problems.
+            values. The message lists them.
     """
     content = strict_yaml.read(Path(path))
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         errors = error.errors()
-        problems = [describe(problem, Params) for problem in errors[:MAX_PROBLEMS]]
-        if len(errors) > MAX_PROBLEMS:
-            problems.append(f"{len(errors) - MAX_PROBLEMS} more")
-        raise UserError(f"{path}: {'; '.join(problems)}") from None
+        problems = [describe(problem, Params) for problem in errors[:MAX_LISTED]]
+        raise UserError(f"{path}: {join_first(problems, total=len(errors))}") from None

@@ -169,7 +169,7 @@ MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in
         (TEXT.replace("epochs: ", "epochs: " + "[" * 100 + "]" * 100 + " #", 1), r"epochs: .*not \[\[\["),
         (TEXT + '"two\\nlines": 1\n"esc\\e[31m": 1', r"two lines: unknown key.*; esc\?\[31m: unknown key"),
         (TEXT + f'? "{"k" * 50_000}"\n: 1\n', "kkk...: unknown key"),
-        (TEXT + "".join(f"k{i}: 1\n" for i in range(1000)), "; 960 more"),
+        (TEXT + "".join(f"k{i}: 1\n" for i in range(1000)), " and 980 more$"),
         (TEXT + "1: 2\n2001-01-01: 3\n~: 4\n", "keys should be strings"),
         (TEXT + "#" * 200_000, "more than 100000 bytes"),
         (TEXT + "---\na: 1", "not valid YAML .*single document"),

@@ -5,9 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from psfr.utils.errors import UserError
-
-MAX_PAIRS = 3  # that a message names
+from psfr.utils.errors import UserError, join_first
 
 
 def find_equal_files(files: Iterable[Path], others: Iterable[Path]) -> list[tuple[Path, Path]]:
@@ -36,13 +34,12 @@ def check_unseen(test_files: Iterable[Path], training_files: Iterable[Path], whe
         hint: how to fix it, for the error message.
 
     Raises:
-        UserError: files of both sets have the same content. The message names the first `MAX_PAIRS` pairs.
+        UserError: files of both sets have the same content. The message names them.
     """
     pairs = find_equal_files(test_files, training_files)
     if pairs:
-        named = ", ".join(f"{file} = {equal}" for file, equal in pairs[:MAX_PAIRS])
-        more = f" and {len(pairs) - MAX_PAIRS} more" if len(pairs) > MAX_PAIRS else ""
-        raise UserError(f"{where}: {len(pairs)} test images are also training images ({named}{more}): {hint}")
+        named = join_first([f"{file} = {equal}" for file, equal in pairs], ", ")
+        raise UserError(f"{where}: {len(pairs)} test images are also training images ({named}): {hint}")
 
 
 def _group_by_size(files: Iterable[Path]) -> dict[int, list[Path]]:

@@ -25,23 +25,45 @@ Image.MAX_IMAGE_PIXELS = None
 # Larger images are converted in chunks of rows of about this size, which keeps two copies in memory instead of five.
 CHUNK_PIXELS = 2**22
 
+# Folders, in lower case, in which storage devices and archivers keep thumbnails, metadata or deleted files: Synology's
+# and QNAP's, macOS's in ZIP files, and those of Windows and Linux.
+SYSTEM_FOLDERS = {
+    "@eadir",
+    "@tmp",
+    "@recycle",
+    "@recently-snapshot",
+    "#recycle",
+    "#snapshot",
+    "__macosx",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+}
+
 # Without the suffix. File systems allow 255 bytes, and the temporary file of an image is called `.NAME.png.partial`.
 MAX_STEM_BYTES = 240
 
 
-def list_images(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """List the images in a folder and its subfolders, sorted by path.
-
-    Hidden files and folders are skipped, and links to folders are not followed.
+def list_images(folder: Path) -> list[Path]:
+    """List the images in a folder and its subfolders, as `walk_files` finds them, sorted by path.
 
     Raises:
         UserError: If the folder is missing or holds no image, or if names are invalid or not unique without suffix.
     """
-    return select_images(walk_files(folder), Path(folder), suffixes)
+    paths = select_images(walk_files(folder), Path(folder))
+    raise_all(
+        [f"{path} has the same name as {first}" for path, first in find_duplicates(paths, lambda path: path.stem)],
+        "rename one of each pair: images are identified by their names without suffix",
+    )
+    return paths
 
 
 def select_images(files: list[Path], folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """Select the images among the files that `walk_files` found in a folder; otherwise like `list_images`."""
+    """Select the images among the files that `walk_files` found in a folder, sorted by path.
+
+    Raises:
+        UserError: If the folder is missing or holds no image, or if names are invalid.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder: name a folder of images")
     paths = sorted(path for path in files if path.suffix.lower() in suffixes)
@@ -49,10 +71,6 @@ def select_images(files: list[Path], folder: Path, suffixes: tuple[str, ...] = S
         raise UserError(f"{folder}: no images in it: put {', '.join(suffixes)} files there")
     problems = [check_name(str(path.relative_to(folder))) for path in paths]
     raise_all([f"{folder}: {problem}" for problem in problems if problem], "rename it")
-    raise_all(
-        [f"{path} has the same name as {first}" for path, first in find_duplicates(paths, lambda path: path.stem)],
-        "rename one of each pair: images are identified by their names without suffix",
-    )
     return paths
 
 
@@ -70,12 +88,20 @@ def check_name(path: str) -> str | None:
 
 
 def walk_files(folder: Path) -> list[Path]:
-    """Return the files in a folder and its subfolders, unsorted, without hidden ones; empty if it does not exist."""
+    """Return the files in a folder and its subfolders, unsorted; empty if it does not exist.
+
+    What `is_system_name` says to leave out is left out, and links to folders are not followed.
+    """
     paths = []
     for parent, folders, files in os.walk(folder, onerror=_raise_unless_missing):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(parent, name) for name in files if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_system_name(name)]
+        paths += [Path(parent, name) for name in files if not is_system_name(name)]
     return paths
+
+
+def is_system_name(name: str) -> bool:
+    """Return whether a file or folder holds no photographs of the user: a hidden one, or one of `SYSTEM_FOLDERS`."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _raise_unless_missing(error: OSError) -> None:

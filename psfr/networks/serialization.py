@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from psfr.networks import NUM_CLASSES
-from psfr.utils.errors import UserError, safe_repr, truncate
+from psfr.utils.errors import UserError, join_first, safe_repr, truncate
 from psfr.utils.files import atomic_write
 
 Compute = Mapping[str, str | int]  # "device", "precision" and "processes"
@@ -218,10 +218,9 @@ def _load_into(network: Network, tensors: dict[str, Tensor], config: dict, sourc
         if mismatch := _mismatch(key, tensors[key], expected[key]):
             problems.append(mismatch)
     if problems:
-        first_problems = "; ".join(sorted(problems)[:3])
         problem = (
             f"{len(problems)} of its weights do not match a {type(network).__name__} of sizes {safe_repr(config)} "
-            f"({first_problems})"
+            f"({join_first(sorted(problems), limit=3)})"
         )
         raise UserError(f"{source}: {problem}: use the sizes that it was trained with")
     network.to_empty(device="cpu").load_state_dict(tensors)

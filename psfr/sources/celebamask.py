@@ -27,7 +27,7 @@ def parts_by_face(masks: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
     """Group part masks by the number of their face, as `face_number` returns it.
 
     Args:
-        masks: Path by name without suffix.
+        masks: Path by name.
 
     Returns:
         The part masks of each face; empty if none of the masks is a part mask.
@@ -35,16 +35,16 @@ def parts_by_face(masks: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
     Raises:
         UserError: If only some of the masks are part masks.
     """
-    names = {stem: _NAME.fullmatch(stem) for stem in masks}
+    names = {path: _NAME.fullmatch(path.stem) for path in masks.values()}
     if not any(names.values()):
         return {}
     parts: dict[str, list[Path]] = {}
     problems = []
-    for stem, name in names.items():
+    for path, name in names.items():
         if name is None:
-            problems.append(f"{masks[stem]} is not named as a part of a face")
+            problems.append(f"{path} is not named as a part of a face")
         else:
-            parts.setdefault(_without_zeros(name[1]), []).append(masks[stem])
+            parts.setdefault(_without_zeros(name[1]), []).append(path)
     raise_all(problems, f"in a folder of parts each PNG is NUMBER_PART.png, PART one of {', '.join(PARTS)}")
     return {face: tuple(paths) for face, paths in parts.items()}
 

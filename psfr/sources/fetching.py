@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from psfr.sources import rclone
 from psfr.sources.checksums import HASHES, Checksum
-from psfr.utils.errors import UserError, truncate
+from psfr.utils.errors import UserError, join_first, truncate
 
 MAX_NO_TRAVERSE = 100  # up to this many files are requested one by one; for more, rclone lists their folders
 _ARCHIVES = (".zip", ".sqfs")
@@ -149,7 +149,7 @@ def _incomplete(
 ) -> UserError:
     """Return an error that names all failed files, or the common reason if the server is unreachable."""
     if reasons and not outcome.server_unreachable:
-        problems = "; ".join(f"{join_remote(remote, path)}: {reason}" for path, reason in reasons.items())
+        problems = join_first([f"{join_remote(remote, path)}: {reason}" for path, reason in reasons.items()])
         return UserError(f"{problems}: check that the files exist and are readable, and run it again to resume")
     reason = truncate(outcome.reason, rclone.MAX_REASON_CHARS)
     reason += f" ({num_missing} of {num_total} files are missing)"

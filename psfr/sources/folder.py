@@ -9,7 +9,7 @@ from pathlib import Path
 
 from psfr.compute import parallel
 from psfr.compute.parallel import Executor
-from psfr.data import images
+from psfr.data import images, names
 from psfr.data.subset import choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
 from psfr.sources.pairs import Pair, match_pairs, validate_pair
@@ -28,7 +28,9 @@ def copy_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: 
     assert params.images is not None
     masks = params.masks if isinstance(params, LabeledSetParams) else None
     pairs = _list_pairs(Path(params.images), Path(masks) if masks is not None else None)
-    chosen = [pairs[stem] for stem in choose_subset(pairs, params.count, params.skip, seed, name, params.images)]
+    chosen = [
+        pairs[chosen_name] for chosen_name in choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+    ]
     remove_stale(raw, chosen)
     parallel.map(partial(_validate, raw), chosen, executor, f"check {name}")
     parallel.map(partial(_copy, raw), chosen, executor, f"copy {name}")
@@ -36,15 +38,23 @@ def copy_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: 
 
 def _list_pairs(image_folder: Path, mask_folder: Path | None) -> dict[str, Pair]:
     files = images.walk_files(image_folder)
-    faces = {path.stem: path for path in images.select_images(files, image_folder)}
-    num_skipped = len(files) - len(faces)
+    paths = images.select_images(files, image_folder)
+    num_skipped = len(files) - len(paths)
     if num_skipped:
         suffixes = ", ".join(images.SUFFIXES)
         print(f"{image_folder}: skipped {num_skipped} files that are not {suffixes}", file=sys.stderr)
+    from_path = names.need_paths([path.relative_to(image_folder) for path in paths], str(image_folder))
+    faces = _by_name(paths, image_folder, from_path)
     if mask_folder is None:
-        return {stem: Pair(path) for stem, path in faces.items()}
-    masks = {path.stem: path for path in images.list_images(mask_folder, (".png",))}
+        return {name: Pair(name, path) for name, path in faces.items()}
+    mask_paths = images.select_images(images.walk_files(mask_folder), mask_folder, (".png",))
+    masks = _by_name(mask_paths, mask_folder, from_path)
     return match_pairs(faces, masks, str(image_folder), str(mask_folder))
+
+
+def _by_name(paths: list[Path], folder: Path, from_path: bool) -> dict[str, Path]:
+    relative = names.name_files([path.relative_to(folder) for path in paths], from_path, str(folder))
+    return {name: folder / path for name, path in relative.items()}
 
 
 def remove_stale(raw: Path, pairs: Iterable[Pair]) -> None:

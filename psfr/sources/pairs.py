@@ -14,8 +14,12 @@ from psfr.utils.files import find_duplicates
 
 
 class Pair(NamedTuple):
-    """An image with a parsing map or with CelebAMask-HQ's part masks, or without masks in an unlabeled set."""
+    """An image with a parsing map or with CelebAMask-HQ's part masks, or without masks in an unlabeled set.
 
+    `name` is the image's name in the set, without suffix.
+    """
+
+    name: str
     image: Path
     masks: tuple[Path, ...] = ()
 
@@ -30,15 +34,15 @@ class Pair(NamedTuple):
     def destinations(self, raw: Path) -> dict[Path, Path]:
         """Return the path in `raw` of each file that is placed there unchanged."""
         if not self.masks:
-            return {self.image: raw / self.image.name}
-        paths = {self.image: raw / "images" / self.image.name}
+            return {self.image: raw / f"{self.name}{self.image.suffix}"}
+        paths = {self.image: raw / "images" / f"{self.name}{self.image.suffix}"}
         if not self.has_part_masks:
-            paths[self.masks[0]] = raw / "masks" / self.masks[0].name
+            paths[self.masks[0]] = raw / "masks" / f"{self.name}.png"
         return paths
 
     def merged_mask_path(self, raw: Path) -> Path | None:
         """Return the path in `raw` of the parsing map that part masks are merged into; None if there are none."""
-        return raw / "masks" / f"{self.image.stem}.png" if self.has_part_masks else None
+        return raw / "masks" / f"{self.name}.png" if self.has_part_masks else None
 
 
 class FileProblem(NamedTuple):
@@ -54,13 +58,13 @@ def match_pairs(
     """Match each image with the parsing map of the same name, or with the part masks of the same number.
 
     Args:
-        faces: Path of each image by its name without suffix.
-        masks: Path of each mask by its name without suffix.
+        faces: Path of each image by its name in the set.
+        masks: Path of each mask by its name.
         image_source: The folder or remote of the images, for the error message.
         mask_source: The folder or remote of the masks, for the error message.
 
     Returns:
-        The pair of each image by its name without suffix.
+        The pair of each image by its name in the set.
 
     Raises:
         UserError: If images lack masks or masks lack images; the message names all of them.
@@ -68,23 +72,23 @@ def match_pairs(
     parts = celebamask.parts_by_face(masks)
     if parts:
         return _match_parts(faces, parts, mask_source)
-    problems = [f"{faces[stem]} has no mask" for stem in sorted(faces.keys() - masks.keys())]
-    problems += [f"{masks[stem]} has no image" for stem in sorted(masks.keys() - faces.keys())]
+    problems = [f"{faces[name]} has no mask" for name in sorted(faces.keys() - masks.keys())]
+    problems += [f"{masks[name]} has no image" for name in sorted(masks.keys() - faces.keys())]
     raise_all(problems, f"name them alike, NAME.jpg in {image_source} and NAME.png in {mask_source}")
-    return {stem: Pair(faces[stem], (masks[stem],)) for stem in faces}
+    return {name: Pair(name, faces[name], (masks[name],)) for name in faces}
 
 
 def _match_parts(faces: Mapping[str, Path], parts: Mapping[str, tuple[Path, ...]], mask_source: str) -> dict[str, Pair]:
-    numbers = {stem: celebamask.face_number(stem) for stem in faces}
+    numbers = {name: celebamask.face_number(path.stem) for name, path in faces.items()}
     raise_all(
-        [f"{faces[stem]} is not named by a number" for stem, number in numbers.items() if number is None],
+        [f"{faces[name]} is not named by a number" for name, number in numbers.items() if number is None],
         f"{mask_source} holds part masks as in CelebAMask-HQ, whose images are NUMBER.jpg",
     )
     raise_all(
-        [f"{faces[stem]} has the same number as {faces[first]}" for stem, first in find_duplicates(faces, numbers.get)],
+        [f"{faces[name]} has the same number as {faces[first]}" for name, first in find_duplicates(faces, numbers.get)],
         "rename one of each pair",
     )
-    pairs = {stem: Pair(faces[stem], parts.get(number or "", ())) for stem, number in numbers.items()}
+    pairs = {name: Pair(name, faces[name], parts.get(number or "", ())) for name, number in numbers.items()}
     raise_all(
         [f"{pair.image} has no parts" for pair in pairs.values() if not pair.masks],
         f"put NUMBER_PART.png into {mask_source}",

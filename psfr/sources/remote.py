@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from psfr.compute import parallel
 from psfr.compute.parallel import Executor
-from psfr.data.images import SUFFIXES, check_name
+from psfr.data import names
+from psfr.data.images import SUFFIXES, check_name, is_system_name
 from psfr.data.subset import choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
 from psfr.sources import checksums, fetching
 from psfr.sources.checksums import Checksum
 from psfr.sources.folder import remove_stale
 from psfr.sources.pairs import Pair, match_pairs, validate_pair
-from psfr.utils.errors import UserError, raise_all
-from psfr.utils.files import find_duplicates, scratch_dir
+from psfr.utils.errors import UserError, join_first, raise_all
+from psfr.utils.files import scratch_dir
 
 MAX_REFETCH = 2  # times that a corrupt file is fetched again
-MAX_NAMED = 40  # duplicates in one message; there are thousands if someone names the parent of the image folder
 
 
 class RemoteDir(NamedTuple):
@@ -65,7 +65,10 @@ def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor:
             listing = fetching.list_remote(params.masks, f"list {name}'s masks")
             remotes.append(RemoteDir(params.masks, listing, scratch / "masks"))
         pairs = _list_pairs(remotes)
-        chosen = [pairs[stem] for stem in choose_subset(pairs, params.count, params.skip, seed, name, params.images)]
+        chosen = [
+            pairs[chosen_name]
+            for chosen_name in choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+        ]
         remove_stale(raw, chosen)
         _restore_moved(raw, chosen)
         ffhq = _ffhq_checksums(remotes[0], [pair.image for pair in chosen], scratch)
@@ -79,28 +82,31 @@ def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor:
 
 
 def _list_pairs(remotes: list[RemoteDir]) -> dict[str, Pair]:
-    """Return the pair of each image by its name without suffix, with the local paths that files are fetched to."""
-    faces = images_by_stem(remotes[0].remote, remotes[0].listing.files, SUFFIXES)
+    """Return the pair of each image by its name in the set, with the local paths that files are fetched to."""
+    paths = select_images(remotes[0].remote, remotes[0].listing.files, SUFFIXES)
+    from_path = names.need_paths(paths, remotes[0].remote)
+    faces = names.name_files(paths, from_path, remotes[0].remote)
     if len(remotes) == 1:
-        pairs = {stem: Pair(path) for stem, path in faces.items()}
+        pairs = {name: Pair(name, path) for name, path in faces.items()}
     else:
-        masks = images_by_stem(remotes[1].remote, remotes[1].listing.files, (".png",))
+        mask_paths = select_images(remotes[1].remote, remotes[1].listing.files, (".png",))
+        masks = names.name_files(mask_paths, from_path, remotes[1].remote)
         pairs = match_pairs(faces, masks, remotes[0].remote, remotes[1].remote)
     image_folder, mask_folder = remotes[0].folder, remotes[-1].folder
     return {
-        stem: Pair(image_folder / pair.image, tuple(mask_folder / mask for mask in pair.masks))
-        for stem, pair in pairs.items()
+        name: Pair(name, image_folder / pair.image, tuple(mask_folder / mask for mask in pair.masks))
+        for name, pair in pairs.items()
     }
 
 
-def images_by_stem(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Select the images among the files of a remote, without hidden ones.
+def select_images(remote: str, files: Collection[str], suffixes: tuple[str, ...]) -> list[Path]:
+    """Select the images among the files of a remote, without those that `images.is_system_name` leaves out.
 
     Returns:
-        Path of each image by its name without suffix, sorted by path.
+        Path of each image on the remote, sorted.
 
     Raises:
-        UserError: If there is no image, or if names are invalid or not unique without suffix.
+        UserError: If there is no image, or if names are invalid.
     """
     paths = sorted(path for path in files if PurePosixPath(path).suffix.lower() in suffixes and not _is_hidden(path))
     if not paths:
@@ -112,17 +118,11 @@ def images_by_stem(remote: str, files: Collection[str], suffixes: tuple[str, ...
         raise UserError(f"{remote}: no images in it: {hint}")
     problems = [_name_problem(path) for path in paths]
     raise_all([f"{remote}: {problem}" for problem in problems if problem], "rename it")
-    duplicates = find_duplicates(paths, lambda path: PurePosixPath(path).stem)
-    problems = [f"{path} has the same name as {first}" for path, first in duplicates[:MAX_NAMED]]
-    if len(duplicates) > MAX_NAMED:
-        problems.append(f"{len(duplicates) - MAX_NAMED} more")
-    hint = "name the folder that holds only the images: they are identified by their names without suffix"
-    raise_all(problems, f"rename one of each pair on {remote}, or {hint}")
-    return {PurePosixPath(path).stem: Path(path) for path in paths}
+    return [Path(path) for path in paths]
 
 
 def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") and part != ".." for part in PurePosixPath(path).parts)
+    return any(is_system_name(part) and part != ".." for part in PurePosixPath(path).parts)
 
 
 def _name_problem(path: str) -> str | None:
@@ -197,7 +197,8 @@ def _validate(
         if num_left == 0:
             raise_all([f"{remote_of(file).address(file)}: {reason}" for file, reason in problems])
         corrupt = {problem.path for problem in problems}
-        print(f"{name}: corrupt, fetching again: {', '.join(sorted(path.name for path in corrupt))}", file=sys.stderr)
+        listed = join_first(sorted(path.name for path in corrupt), ", ")
+        print(f"{name}: corrupt, fetching again: {listed}", file=sys.stderr)
         for path in corrupt:
             path.unlink()
         for remote in remotes:

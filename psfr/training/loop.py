@@ -17,7 +17,7 @@ from psfr.compute import processes
 from psfr.data.datasets import VariantBatchSampler, make_dataloader
 from psfr.training import checkpoint
 from psfr.training.checkpoint import CheckpointManager
-from psfr.utils.errors import UserError
+from psfr.utils.errors import UserError, join_first
 
 MAX_LOSS = 1e4  # absolute value of a loss or score beyond which the training has diverged
 CHECK_INTERVAL = 10  # steps between two checks of the losses: reading a loss waits for the GPU
@@ -261,7 +261,7 @@ class LossMonitor:
 
     def _message(self, step: int, key: str, value: float) -> str:
         epoch, index = divmod(step, len(self.sampler))
-        names = ", ".join(self.sample_names[sample] for sample, _ in self.sampler.batch(epoch, index))
+        names = join_first([self.sample_names[sample] for sample, _ in self.sampler.batch(epoch, index)], ", ")
         problem = f"is {value:.3g}" if math.isfinite(value) else "is not finite"
         return (
             f"{self.name}: {key} {problem} at step {step + 1} (images {names}): check these images or lower the "

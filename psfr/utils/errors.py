@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 
 from psfr.utils.versions import warn_about_versions
@@ -21,6 +21,8 @@ class UserError(Exception):
     The message is one line of the form `where: what is wrong: how to fix it`.
     """
 
+
+MAX_LISTED = 20  # items of a list in a message
 
 # Control characters, line separators and lone surrogates: none may appear in a file name, a table or a message.
 CONTROL_CHARS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -90,11 +92,24 @@ def _escape_output() -> None:
             stream.reconfigure(errors=ESCAPE_ERRORS)
 
 
+def join_first(items: Sequence[str], separator: str = "; ", limit: int = MAX_LISTED, total: int | None = None) -> str:
+    """Join the first `limit` items; the number of the others follows, as in "a; b and 3 more".
+
+    Every list of unknown length in a message is joined by this function, so that the message stays readable.
+
+    Args:
+        total: the number of all items if `items` are only the first of them.
+    """
+    text = separator.join(items[:limit])
+    more = (len(items) if total is None else total) - len(items[:limit])
+    return f"{text} and {more} more" if more else text
+
+
 def raise_all(problems: Iterable[str], hint: str | None = None) -> None:
     """Raise one error for all problems, or return if there are none.
 
     Args:
-        problems: one message each.
+        problems: one message each; the error names the first `MAX_LISTED` and the number of the others.
         hint: how to fix them, appended once.
 
     Raises:
@@ -102,7 +117,7 @@ def raise_all(problems: Iterable[str], hint: str | None = None) -> None:
     """
     problems = list(problems)
     if problems:
-        raise UserError("; ".join(problems) + (f": {hint}" if hint else ""))
+        raise UserError(join_first(problems) + (f": {hint}" if hint else ""))
 
 
 def run_main(main: Callable[[], None], *version_groups: str) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import IO
 
-from psfr.utils.errors import UserError
+from psfr.utils.errors import UserError, join_first
 from psfr.utils.files import replace_dir, temporary_path
 from psfr.utils.fingerprint import (
     Fingerprint,
@@ -276,9 +276,7 @@ def _report_others(all_states: Path, current: Fingerprint, stage: str) -> None:
                 other = _read(file)
             is_running = _is_locked(note)
         changes = explain_changes(other, current)
-        text = "; ".join(changes[:MAX_CHANGES])
-        if len(changes) > MAX_CHANGES:
-            text += f" and {len(changes) - MAX_CHANGES} more"
+        text = join_first(changes, limit=MAX_CHANGES)
         if is_running:
             hint = f"the state in {folder} belongs to a training that is running"
         else:

@@ -35,8 +35,8 @@ def test_only_files_of_equal_size_are_read(tmp_path, monkeypatch):
 
 
 def test_the_message_names_some_pairs(tmp_path):
-    test = write_files(tmp_path / "test", **{f"{i}.png": bytes([i]) for i in range(5)})
-    message = rf"test: 5 test images .*\({test[0]} = {test[0]}, .* and 2 more\): remove them"
+    test = write_files(tmp_path / "test", **{f"{i}.png": bytes([i]) for i in range(25)})
+    message = rf"test: 25 test images .*\({test[0]} = {test[0]}, .* and 5 more\): remove them"
     with pytest.raises(UserError, match=message):
         check_unseen(test, test, "test", "remove them")
 

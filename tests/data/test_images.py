@@ -239,11 +239,15 @@ def test_links_in_a_folder(tmp_path, picture):
 
 
 def test_listing_skips_hidden_and_other_files(tmp_path, picture):
-    for name in ("b.png", "sub/a.png", ".hidden.png", ".git/c.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    names = ["b.png", "sub/a.png", ".hidden.png", ".git/c.png", "notes.txt"]
+    names += ["@eaDir/b.png/SYNOPHOTO_THUMB_M.jpg", "sub/@eaDir/x.png", "__MACOSX/sub/._a.png", "sub/._a.png"]
+    names += [".thumbnails/x.png", "#recycle/x.png", "$RECYCLE.BIN/x.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
     assert images.list_images(tmp_path) == [tmp_path / "b.png", tmp_path / "sub" / "a.png"]
+    assert images.list_images(tmp_path / "@eaDir" / "b.png"), "a system folder can be named itself"
 
 
 def test_listing_names_all_duplicates(tmp_path):

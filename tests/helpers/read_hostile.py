@@ -43,7 +43,7 @@ def readers(out: Path) -> dict[str, Callable[[Path], object]]:
 
         rclone.run_once = run_once
         listing = fetching.list_remote("drive:", "list")
-        for name in remote.images_by_stem("drive:", listing.files, images.SUFFIXES).values():
+        for name in remote.select_images("drive:", listing.files, images.SUFFIXES):
             assert (out / name).resolve().is_relative_to(out.resolve()), name
             assert all(checksum.kind in ("bytes", "md5") for checksum in listing.checksums(str(name)))
 

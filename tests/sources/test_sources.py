@@ -4,7 +4,7 @@ import importlib
 import io
 import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from PIL import Image
 
 from psfr import portraits, sources
 from psfr.compute import parallel
-from psfr.data import images, labels
+from psfr.data import images, labels, names
 from psfr.data.subset import choose_subset
 from psfr.params import SETS
 from psfr.utils.errors import UserError
@@ -149,6 +149,48 @@ def test_three_sets_can_share_a_folder(tmp_path, user_images):
         sources.download_set(tmp_path / name, name, params)
         names += [Path(file).stem for file in read_tree(tmp_path / name) if "masks" not in file]
     assert len(names) == len(set(names)) == 12
+
+
+def test_a_folder_by_person_is_named_by_paths(tmp_path, capsys):
+    """Names that would repeat are the paths, also those of the masks; counts and masks are matched as ever."""
+    files = {}
+    for person in ("Ann", "Bob Ray"):
+        for number in range(1, 3):
+            path = tmp_path / "user" / "faces" / person / f"{number:04}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 30), (10 * number, len(person), 0)).save(path)
+            labels.write(tmp_path / "user/masks" / person / f"{number:04}.png", np.full((30, 40), number, np.uint8))
+            files[f"{person}_{number:04}"] = path.read_bytes()
+    masks = str(tmp_path / "user/masks")
+    params = write_params(
+        tmp_path, ffhq=folder_set(tmp_path / "user"), celebamask=folder_set(tmp_path / "user", masks=masks)
+    )
+    for name in ("ffhq", "celebamask"):
+        sources.download_set(tmp_path / name, name, params)
+    assert read_tree(tmp_path / "ffhq") == {f"{name}.jpg": content for name, content in files.items()}
+    assert {f"images/{name}.jpg" for name in files} | {f"masks/{name}.png" for name in files} == set(
+        read_tree(tmp_path / "celebamask")
+    )
+    assert labels.read(tmp_path / "celebamask/masks/Bob Ray_0002.png").max() == 2
+    assert "faces: 2 file names repeat, so images are named by their paths" in capsys.readouterr().err
+
+
+FOLDER_NAMES = st.lists(st.text("ab_", min_size=1, max_size=3), max_size=2)
+
+
+@given(st.lists(st.tuples(FOLDER_NAMES, st.text("ab_.", min_size=1, max_size=3)), min_size=1, unique_by=str))
+def test_names_are_unique_or_refused(files):
+    """Names are those of the files if they are unique, paths otherwise; no two files ever get one name."""
+    paths = [PurePosixPath(*folders, f"{stem}.jpg") for folders, stem in files]
+    try:
+        found = names.name_files(paths, names.need_paths(paths, "here"), "here")
+    except UserError as error:
+        joined = ["_".join(path.parts) for path in paths]
+        assert len(set(joined)) < len(joined) and "has the same name as" in str(error)
+        return
+    assert sorted(found.values()) == sorted(paths)
+    if len({path.stem for path in paths}) == len(paths):
+        assert all(name == path.stem for name, path in found.items())
 
 
 def test_all_damaged_files_are_named_and_nothing_is_written(tmp_path, user_images):

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfr.utils.errors import UserError, printable, raise_all, run_main, safe_repr, truncate
+from psfr.utils.errors import (
+    MAX_LISTED,
+    UserError,
+    join_first,
+    printable,
+    raise_all,
+    run_main,
+    safe_repr,
+    truncate,
+)
 from tests.helpers.running import ROOT
 
 ANYTHING = st.recursive(
@@ -108,6 +117,22 @@ def test_raise_all_joins_problems_and_appends_the_hint_once():
     raise_all([], "unused")
     with pytest.raises(UserError, match=r"^a: broken; b: broken: replace them$"):
         raise_all((f"{name}: broken" for name in "ab"), "replace them")
+
+
+def test_a_message_names_the_first_problems_and_the_number_of_the_others():
+    with pytest.raises(UserError) as caught:
+        raise_all((f"person/{number:04}.jpg: broken" for number in range(10_000)), "replace them")
+    message = str(caught.value)
+    assert message.startswith("person/0000.jpg: broken; person/0001.jpg: broken; ") and len(message) < 1000
+    assert message.endswith(f"; person/0019.jpg: broken and {10_000 - MAX_LISTED} more: replace them")
+
+
+@given(st.lists(st.text("ab", min_size=1)), st.integers(1, 9))
+def test_join_first_counts_every_item_once(items, limit):
+    text = join_first(items, "; ", limit)
+    shown, _, more = text.partition(" and ")
+    assert [item for item in shown.split("; ") if item] == items[:limit]
+    assert int(more.removesuffix(" more") or 0) == len(items) - len(items[:limit])
 
 
 def test_the_error_of_a_data_loading_worker_loses_its_class_name():
