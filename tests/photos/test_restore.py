@@ -7,14 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zlib
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -28,7 +31,7 @@ from psfr.photos import album, alignment, detection, io, restorer, strength
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.pretrained import network_files
-from psfr.utils.errors import UserError
+from psfr.utils.errors import UserError, printable
 from tests.helpers import photos
 
 SIZE = 64
@@ -266,22 +269,41 @@ def test_continues_after_a_broken_photograph(fixed_detection, run_restore, tmp_p
     assert visible_files(tmp_path / "out") == ["head.png"]
 
 
-def test_no_name_ends_an_album(instant_restore, run_restore, tmp_path, monkeypatch):
-    """Names in an old encoding, on several lines, with escape sequences: all are restored or reported in one line."""
-    (tmp_path / "in").mkdir()
-    images.write(tmp_path / "head.png", photos.astronaut())
-    faces, broken = [b"caf\xe9", b"line\nfeed", b"\x1b[31mred"], [b"\xff\xfe", b"two\r\nlines", b"\xe2\x80\xa8"]
-    for name in faces:
-        (tmp_path / "in" / os.fsdecode(name + b".png")).write_bytes((tmp_path / "head.png").read_bytes())
+NAMES_IN_BYTES = st.binary(max_size=20).filter(lambda name: not set(name) & set(b"/\0"))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(restored=st.sets(NAMES_IN_BYTES, max_size=3), broken=st.sets(NAMES_IN_BYTES, min_size=1, max_size=2))
+@example(restored={b"caf\xe9", b"line\nfeed", b"\x1b[31mred"}, broken={b"\xff\xfe", b"two\r\n"})
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_no_name_ends_an_album(instant_restore, monkeypatch, encoding, restored, broken):
+    """Names in any encoding, on several lines, with escape sequences: each is restored or reported in one line."""
+    monkeypatch.setattr(restore, "load_restorer", lambda *_: SimpleNamespace(size=SIZE))
+    monkeypatch.setattr(restore, "model_fingerprint", str)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        os.mkdir(f"{folder}/in")
+        for name in restored:
+            Image.new("RGB", (8, 8)).save(f"{folder}/in/r{os.fsdecode(name)}.png")
+        for name in broken:
+            Path(f"{folder}/in/b{os.fsdecode(name)}.jpg").write_bytes(b"no picture")
+        out, err = (TextIOWrapper(BytesIO(), encoding) for _ in range(2))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        patch.setattr(sys, "argv", ["restore", f"{folder}/in", "-o", f"{folder}/out"])
+        with pytest.raises(SystemExit) as end:
+            restore.cli()
+        expected = sorted(b"r" + name + b".png" for name in restored)
+        found = os.listdir(os.fsencode(f"{folder}/out")) if restored else []
+        assert sorted(name for name in found if not name.startswith(b".")) == expected
+        out.flush()
+        lines = out.buffer.getvalue().decode().splitlines()
+    assert len(lines) == 2 * len(restored) + 1
+    if encoding == "utf-8":
+        assert {f"{folder}/out/r{printable(os.fsdecode(name))}.png: 1 face" for name in restored} <= set(lines)
+    assert lines[-1] == f"{len(restored)} photographs restored, 0 without a face, {len(broken)} failed, 0 passed over"
     for name in broken:
-        (tmp_path / "in" / os.fsdecode(name + b".jpg")).write_bytes(b"no picture")
-    status, out, err = run_restore(tmp_path / "in", "-o", tmp_path / "out", "--strength", 0)
-    assert status == 1 and "3 photographs restored, 0 without a face, 3 failed" in out
-    assert visible_files(tmp_path / "out") == sorted(os.fsdecode(name + b".png") for name in faces)
-    for escaped in (r"caf\xe9", r"line\nfeed", r"\x1b[31mred"):
-        assert f"out/{escaped}.png: 1 face\n" in out
-    for escaped in (r"\xff\xfe", r"two\r\nlines", r"\u2028"):
-        assert f"in/{escaped}.jpg: not a readable image" in err.splitlines()[-1]
+        assert f"{folder}/in/b{printable(os.fsdecode(name))}.jpg: not a readable image" in end.value.code
+    assert len(end.value.code.splitlines()) == 1
 
 
 def test_failed_write_keeps_the_existing_result(fixed_detection, run_restore, tmp_path, monkeypatch):
