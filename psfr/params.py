@@ -124,6 +124,7 @@ class DiscriminatorParams(ParamGroup):
     scales: SmallCount
     layers: SmallCount
     base_channels: Channels
+    max_shift: Annotated[int, Field(ge=0, le=64)]  # in pixels, of the images that it sees
 
 
 class PerceptualParams(ParamGroup):

@@ -65,7 +65,7 @@ def _load_vgg(params: Params) -> VggFeatures:
 
 
 def _save_networks(state: gan.Gan, params: Params, compute: dict) -> None:
-    config_g, config_d = gan.generator_config(params), params.discriminator.model_dump()
+    config_g, config_d = gan.generator_config(params), gan.discriminator_config(params)
     serialization.save(MODELS / "generator.safetensors", state.trained_generator, compute, **config_g)
     serialization.save(MODELS / "discriminator.safetensors", state.discriminator, compute, **config_d)
 

@@ -76,6 +76,7 @@ def test_numbers_with_an_exponent_are_numbers():
     [
         ("seed", -1), ("seed", 1.5), ("seed", "one"), ("seed", True), ("image_size", 100), ("image_size", 16),
         ("image_size", 0), ("epochs", 0), ("batch_size", 2.5), ("lambda_ss", -1), ("lambda_pix", float("inf")),
+        ("discriminator.max_shift", -1),
         ("lambda_fm", float("nan")), ("lambda_gen", None), ("lr_generator", 0), ("lr_discriminator", 2),
         ("lr_decay", 1.1), ("pixel_warmup", 1.1), ("style_interval", 0), ("ema", 1), ("perceptual.normalize", 1),
         ("ffhq.source", "torrent"), ("ffhq.count", 0), ("ffhq.skip", -1), ("ffhq.images", 3), ("degrade.gray", 1.1),

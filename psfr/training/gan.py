@@ -57,13 +57,18 @@ def generator_config(params: Params) -> dict[str, int]:
     return {"image_size": params.image_size, **params.generator.model_dump(exclude=not_arguments)}
 
 
+def discriminator_config(params: Params) -> dict[str, int]:
+    """Return the arguments of `Discriminator`."""
+    return params.discriminator.model_dump(exclude={"max_shift"})
+
+
 def build(params: Params, vgg: VggFeatures) -> Gan:
     """Create the networks, with seeded weights, and their optimizers on the device that `params` selects."""
     torch.manual_seed(derive_seed(params.seed, "train"))
     device = get_device(params.compute)
     generator = Generator(**generator_config(params)).to(device)
     generator.constant.data *= params.generator.constant_scale
-    discriminator = Discriminator(**params.discriminator.model_dump()).to(device)
+    discriminator = Discriminator(**discriminator_config(params)).to(device)
     other_parameters = [parameter for parameter in generator.parameters() if parameter is not generator.constant]
     constant_lr = params.generator.constant_lr_multiplier * params.lr_generator
     return Gan(
@@ -84,7 +89,12 @@ def _adam(*groups: tuple[list[nn.Parameter], float]) -> torch.optim.Adam:
 
 
 def train_step(
-    gan: Gan, batch: Batch, dtype: torch.dtype, loss_weights: LossWeights, log_grad_norms: bool = False
+    gan: Gan,
+    batch: Batch,
+    dtype: torch.dtype,
+    loss_weights: LossWeights,
+    log_grad_norms: bool = False,
+    shift: tuple[int, int] = (0, 0),
 ) -> dict[str, Tensor]:
     """Update the generator and the discriminator once.
 
@@ -105,6 +115,7 @@ def train_step(
         loss_weights: weights of ss, pix, fm and gen.
         log_grad_norms: whether to return the gradient norms too, which takes a second backward pass of the
             discriminator. The update is the same.
+        shift: rows and columns by which the discriminator's images and parsing maps are shifted cyclically.
 
     Returns:
         The unweighted losses (ss, pix, fm, gen, disc) and the discriminator's mean scores (score_real, score_fake),
@@ -124,7 +135,7 @@ def train_step(
         grad = sum_tensors(grads.values())
         if uses_discriminator(loss_weights):
             adv_losses, adv_grad, gen_grad = _adversarial_step(
-                gan, restored, hq, hq_seg, autocast, dtype, loss_weights, log_grad_norms
+                gan, restored, hq, hq_seg, autocast, dtype, loss_weights, log_grad_norms, shift
             )
             losses |= adv_losses
             grad = grad + adv_grad
@@ -177,6 +188,7 @@ def _adversarial_step(
     dtype: torch.dtype,
     loss_weights: LossWeights,
     needs_gen_grad: bool,
+    shift: tuple[int, int],
 ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
     """Update the discriminator.
 
@@ -187,17 +199,18 @@ def _adversarial_step(
     """
     power_iteration(gan.discriminator)
     gan.optimizer_d.zero_grad(set_to_none=True)
+    hq_seg = torch.roll(hq_seg, shift, (1, 2))
     with cache_kernels(gan.discriminator, dtype) as cache:
         # A single pass over the restored image serves both networks: its gradient with respect to the image trains the
         # generator, that with respect to the kernels trains the discriminator.
         with autocast:
-            real = gan.discriminator(hq, hq_seg)
+            real = gan.discriminator(torch.roll(hq, shift, (2, 3)), hq_seg)
         disc_real = hinge_real_loss(real)
         disc_real.backward(inputs=cache.leaves)
         real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
 
         with autocast:
-            fake = gan.discriminator(restored, hq_seg)
+            fake = gan.discriminator(torch.roll(restored, shift, (2, 3)), hq_seg)
         fm, gen = feature_matching_loss(fake, real), hinge_generator_loss(fake)
         weighted = loss_weights["fm"] * fm + loss_weights["gen"] * gen
         (grad,) = torch.autograd.grad(weighted, restored, retain_graph=True)
@@ -273,7 +286,8 @@ def train(
         schedule.set_learning_rates(gan.optimizer_g, step)
         schedule.set_learning_rates(gan.optimizer_d, step)
         loss_weights = schedule.loss_weights_at(step)
-        losses = train_step(gan, prepare_batch(batch, device), dtype, loss_weights, schedule.measures_gradients(step))
+        log_grad_norms, shift = schedule.measures_gradients(step), schedule.shift_at(step)
+        losses = train_step(gan, prepare_batch(batch, device), dtype, loss_weights, log_grad_norms, shift)
         if "grad_ss" in losses:
             losses["grad_ss"] /= params.style_interval  # its mean over the steps, like that of the other losses
         if gan.ema_generator:

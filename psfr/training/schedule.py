@@ -1,10 +1,11 @@
-"""Learning rates and weights of the losses as functions of the training step."""
+"""Learning rates, weights of the losses and shifts as functions of the training step."""
 
 from dataclasses import dataclass
 
 import torch
 
 from psfr.params import Params
+from psfr.utils.seeds import rng_for
 
 LossWeights = dict[str, float]  # of the generator's losses: ss, pix, fm, gen
 
@@ -21,6 +22,8 @@ class Schedule:
         style_interval: after the warmup, the style loss has `style_interval` times its weight in every
             `style_interval`-th step, and no weight in the others.
         loss_weights: weights of the losses, that of the style loss as its mean over `style_interval` steps.
+        max_shift: largest shift of the discriminator's images, in pixels.
+        seed: seed of the shifts.
     """
 
     total_steps: int
@@ -29,6 +32,8 @@ class Schedule:
     decay_steps: float
     style_interval: int
     loss_weights: LossWeights
+    max_shift: int = 0
+    seed: int = 0
 
     def loss_weights_at(self, step: int) -> LossWeights:
         """Return the weights of a step."""
@@ -46,6 +51,11 @@ class Schedule:
 
     def _is_style_step(self, step: int) -> bool:
         return (step - self.warmup_steps) % self.style_interval == 0
+
+    def shift_at(self, step: int) -> tuple[int, int]:
+        """Return the rows and columns by which the discriminator's images are shifted, from 0 to `max_shift`."""
+        rows, columns = rng_for(self.seed, "shift", step).integers(0, self.max_shift, 2, endpoint=True).tolist()
+        return rows, columns
 
     def set_learning_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set the rate of each parameter group for a step, a factor of the group's "initial_lr"."""
@@ -69,4 +79,6 @@ def make_schedule(params: Params, steps_per_epoch: int) -> Schedule:
             "fm": params.lambda_fm,
             "gen": params.lambda_gen,
         },
+        max_shift=params.discriminator.max_shift,
+        seed=params.seed,
     )

@@ -72,6 +72,16 @@ def test_step_updates_generator_and_discriminator_but_not_vgg():
     assert changed == [True, True, False]
 
 
+def test_discriminator_sees_shifted_images():
+    model, batch, seen = make_gan(), make_batch(), []
+    model.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append([x.detach().clone() for x in inputs]))
+    for shift in ((0, 0), (3, 5)):
+        gan.train_step(copy.deepcopy(model), batch, torch.float32, WEIGHTS, shift=shift)
+    shifts = [tuple(torch.roll(image, (3, 5), (-2, -1)) for image in images) for images in seen[:2]]
+    for actual, expected in zip(seen[2:], shifts, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_is_deterministic(dtype):
     runs = []

@@ -52,6 +52,13 @@ def test_learning_rates_without_decay_are_constant(decay_steps):
     assert rates(Schedule(3, 3, 0, decay_steps, 1, WEIGHTS)) == [[4e-4, 1e-4]] * 3
 
 
+def test_shifts_differ_between_steps_and_seeds():
+    schedules = [Schedule(100, 10, 0, 0, 1, WEIGHTS, max_shift=3, seed=seed) for seed in (1, 2)]
+    shifts = [[schedule.shift_at(step) for step in range(100)] for schedule in schedules]
+    assert {value for shift in shifts[0] for value in shift} == {0, 1, 2, 3}
+    assert shifts[0] != shifts[1] and len(set(shifts[0])) == 16
+
+
 TINY = read_params(ROOT / "params/tiny.yaml")
 
 
@@ -82,4 +89,5 @@ def test_reimplementation_has_no_schedule():
     for step in (0, 1, 2, 3, 100_000, 174_999):
         assert schedule.loss_weights_at(step) == weights
     assert (schedule.decay_steps, params.ema, params.generator.constant_lr_multiplier) == (0, 0, 1)
+    assert schedule.shift_at(1) == (0, 0)
     assert params.perceptual.normalize is False
