@@ -12,18 +12,24 @@ _libraries: list = []
 
 
 def patch_torchvision() -> None:
-    """Make `import torchvision` work with a CPU build of torch; do nothing if torch has CUDA.
+    """Import torchvision, also if its wheel was built for CUDA and torch was not.
 
-    The wheels of torchvision contain CUDA operators, which do not load without CUDA, so the import fails when it
-    registers the shape function of `nms`. Declaring the two operators suffices because this project calls neither.
+    Its compiled operators do not load then, and the import fails when it registers the shape function of `nms`.
+    Declaring the two operators that it registers at import suffices because this project calls neither. They are
+    declared only after such a failure: where the compiled operators load, a second declaration would abort the process.
     """
     import torch  # imported here because it takes a second and work on images alone does not need it
 
-    if torch.version.cuda is None and not _libraries:
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _libraries.append(library)
+        importlib.import_module("torchvision")
 
 
 def patch_imgaug() -> None:
