@@ -85,7 +85,7 @@ def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> tuple
     path, name = item
     files = []
     try:
-        image = io.read(path).to_rgb8()
+        image = io.read(path).to_srgb8()
         frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
         for number, frame in enumerate(frames, 1):
             files.append(out / f"{name}_{number}.png")

@@ -5,12 +5,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from psfr.data import color, tiff
+from psfr.data.raster import GRAY_MODES, Raster
 from psfr.utils.errors import CONTROL_CHARS, UserError, printable, raise_all
 from psfr.utils.files import atomic_write, find_duplicates
 
@@ -115,6 +117,26 @@ def existing_names(folder: Path) -> set[str]:
 
 
 @contextmanager
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Turn what is raised in the `with` block, which reads an image file, into a `UserError`."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path}: not a regular file: remove it")
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such image") from None
+    except MemoryError:
+        raise UserError(f"{path}: out of memory: make it smaller or lower compute.workers") from None
+    except tiff.UnsupportedError as error:
+        raise UserError(f"{path}: TIFF of a kind that is not read ({error}): save it as an 8-bit PNG") from None
+    except Exception as error:  # Pillow raises exceptions of many types on damaged files
+        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
+        raise UserError(f"{path}: not a readable image ({reason}): replace or remove it") from None
+
+
+@contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file with Pillow, and turn what it raises in the `with` block into a `UserError`.
 
@@ -122,29 +144,33 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         UserError: If the file is missing, not a regular file (reading a pipe would block), not an image of `FORMATS`,
             truncated, or larger than `MAX_PIXELS`.
     """
+    with one_line_errors(path), Image.open(path, formats=FORMATS) as image:
+        check_size(path, *image.size)
+        yield image
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raise a `UserError` if an image has more than `MAX_PIXELS` pixels."""
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{path}: {width}x{height} pixels are more than {MAX_PIXELS}: make it smaller")
+
+
+def is_tiff(path: Path) -> bool:
+    """Return whether a file is a TIFF by its content; false if it cannot be read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f"{path}: not a regular file: remove it")
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width}x{image.height}"
-                raise UserError(f"{path}: {size} pixels are more than {MAX_PIXELS}: make it smaller")
-            yield image
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such image") from None
-    except MemoryError:
-        raise UserError(f"{path}: out of memory: make it smaller or lower compute.workers") from None
-    except Exception as error:  # Pillow raises exceptions of many types on damaged files
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
-        raise UserError(f"{path}: not a readable image ({reason}): replace or remove it") from None
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
+            return False
+        with open(path, "rb") as file:
+            return file.read(4) in tiff.MAGIC
+    except OSError:
+        return False
 
 
 def read(path: Path) -> np.ndarray:
-    """Read an image file as RGB.
+    """Read an image file as sRGB.
 
-    EXIF orientation is applied, transparent pixels are blended with white, and 16-bit values are scaled to 8 bits.
+    EXIF orientation is applied, colors are converted by the file's profile, transparent pixels are blended with white,
+    and 16-bit values are scaled to 8 bits. Of several pages or frames, the first is read.
 
     Returns:
         uint8 array of shape (H, W, 3).
@@ -152,36 +178,46 @@ def read(path: Path) -> np.ndarray:
     Raises:
         UserError: As `open_image`, or if the pixels are not 8-bit or 16-bit integers.
     """
+    if is_tiff(path):
+        with one_line_errors(path), open(path, "rb") as file:
+            return read_page(path, file, tiff.list_pages(file)[0]).to_srgb8()
     with open_image(path) as image:
-        if not _has_integer_levels(image):
-            raise UserError(f"{path}: its pixels are not 8-bit or 16-bit integers: save it as an 8-bit PNG")
+        icc_profile = image.info.get("icc_profile")
         ImageOps.exif_transpose(image, in_place=True)
         if image.width * image.height <= CHUNK_PIXELS:
-            return _rgb(image)
+            return _rgb(image, icc_profile)
         rgb = np.empty((image.height, image.width, 3), np.uint8)
         rows = max(1, CHUNK_PIXELS // image.width)
         for top in range(0, image.height, rows):
-            rgb[top : top + rows] = _rgb(image.crop((0, top, image.width, min(top + rows, image.height))))
+            chunk = image.crop((0, top, image.width, min(top + rows, image.height)))
+            rgb[top : top + rows] = _rgb(chunk, icc_profile)
         return rgb
 
 
-def _has_integer_levels(image: Image.Image) -> bool:
-    """Return whether the pixels are integers of at most 16 bits; mode "I" has 32 bits, but holds 16-bit files too."""
-    if image.mode != "I":
-        return image.mode != "F"
-    lowest, highest = cast("tuple[int, int]", image.getextrema())
-    return lowest >= 0 and highest < 2**16
+def read_page(path: Path, file: BinaryIO, page: tiff.Directory) -> Raster:
+    """Decode a page of an open TIFF file."""
+    check_size(path, *tiff.size(page))
+    file.seek(0)
+    return tiff.decode(file.read(), page)
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def _rgb(image: Image.Image, icc_profile: bytes | None) -> np.ndarray:
+    if image.mode == "CMYK":
+        return color.cmyk_to_srgb(np.asarray(image), icc_profile)
+    icc_profile = color.usable_profile(icc_profile, image.mode in GRAY_MODES)
     if image.mode.startswith("I"):  # 16 bits, which Pillow's conversion would clip instead of scale
         levels = np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)
-        return np.repeat(levels[:, :, None], 3, axis=2)
+        return color.to_srgb(np.repeat(levels[:, :, None], 3, axis=2), icc_profile)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
+        if icc_profile is not None:
+            rgba = np.array(image)
+            rgba[:, :, :3] = color.to_srgb(np.ascontiguousarray(rgba[:, :, :3]), icc_profile)
+            image = Image.fromarray(rgba)
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"), np.uint8)
+        icc_profile = None
+    return color.to_srgb(np.array(image.convert("RGB"), np.uint8), icc_profile)
 
 
 def gray(image: np.ndarray) -> np.ndarray:

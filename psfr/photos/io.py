@@ -5,9 +5,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from psfr.data import images
+from psfr.data import images, raster, tiff
+from psfr.data.color import to_8_bits as to_8_bits
+from psfr.data.raster import Raster
 from psfr.utils.errors import UserError
 from psfr.utils.files import atomic_write
 
@@ -19,45 +21,10 @@ _ENCODING = {
 _ENCODING[".jpeg"] = _ENCODING[".jpg"]
 SUFFIXES = tuple(_ENCODING)
 
-_EXIF_ORIENTATION = 0x0112
-# By value of the EXIF orientation: how to turn the stored pixels upright.
-_UPRIGHT = {
-    2: np.fliplr,
-    3: lambda pixels: np.rot90(pixels, 2),
-    4: np.flipud,
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.rot90(pixels.swapaxes(0, 1), 2),
-    8: lambda pixels: np.rot90(pixels, 1),
-}
-
 
 @dataclass(frozen=True)
-class Photograph:
-    """An upright photograph and the properties of its file.
-
-    Args:
-        pixels: uint8 or uint16 RGB (H, W, 3).
-        alpha: (H, W) of the same dtype, or None.
-        gray: whether the file has a single channel.
-        icc_profile: content of the ICC color profile, or None.
-    """
-
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
-    gray: bool = False
-    icc_profile: bytes | None = None
-
-    def to_rgb8(self) -> np.ndarray:
-        """Return the photograph on a white background, uint8 RGB (H, W, 3)."""
-        pixels, alpha = self.pixels, self.alpha
-        if pixels.dtype == np.uint16:
-            pixels = to_8_bits(pixels)
-            alpha = None if alpha is None else to_8_bits(alpha)
-        if alpha is None:
-            return pixels
-        opacity = alpha[:, :, None] / np.float32(255)
-        return np.rint(pixels * opacity + 255 * (1 - opacity)).astype(np.uint8)
+class Photograph(Raster):
+    """An upright photograph and the properties of its file."""
 
     def upscaled(self, scale: int) -> "Photograph":
         """Return the photograph upscaled by bicubic interpolation; at scale 1, a copy of the pixels.
@@ -75,11 +42,6 @@ class Photograph:
         size = (width * scale, height * scale)
         alpha = None if self.alpha is None else cv2.resize(self.alpha, size, interpolation=cv2.INTER_LINEAR)
         return replace(self, pixels=cv2.resize(self.pixels, size, interpolation=cv2.INTER_CUBIC), alpha=alpha)
-
-
-def to_8_bits(levels: np.ndarray) -> np.ndarray:
-    """Convert uint16 levels to uint8."""
-    return np.rint(levels / np.float32(257)).astype(np.uint8)
 
 
 def list_photos(folder: Path) -> list[Path]:
@@ -102,26 +64,15 @@ def read(path: Path) -> Photograph:
     Raises:
         UserError: as `images.read`.
     """
+    if images.is_tiff(path):
+        with images.one_line_errors(path), open(path, "rb") as file:
+            return Photograph(**vars(images.read_page(path, file, tiff.list_pages(file)[0])))
     with images.open_image(path) as image:
-        icc_profile = image.info.get("icc_profile")
-        photograph = _read_16_bits(path, image)
-        if photograph is not None:
-            return replace(photograph, icc_profile=icc_profile)
-        if image.mode.startswith(("F", "I")):
-            return Photograph(images.read(path))
-        gray = image.mode in ("1", "L", "LA", "La")
-        if image.mode in ("CMYK", "LAB"):
-            icc_profile = None  # not a profile for RGB
-        upright = ImageOps.exif_transpose(image)
-        if "A" in upright.getbands() or "a" in upright.getbands() or "transparency" in upright.info:
-            rgba = np.array(upright.convert("RGBA"))
-            pixels, alpha = np.ascontiguousarray(rgba[:, :, :3]), np.ascontiguousarray(rgba[:, :, 3])
-            return Photograph(pixels, alpha, gray, icc_profile)
-        return Photograph(np.array(upright.convert("RGB")), None, gray, icc_profile)
+        return Photograph(**vars(_read_16_bits(path, image) or raster.from_pillow(image)))
 
 
-def _read_16_bits(path: Path, image: Image.Image) -> Photograph | None:
-    """Read a photograph of 16 bits per channel, which Pillow would convert to 8; return None for others."""
+def _read_16_bits(path: Path, image: Image.Image) -> Raster | None:
+    """Read a PNG of 16 bits per channel, which Pillow would convert to 8; return None for others."""
     tiles = getattr(image, "tile", [])  # of image files only
     raw_modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
     if not any(";16" in str(mode) for mode in raw_modes):
@@ -129,13 +80,12 @@ def _read_16_bits(path: Path, image: Image.Image) -> Photograph | None:
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None
-    orientation = image.getexif().get(_EXIF_ORIENTATION)
-    if orientation in _UPRIGHT:
-        pixels = _UPRIGHT[orientation](pixels)
+    pixels = tiff.UPRIGHT.get(image.getexif().get(tiff.ORIENTATION, 1), np.copy)(pixels)
+    icc_profile = image.info.get("icc_profile")
     if pixels.ndim == 2:
-        return Photograph(np.repeat(pixels[:, :, None], 3, axis=2), gray=True)
-    alpha = np.ascontiguousarray(pixels[:, :, 3]) if pixels.shape[2] == 4 else None
-    return Photograph(np.ascontiguousarray(pixels[:, :, 2::-1]), alpha)
+        return raster.make_raster(pixels, None, icc_profile)
+    levels = pixels[:, :, 0] if image.mode in raster.GRAY_MODES else pixels[:, :, 2::-1]
+    return raster.make_raster(levels, pixels[:, :, 3] if pixels.shape[2] == 4 else None, icc_profile)
 
 
 def write(path: Path, photograph: Photograph) -> None:
