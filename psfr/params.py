@@ -14,6 +14,7 @@ from psfr.utils.param_errors import describe
 from psfr.utils.param_types import (
     Channels,
     Count,
+    ImageSize,
     LearningRate,
     ModelName,
     NoiseRange,
@@ -27,6 +28,7 @@ from psfr.utils.param_types import (
     Text,
     check_no_secrets,
 )
+from psfr.utils.project import project_root
 
 SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set of the face parsing network
 # Keys of metrics/evaluation.json and folders of the test set; no model may have one of these names.
@@ -191,7 +193,7 @@ class Params(ParamGroup):
     """All of params.yaml. Top-level names are what people type after `dvc exp run -S`, so they do not change."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    image_size: Annotated[PowerOfTwo, Field(ge=32)]
+    image_size: ImageSize
     epochs: Count
     batch_size: Count
     lambda_ss: NonNegative
@@ -296,8 +298,10 @@ class Params(ParamGroup):
 
 def _is_tracked(model: str) -> bool:
     """Return whether a path lies in one of `MODEL_DIRS`. The file itself may be a link: DVC hashes what it reads."""
-    folder = os.path.realpath(os.path.dirname(model))
-    return any(os.path.commonpath([folder, root]) == root for root in map(os.path.realpath, MODEL_DIRS))
+    root = project_root()
+    folder = os.path.realpath(root / os.path.dirname(model))
+    tracked = [os.path.realpath(root / name) for name in MODEL_DIRS]
+    return any(os.path.commonpath([folder, other]) == other for other in tracked)
 
 
 def _overlap(a: ImageSetParams, b: ImageSetParams) -> bool:
@@ -305,8 +309,11 @@ def _overlap(a: ImageSetParams, b: ImageSetParams) -> bool:
     if a.source == "sample" or a.source != b.source:
         return False
     assert a.images and b.images  # `_check_source` requires them
-    resolve = os.path.realpath if a.source == "folder" else os.path.normpath
-    same_folder = resolve(a.images) == resolve(b.images)
+    if a.source == "folder":
+        root = project_root()
+        same_folder = os.path.realpath(root / a.images) == os.path.realpath(root / b.images)
+    else:
+        same_folder = os.path.normpath(a.images) == os.path.normpath(b.images)
     # Index after the last image, in the order in which the seed shuffles the folder.
     end_a, end_b = (math.inf if params.count is None else params.skip + params.count for params in (a, b))
     return same_folder and end_a > b.skip and end_b > a.skip

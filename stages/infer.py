@@ -1,11 +1,13 @@
 """Restore the test images with every model; write the restored images and the parsing maps used."""
 
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from psfr import inference
 from psfr.compute.devices import compute_dtype, get_device, report_compute
-from psfr.compute.processes import get_rank, on_rank_zero, run_distributed
+from psfr.compute.processes import broadcast_from_rank_zero, get_rank, on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
@@ -15,6 +17,7 @@ from psfr.params import MODEL_DIRS, read_params
 from psfr.pretrained import loader
 from psfr.utils.errors import raise_all
 from psfr.utils.files import atomic_write
+from psfr.utils.project import find, workspace_path
 from psfr.utils.resume import resumable_dir
 
 TESTSET = Path("data/testset")
@@ -22,12 +25,15 @@ TESTSET = Path("data/testset")
 
 def main() -> None:
     params = read_params()
-    _check_external(params.models)
+    models = {name: workspace_path(path) for name, path in params.models.items()}
+    if get_rank() == 0:
+        _provide_external(models.values())
+    broadcast_from_rank_zero(None)  # the others wait for the files
     device = get_device(params.compute)
     compute = report_compute("infer", params.compute)
     dtype = compute_dtype(params.compute, device)
     face_parser = fuse(serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device), dtype)
-    generators = {name: fuse(_load_generator(Path(path)).to(device), dtype) for name, path in params.models.items()}
+    generators = {name: fuse(_load_generator(path).to(device), dtype) for name, path in models.items()}
     paths = images.list_images(TESTSET / "lr")
     sr_dir = resumable_dir(TESTSET / "sr", "infer", per_file_deps=("data/testset/lr",))
     seg_dir = resumable_dir(TESTSET / "parse", "infer", per_file_deps=("data/testset/lr",))
@@ -38,11 +44,18 @@ def main() -> None:
                 path.write_text(json.dumps(compute), encoding="utf-8")
 
 
-def _check_external(models: dict[str, str]) -> None:
-    paths = [Path(path) for path in models.values()]
-    missing = [path for path in paths if Path(MODEL_DIRS[-1]) in path.parents and not path.is_file()]
-    hint = "copy it there; for `dvc exp run --temp` and `--queue`, also `dvc add` it and commit the .dvc file"
-    raise_all([f"{path}: no such checkpoint" for path in missing], hint)
+def _provide_external(paths: Iterable[Path]) -> None:
+    """Copy the user's checkpoints from the project if the working directory is a copy of it without these files.
+
+    DVC hashes the folder after the stage, so that its record is that of a run in the project.
+    """
+    external = [path for path in paths if Path(MODEL_DIRS[-1]) in path.parents]
+    for path in external:
+        original = find(str(path))
+        if original != path:
+            with atomic_write(path) as temporary:
+                shutil.copyfile(original, temporary)
+    raise_all([f"{path}: no such checkpoint" for path in external if not path.is_file()], "copy it there")
 
 
 def _load_generator(path: Path) -> Generator:

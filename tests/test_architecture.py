@@ -33,6 +33,7 @@ UNTRACKED = {
         "utils/fingerprint",
         "utils/param_errors",
         "utils/param_types",
+        "utils/project",
         "utils/resume",
         "utils/strict_yaml",
         "utils/versions",

@@ -273,6 +273,8 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"image_size": 20}, "yaml: image_size: input should be greater than or equal to 32, not 20$"),
+        ({"image_size": 96}, "yaml: image_size: 96 is not a power of two: use 64 or 128$"),
         ({"image_size": 100}, "yaml: image_size: 100 is not a power of two: use 64 or 128$"),
         (
             {"degrade.noise_scale": [9, 3]},

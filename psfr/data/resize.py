@@ -1,5 +1,6 @@
 """Resize images and parsing maps to squares of `image_size`."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from PIL import Image
 from psfr.compute import parallel
 from psfr.compute.parallel import Executor
 from psfr.data import images, labels
-from psfr.utils.errors import UserError
+from psfr.utils.errors import UserError, join_first
+
+MAX_NAMED = 5  # enlarged images in the warning
 
 
 def center_crop(array: np.ndarray) -> np.ndarray:
@@ -38,42 +41,62 @@ def resize_labels(seg: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize_folder(raw: Path, hr: Path, size: int, executor: Executor) -> None:
-    """Resize each image of `raw` to `hr/NAME.png`; existing files are kept.
+    """Resize each image of `raw` to `hr/NAME.png`; existing files are kept. A line names images that are enlarged.
 
     Raises:
-        UserError: If images are damaged; the message names all of them.
+        UserError: If images are damaged; the message names them.
     """
-    parallel.map(partial(_resize, hr, size), images.list_images(raw), executor, f"resize {raw.parent.name}")
+    paths = images.list_images(raw)
+    sides = parallel.map(partial(_resize, hr, size), paths, executor, f"resize {raw.parent.name}")
+    _report_enlarged(raw, paths, sides, size)
 
 
 def resize_labeled_folder(raw: Path, hr: Path, size: int, executor: Executor) -> None:
     """Resize each image of `raw/images` to `hr/images/NAME.png` and its map of `raw/masks` to `hr/labels/NAME.png`.
 
-    Existing files are kept.
+    Existing files are kept. A line names images that are enlarged.
 
     Raises:
-        UserError: If images or maps are damaged or their sizes are incompatible; the message names all of them.
+        UserError: If images or maps are damaged or their sizes are incompatible; the message names them.
     """
-    parallel.map(
-        partial(_resize_labeled, raw / "masks", hr, size),
-        images.list_images(raw / "images"),
-        executor,
-        f"resize {raw.parent.name}",
-    )
+    paths = images.list_images(raw / "images")
+    resize = partial(_resize_labeled, raw / "masks", hr, size)
+    sides = parallel.map(resize, paths, executor, f"resize {raw.parent.name}")
+    _report_enlarged(raw, paths, sides, size)
 
 
-def _resize(hr: Path, size: int, path: Path) -> None:
+def _report_enlarged(raw: Path, paths: list[Path], sides: list[int], size: int) -> None:
+    """Print how many images have a side below `size` pixels, and the names of some: they are blurred, not sharp."""
+    small = [f"{path.name} with {side}" for path, side in zip(paths, sides, strict=True) if side < size]
+    if small:
+        problem = f"{len(small)} of {len(paths)} images have fewer than {size} pixels and are enlarged"
+        hint = "remove them or lower image_size"
+        print(f"warning: {raw}: {problem} ({join_first(small, ', ', MAX_NAMED)}): {hint}", file=sys.stderr)
+
+
+def _resize(hr: Path, size: int, path: Path) -> int:
+    """Return the shorter side of the image in pixels."""
     out = hr / f"{path.stem}.png"
-    if not out.is_file():
-        images.write(out, resize_image(images.read(path), size))
+    if out.is_file():
+        return _shorter_side(path)
+    image = images.read(path)
+    images.write(out, resize_image(image, size))
+    return min(image.shape[:2])
 
 
-def _resize_labeled(masks: Path, hr: Path, size: int, path: Path) -> None:
+def _shorter_side(path: Path) -> int:
+    with images.open_image(path) as image:
+        return min(image.size)
+
+
+def _resize_labeled(masks: Path, hr: Path, size: int, path: Path) -> int:
+    """Return the shorter side of the image in pixels."""
     file = f"{path.stem}.png"
     if (hr / "images" / file).is_file() and (hr / "labels" / file).is_file():
-        return
+        return _shorter_side(path)
     image, seg = images.read(path), labels.read(masks / file)
     if not labels.sizes_compatible(seg.shape, image.shape[:2]):
         raise UserError(f"{masks / file}: its size does not fit that of {path}: resize it to the size of the image")
     images.write(hr / "images" / file, resize_image(image, size))
     labels.write(hr / "labels" / file, resize_labels(seg, size))
+    return min(image.shape[:2])

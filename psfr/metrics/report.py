@@ -47,6 +47,12 @@ TRAINED_ON = (
     "the style loss of the default (weights.source: packages) trains on this network, so the distance favors models "
     "trained with it"
 )
+# A covariance matrix has full rank only with more images than features.
+FEW_IMAGES = (
+    "{num_images} images are too few for the covariance of {num_features} features, so the distance is biased: compare "
+    "it only between models on the same images"
+)
+SINGLE_IMAGE = "no interval: all resamples of a single test image are equal: raise testset.count"
 
 
 @dataclass
@@ -223,7 +229,7 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
 
     Returns:
         For "degraded" and each model, the value of each metric, a number or None.
-        "intervals": for the same, the 95 % bootstrap interval [low, high] of each metric.
+        "intervals": for the same, the 95 % bootstrap interval [low, high] of each metric; None for a single image.
         "reasons": for each metric, why it or its interval is None.
         "notes": for each metric, remarks on how it was computed.
     """
@@ -247,11 +253,28 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
                 reason = f"{variant}: no interval, resamples of {dim} images or features take hours"
                 reasons.setdefault(metric, []).append(reason)
                 continue
+            if len(all_indices) < 2:
+                intervals[variant][metric] = None
+                continue
             interval = bootstrap.confidence_interval(resamples, statistic, value if metric in FRECHET_METRICS else None)
             intervals[variant][metric] = [_round(bound) for bound in interval]
+    if len(all_indices) < 2:
+        for metric in METRICS:
+            reasons.setdefault(metric, []).append(SINGLE_IMAGE)
+    notes = _notes(evaluation)
+    return values | {"intervals": intervals, "reasons": reasons, "notes": notes}
+
+
+def _notes(evaluation: Evaluation) -> dict[str, list[str]]:
     notes = {"fid": [LOSSLESS], "frechet_vgg16": [TRAINED_ON]}
     notes = {metric: remarks for metric, remarks in notes.items() if metric in evaluation.features}
-    return values | {"intervals": intervals, "reasons": reasons, "notes": notes}
+    for metric in FRECHET_METRICS:
+        if metric in evaluation.features:
+            num_images, num_features = evaluation.features[metric][TRUE].shape
+            if num_images <= num_features:
+                remark = FEW_IMAGES.format(num_images=num_images, num_features=num_features)
+                notes.setdefault(metric, []).append(remark)
+    return notes
 
 
 def _round(value: float) -> float | None:

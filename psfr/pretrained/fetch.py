@@ -8,6 +8,7 @@ from pathlib import Path
 from psfr.pretrained import download, registry
 from psfr.pretrained.loader import PURPOSES, WEIGHTS_DIR, file_hash, load
 from psfr.pretrained.registry import WeightFile
+from psfr.utils import project
 from psfr.utils.errors import UserError, print_debug_traceback, raise_all, truncate
 from psfr.utils.files import temporary_path
 
@@ -82,14 +83,15 @@ def _copy(path: str, target: Path) -> None:
 
 
 def _address(weight: WeightFile, mirror: str | None) -> str:
-    """Return the path or URL to fetch a file from."""
+    """Return the path or URL to fetch a file from; a relative path is found as `project.find` does."""
     if weight.package:
         package, _, subfolder = weight.package.partition("/")
         spec = importlib.util.find_spec(package)  # does not import it: not all of the packages can still be imported
         if spec is None or spec.origin is None:
             raise UserError(f"{weight.name}: package {package} is not installed")
         return str(Path(spec.origin).parent / subfolder / weight.name)
-    return f"{(mirror or weight.url).rstrip('/')}/{weight.name}"
+    address = f"{(mirror or weight.url).rstrip('/')}/{weight.name}"
+    return address if "://" in address else str(project.find(address))
 
 
 def _hint(weight: WeightFile, mirror: str | None) -> str:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from psfr.sources import rclone
 from psfr.sources.checksums import HASHES, Checksum
+from psfr.utils import project
 from psfr.utils.errors import UserError, join_first, truncate
 
 MAX_NO_TRAVERSE = 100  # up to this many files are requested one by one; for more, rclone lists their folders
@@ -161,11 +162,30 @@ def join_remote(remote: str, path: str) -> str:
     return remote + path if remote.endswith((":", "/")) else f"{remote}/{path}"
 
 
-def parent_remote(remote: str) -> tuple[str, str] | None:
-    """Return the parent folder of a remote's folder, and the folder's name in it; None for the root of a remote."""
+def find_remote(remote: str) -> str:
+    """Return the remote with the path of a local folder or archive as `project.find` returns it."""
+    archive, name, path = _split_remote(remote)
+    if name not in ("", ":local:"):
+        return remote
+
+    def exists(local_path: Path) -> bool:  # a folder, or a file if what is named is inside of an archive
+        return local_path.exists() or any(parent.is_file() for parent in local_path.parents)
+
+    found = project.find(path, exists)
+    return remote if found == Path(path) else f"{archive}{name}{found}"
+
+
+def _split_remote(remote: str) -> tuple[str, str, str]:
+    """Split a remote into the prefix `:archive:` or "", the name with its colon or "", and the path."""
     match = re.fullmatch(r"(:archive:)?(:?[^:/]*:)?(.*)", remote, re.DOTALL)
     assert match is not None  # any text matches
     archive, name, path = match.groups("")
+    return archive, name, path
+
+
+def parent_remote(remote: str) -> tuple[str, str] | None:
+    """Return the parent folder of a remote's folder, and the folder's name in it; None for the root of a remote."""
+    archive, name, path = _split_remote(remote)
     folder = PurePosixPath(path)
     if not folder.name or folder.name == "..":
         return None

@@ -13,6 +13,7 @@ from psfr.data import images, names
 from psfr.data.subset import choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
 from psfr.sources.pairs import Pair, match_pairs, validate_pair
+from psfr.utils import project
 from psfr.utils.errors import raise_all
 from psfr.utils.files import atomic_write
 
@@ -27,13 +28,21 @@ def copy_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: 
     """
     assert params.images is not None
     masks = params.masks if isinstance(params, LabeledSetParams) else None
-    pairs = _list_pairs(Path(params.images), Path(masks) if masks is not None else None)
-    chosen = [
-        pairs[chosen_name] for chosen_name in choose_subset(pairs, params.count, params.skip, seed, name, params.images)
-    ]
+    pairs = _list_pairs(_find(params.images), _find(masks) if masks is not None else None)
+    subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+    chosen = [pairs[image] for image in subset]
     remove_stale(raw, chosen)
     parallel.map(partial(_validate, raw), chosen, executor, f"check {name}")
     parallel.map(partial(_copy, raw), chosen, executor, f"copy {name}")
+
+
+def _find(folder: str) -> Path:
+    """Return the path of a user's folder. A copy of the project may have it without the files that git ignores."""
+
+    def has_images(path: Path) -> bool:
+        return any(file.suffix.lower() in images.SUFFIXES for file in images.walk_files(path))
+
+    return project.find(folder, has_images)
 
 
 def _list_pairs(image_folder: Path, mask_folder: Path | None) -> dict[str, Pair]:

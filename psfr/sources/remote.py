@@ -58,17 +58,13 @@ def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor:
     assert params.images is not None
     # Beside `raw` and kept after an interruption, so that fetched files survive a change of the parameters.
     with scratch_dir(raw.with_name(f".{name}-rclone.partial")) as scratch:
-        listing = fetching.list_remote(params.images, f"list {name}")
-        remotes = [RemoteDir(params.images, listing, scratch / "images")]
+        remotes = [_list_remote(params.images, scratch / "images", f"list {name}")]
         if isinstance(params, LabeledSetParams):
             assert params.masks is not None
-            listing = fetching.list_remote(params.masks, f"list {name}'s masks")
-            remotes.append(RemoteDir(params.masks, listing, scratch / "masks"))
+            remotes.append(_list_remote(params.masks, scratch / "masks", f"list {name}'s masks"))
         pairs = _list_pairs(remotes)
-        chosen = [
-            pairs[chosen_name]
-            for chosen_name in choose_subset(pairs, params.count, params.skip, seed, name, params.images)
-        ]
+        subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+        chosen = [pairs[image] for image in subset]
         remove_stale(raw, chosen)
         _restore_moved(raw, chosen)
         ffhq = _ffhq_checksums(remotes[0], [pair.image for pair in chosen], scratch)
@@ -79,6 +75,11 @@ def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor:
             for file, destination in pair.destinations(raw).items():
                 destination.parent.mkdir(exist_ok=True)
                 file.replace(destination)
+
+
+def _list_remote(address: str, folder: Path, description: str) -> RemoteDir:
+    remote = fetching.find_remote(address)
+    return RemoteDir(remote, fetching.list_remote(remote, description), folder)
 
 
 def _list_pairs(remotes: list[RemoteDir]) -> dict[str, Pair]:

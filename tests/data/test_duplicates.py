@@ -1,16 +1,18 @@
 """Test images that are training images are found by the content of their files."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from psfr.data import duplicates, images
+from psfr import sources
+from psfr.data import duplicates, images, resize
 from psfr.data.duplicates import check_unseen, find_equal_files
 from psfr.utils.errors import UserError
 from stages import make_testset
-from tests.helpers.sets import write_params
+from tests.helpers.sets import SIZE, folder_set, user_images, write_params  # noqa: F401 - user_images is a fixture
 
 
 def write_files(folder: Path, **contents: bytes) -> list[Path]:
@@ -39,6 +41,32 @@ def test_the_message_names_some_pairs(tmp_path):
     message = rf"test: 25 test images .*\({test[0]} = {test[0]}, .* and 5 more\): remove them"
     with pytest.raises(UserError, match=message):
         check_unseen(test, test, "test", "remove them")
+
+
+@pytest.mark.parametrize("source", ["folder", "rclone"])
+@pytest.mark.parametrize("name", ["ffhq", "celebamask"])
+def test_one_image_from_two_sources_is_named(tmp_path, user_images, monkeypatch, source, name):
+    """The training set is a copy of the folder of test images under other names, or the folder as a remote."""
+    monkeypatch.chdir(tmp_path)
+    copies = tmp_path / "copies"
+    for folder in ("faces", "masks"):
+        (copies / folder).mkdir(parents=True)
+    for number, path in enumerate(images.list_images(user_images / "faces")):
+        shutil.copy(path, copies / f"faces/{number}{path.suffix}")
+        shutil.copy(user_images / f"masks/{path.stem}.png", copies / f"masks/{number}.png")
+    folder = copies if source == "folder" else user_images
+    training = {"source": source, "images": str(folder / "faces"), "count": None}
+    if name == "celebamask":
+        training["masks"] = str(folder / "masks")
+    sets = {"ffhq": {"count": 1}, "celebamask": {"count": 1}} | {name: training}
+    params = write_params(tmp_path, celebahq=folder_set(user_images, count=2), testset={"count": 2}, **sets)
+    for set_name in ("ffhq", "celebahq", "celebamask"):
+        raw = Path("data", set_name, "raw")
+        raw.mkdir(parents=True)
+        sources.download_set(raw, set_name, params)
+    resize.resize_folder(Path("data/celebahq/raw"), Path("data/celebahq/hr"), SIZE, 0)
+    with pytest.raises(UserError, match=rf"celebahq/raw: 2 test images are also .*= data/{name}/raw/"):
+        make_testset.main()
 
 
 def write_image(path: Path, level: int) -> None:

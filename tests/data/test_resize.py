@@ -31,6 +31,25 @@ def test_image_of_the_target_size_is_unchanged():
     assert (resize.resize_image(image, 32) == image).all()
 
 
+def test_images_that_are_enlarged_are_counted_and_named(tmp_path, capsys):
+    """Also those of an earlier run; the longer side does not count."""
+    for name, shape in {"a": (20, 90), "b": (32, 32), "c": (90, 31)}.items():
+        images.write(tmp_path / f"data/raw/images/{name}.png", np.zeros((*shape, 3), np.uint8))
+        labels.write(tmp_path / f"data/raw/masks/{name}.png", np.zeros(shape, np.uint8))
+    for _ in range(2):
+        resize.resize_folder(tmp_path / "data/raw/images", tmp_path / "hr", 32, 1)
+        resize.resize_labeled_folder(tmp_path / "data/raw", tmp_path / "labeled", 32, 1)
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert [line.split(": ")[2:] for line in lines] == 2 * [
+            [
+                "2 of 3 images have fewer than 32 pixels and are enlarged (a.png with 20, c.png with 31)",
+                "remove them or lower image_size",
+            ]
+        ]
+    resize.resize_folder(tmp_path / "data/raw/images", tmp_path / "hr", 16, 1)
+    assert "warning" not in capsys.readouterr().err
+
+
 def cubic_matrix(length: int, size: int) -> np.ndarray:
     """Return the matrix (size, length) of Keys' cubic convolution, a = -0.5, stretched by the scale if it shrinks."""
     scale = max(length / size, 1)

@@ -151,7 +151,9 @@ def test_table_of_further_metrics(evaluated):
     values = summary["ours"]
     stripes = f"{values['fixed_pattern_horizontal']:.2f} / {values['fixed_pattern_vertical']:.2f}"
     assert lines[3].startswith(f"| ours | {values['st_lpips']:.3f} | {values['identity']:.3f} | {stripes} | ")
-    assert lines[5:] == ["", f"Fréchet VGG16: {report.TRAINED_ON}."]
+    few = {features: report.FEW_IMAGES.format(num_images=len(NAMES), num_features=features) for features in (256, 512)}
+    remarks = [f"AlexNet: {few[256]}", f"VGG16: {report.TRAINED_ON}", f"VGG16: {few[512]}"]
+    assert lines[5:] == [line for remark in remarks for line in ("", f"Fréchet {remark}.")]
 
 
 def test_complete_table_has_notes_only():
@@ -310,9 +312,23 @@ def test_single_image_has_no_set_metrics(tmp_path, evaluated):
     for metric in report.SET_METRICS:
         assert summary["ours"][metric] is None and "at least two images" in summary["reasons"][metric][0]
     assert summary["ours"]["psnr"] is not None and summary["ours"]["tint"] > 0
+    for metric in ("psnr", "ssim", "st_lpips", "identity", "tint"):
+        assert summary["intervals"]["ours"][metric] is None
+        assert summary["reasons"][metric] == [report.SINGLE_IMAGE]
     output.write(tmp_path / "metrics", TestSet(tmp_path, ["ours"]), evaluation, summary, 1)
     table_text = (tmp_path / "metrics/plots/table.md").read_text()
     assert table_text.count("fixed pattern: defined for a set of at least two images") == 1
+
+
+@pytest.mark.parametrize(("num_images", "noted"), [(2, True), (4, True), (5, False)])
+def test_frechet_distances_of_few_images_have_a_note(num_images, noted):
+    features = {"frechet_alexnet": dict.fromkeys(("true", "ours"), np.random.default_rng(0).random((num_images, 4)))}
+    values = {"ours": {"psnr": np.full(num_images, 30.0)}}
+    summary = report.summarize(report.Evaluation(list("abcde")[:num_images], values, features), 1, 100)
+    assert ("frechet_alexnet" in summary["notes"]) == noted
+    if noted:
+        (note,) = summary["notes"]["frechet_alexnet"]
+        assert note.startswith(f"{num_images} images are too few for the covariance of 4 features")
 
 
 def test_inconsistent_testset_lists_all_problems(testset):

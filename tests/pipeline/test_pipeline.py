@@ -74,6 +74,24 @@ def test_experiment_runs_only_dependent_stages(project):
     )
 
 
+def test_experiment_in_a_copy_finds_the_users_files(project):
+    """Git has only a placeholder of the folder of photographs, and not the generator."""
+    photos, generator = project / "photos/gray", "models/external/mine.safetensors"
+    shutil.copytree(project / "data/celebahq/raw", photos)
+    (photos / ".gitignore").write_text("*\n!.gitignore\n")
+    shutil.copy(project / "models/psfrgan/generator.safetensors", project / generator)
+    run_command(["git", "add", "photos"], project)
+    run_command(["git", "commit", "-q", "-m", "Add a folder"], project)
+    changes = ["celebahq.source=folder", "celebahq.images=photos/gray", f"+models.mine={generator}"]
+    options = [word for change in changes for word in ("-S", change)]
+    output = run_command(["dvc", "exp", "run", "--temp", "-n", "copy", *options, "infer"], project)
+    assert stages_run(output) == ["download@celebahq", "infer"]
+    run_command(["dvc", "exp", "apply", "copy"], project)
+    assert len(list((project / "data/testset/sr/mine").glob("*.png"))) == 4
+    status = json.loads(run_command(["dvc", "status", "--json", "infer", "download@celebahq"], project))
+    assert status == {}, "what the copy has recorded of models/external is what the project has"
+
+
 @pytest.mark.parametrize(
     ("change", "stage", "message"),
     [

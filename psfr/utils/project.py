@@ -1,0 +1,42 @@
+"""Find the user's files from the project's root, also in a copy in which DVC runs an experiment.
+
+`dvc exp run --temp` and the queue run in `.dvc/tmp/exps/NAME`, which has only what git and DVC track.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def project_root() -> Path:
+    """Return the working directory, or the project's folder if the working directory is DVC's copy of it.
+
+    DVC sets `DVC_ROOT` to that folder. The variable alone is not enough: it is inherited by a DVC of another project.
+    """
+    cwd = Path.cwd()
+    root = os.environ.get("DVC_ROOT")
+    if root and cwd.is_relative_to(Path(root, ".dvc/tmp").resolve()):
+        return Path(root)
+    return cwd
+
+
+def find(path: str, exists: Callable[[Path], bool] = Path.exists) -> Path:
+    """Return the path of a user's file or folder: in the working directory or, if it is not there, in the project.
+
+    Args:
+        path: absolute, or relative to the project's root.
+        exists: whether what is looked for is at a path.
+    """
+    relative, root = Path(path), project_root()
+    if root == Path.cwd() or exists(relative) or not exists(root / path):
+        return relative
+    return root / path
+
+
+def workspace_path(path: str) -> Path:
+    """Return the path of a file of the project in the working directory, even if `path` is absolute."""
+    root = project_root()
+    if root == Path.cwd() or not os.path.isabs(path):
+        return Path(path)
+    folder, name = os.path.split(path)
+    return Path(os.path.relpath(os.path.realpath(folder), root.resolve()), name)
