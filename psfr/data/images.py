@@ -194,6 +194,19 @@ def read(path: Path) -> np.ndarray:
         return rgb
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image file as stored, without decoding its pixels.
+
+    Raises:
+        UserError: As `open_image`.
+    """
+    if is_tiff(path):
+        with one_line_errors(path), open(path, "rb") as file:
+            return tiff.size(tiff.list_pages(file)[0])
+    with open_image(path) as image:
+        return image.size
+
+
 def read_page(path: Path, file: BinaryIO, page: tiff.Directory) -> Raster:
     """Decode a page of an open TIFF file."""
     check_size(path, *tiff.size(page))

@@ -78,22 +78,17 @@ def _resize(hr: Path, size: int, path: Path) -> int:
     """Return the shorter side of the image in pixels."""
     out = hr / f"{path.stem}.png"
     if out.is_file():
-        return _shorter_side(path)
+        return min(images.read_size(path))
     image = images.read(path)
     images.write(out, resize_image(image, size))
     return min(image.shape[:2])
-
-
-def _shorter_side(path: Path) -> int:
-    with images.open_image(path) as image:
-        return min(image.size)
 
 
 def _resize_labeled(masks: Path, hr: Path, size: int, path: Path) -> int:
     """Return the shorter side of the image in pixels."""
     file = f"{path.stem}.png"
     if (hr / "images" / file).is_file() and (hr / "labels" / file).is_file():
-        return _shorter_side(path)
+        return min(images.read_size(path))
     image, seg = images.read(path), labels.read(masks / file)
     if not labels.sizes_compatible(seg.shape, image.shape[:2]):
         raise UserError(f"{masks / file}: its size does not fit that of {path}: resize it to the size of the image")

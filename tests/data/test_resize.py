@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from psfr.data import images, labels, resize
 from psfr.utils.errors import UserError
@@ -34,7 +35,9 @@ def test_image_of_the_target_size_is_unchanged():
 def test_images_that_are_enlarged_are_counted_and_named(tmp_path, capsys):
     """Also those of an earlier run; the longer side does not count."""
     for name, shape in {"a": (20, 90), "b": (32, 32), "c": (90, 31)}.items():
-        images.write(tmp_path / f"data/raw/images/{name}.png", np.zeros((*shape, 3), np.uint8))
+        path = tmp_path / f"data/raw/images/{name}.{'tif' if name == 'a' else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", shape[::-1]).save(path)
         labels.write(tmp_path / f"data/raw/masks/{name}.png", np.zeros(shape, np.uint8))
     for _ in range(2):
         resize.resize_folder(tmp_path / "data/raw/images", tmp_path / "hr", 32, 1)
@@ -42,7 +45,7 @@ def test_images_that_are_enlarged_are_counted_and_named(tmp_path, capsys):
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
         assert [line.split(": ")[2:] for line in lines] == 2 * [
             [
-                "2 of 3 images have fewer than 32 pixels and are enlarged (a.png with 20, c.png with 31)",
+                "2 of 3 images have fewer than 32 pixels and are enlarged (a.tif with 20, c.png with 31)",
                 "remove them or lower image_size",
             ]
         ]
