@@ -13,7 +13,7 @@ from psfr.utils.files import find_duplicates
 P = TypeVar("P", bound=PurePath)
 
 # In names of folders with copies of images in another size, as FFHQ's images1024x1024 and thumbnails128x128.
-_COPIES = re.compile(r"thumb|[0-9]+x[0-9]+", re.IGNORECASE)
+_COPIES = re.compile(r"thumbnail|thumbs|[0-9]+x[0-9]+$", re.IGNORECASE)
 
 
 def need_paths(paths: Collection[PurePath], source: str) -> bool:

@@ -92,6 +92,7 @@ def test_error_messages(tmp_path, image, monkeypatch):
         io.write(tmp_path / "photo.gif", Photograph(image))
     with pytest.raises(UserError, match="no such file or folder"):
         io.list_photos(tmp_path / "missing")
+    images.write(tmp_path / "@eaDir/photo.jpg/SYNOPHOTO_THUMB_M.png", image)  # a thumbnail of a Synology device
     with pytest.raises(UserError, match="no images found"):
         io.list_photos(tmp_path)
     monkeypatch.setattr(images, "MAX_PIXELS", 32 * 24 * 4)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from psfr import sources
+from psfr.data import images
+from psfr.sources import remote as rclone_remote
 from psfr.utils.errors import UserError
 from tests.helpers.s3 import RCLONE, empty_dir
 from tests.helpers.sets import (
@@ -97,6 +99,11 @@ def test_listing_with_invalid_utf_8_and_hidden_files(tmp_path, user_images, fake
     fake_rclone(".hidden.png", ".cache/a.png", "\ufffd.png")
     with pytest.raises(UserError, match="\ufffd.png: did not arrive"):
         sources.download_set(tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images)))
+
+
+def test_system_folders_of_a_remote_are_left_out():
+    names = ["b.png", "sub/a.png", "@eaDir/b.png/M.jpg", "sub/@eaDir/x.png", "__MACOSX/._a.png", ".thumbnails/x.png"]
+    assert rclone_remote.select_images("lab:", names, images.SUFFIXES) == [Path("b.png"), Path("sub/a.png")]
 
 
 def test_copies_in_another_size_are_refused(tmp_path, user_images, fake_rclone):

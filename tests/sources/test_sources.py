@@ -154,12 +154,12 @@ def test_three_sets_can_share_a_folder(tmp_path, user_images):
 def test_a_folder_by_person_is_named_by_paths(tmp_path, capsys):
     """Names that would repeat are the paths, also those of the masks; counts and masks are matched as ever."""
     files = {}
-    for person in ("Ann", "Bob Ray"):
+    for person in ("Tom Thumb", "Bob Ray"):
         for number in range(1, 3):
             path = tmp_path / "user" / "faces" / person / f"{number:04}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 30), (10 * number, len(person), 0)).save(path)
-            labels.write(tmp_path / "user/masks" / person / f"{number:04}.png", np.full((30, 40), number, np.uint8))
+            labels.write(tmp_path / "user/masks" / person / f"{number:04}.PNG", np.full((30, 40), number, np.uint8))
             files[f"{person}_{number:04}"] = path.read_bytes()
     masks = str(tmp_path / "user/masks")
     params = write_params(
