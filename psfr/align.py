@@ -37,6 +37,8 @@ def align(
 ) -> dict[Path, int]:
     """Write each face of each photograph to `out/NAME_NUMBER.png`, the largest with number 1.
 
+    A TIFF file of several pages gives `out/NAME_PAGE_NUMBER.png`. Colors are converted to sRGB by the file's profile.
+
     Photographs that an earlier run did with the same size and minimum size are passed over, and the faces that it wrote
     for the others are replaced.
 
@@ -85,11 +87,14 @@ def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> tuple
     path, name = item
     files = []
     try:
-        image = io.read(path).to_srgb8()
-        frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
-        for number, frame in enumerate(frames, 1):
-            files.append(out / f"{name}_{number}.png")
-            images.write(files[-1], alignment.crop(image, frame, size))
+        for page, page_name in enumerate(album.page_names(name, io.count_pages(path))):
+            photograph = io.read(path, page)
+            album.report_frames(path, photograph)
+            image = photograph.to_srgb8()
+            frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
+            for number, frame in enumerate(frames, 1):
+                files.append(out / f"{page_name}_{number}.png")
+                images.write(files[-1], alignment.crop(image, frame, size))
     except (UserError, OSError, MemoryError) as error:
         print_debug_traceback(error)
         return path, album.failure(path, error)
@@ -136,7 +141,7 @@ def main() -> None:
         f"{printable(options.out)}: {sum(aligned.num_faces.values())} faces of {num_photos} photographs, "
         f"{len(faceless)} without a face, {len(aligned.failed)} failed, {album.passed_over(aligned.num_passed_over)}"
     )
-    raise_all(aligned.failed)
+    raise_all([*aligned.failed, *album.report_unread(options.photo, options.out)])
     if len(faceless) == num_photos:
         sys.exit(NO_FACE_STATUS)
 

@@ -1,7 +1,7 @@
 """Restore the faces of photographs.
 
-python -m psfr.restore PHOTO|FOLDER -o OUT [--model MODEL] [--scale 1|2|4] [--strength auto|0..1] [--twicing]
-    [--keep-faces] [--copy-faceless] [--overwrite]
+python -m psfr.restore PHOTO|FOLDER -o OUT [--format png|jpeg|webp|tiff] [--model MODEL] [--scale 1|2|4]
+    [--strength auto|0..1] [--twicing] [--keep-faces] [--copy-faceless] [--overwrite]
 """
 
 import argparse
@@ -148,31 +148,39 @@ def _crop_result(result: Photograph, frame: Frame, size: int) -> np.ndarray:
 def restore_file(
     path: Path, out: Path, restorer: Restorer, options: argparse.Namespace
 ) -> dict[Path, list[RestoredFace]]:
-    """Restore a file and return the faces of each result.
+    """Restore a file, each page if it has several, and return the faces of each result.
 
     Without a face, a result is written only with `--copy-faceless`.
 
     Raises:
         UserError: as `io.read`, `restore` and `io.write`.
     """
-    photograph = io.read(path)
-    result, faces = restore(photograph, restorer, restorer.size, options.scale, options.strength, options.twicing)
-    if faces or options.copy_faceless:
-        io.write(out, result)
-    if options.keep_faces:
-        for number, face in enumerate(faces, 1):
-            prefix = f"{out.stem}_{number}"
-            folder = out.parent / "faces"
-            images.write(folder / f"{prefix}_aligned.png", face.aligned)
-            labels.write(folder / f"{prefix}_regions.png", face.seg)
-            images.write(folder / f"{prefix}_restored.png", face.restored)
-    return {out: faces}
+    results = {}
+    for page, result in enumerate(album.page_paths(out, io.count_pages(path))):
+        photograph = io.read(path, page)
+        album.report_frames(path, photograph)
+        restored, faces = restore(photograph, restorer, restorer.size, options.scale, options.strength, options.twicing)
+        if faces or options.copy_faceless:
+            io.write(result, restored)
+        if options.keep_faces:
+            _write_faces(result, faces)
+        results[result] = faces
+    return results
+
+
+def _write_faces(result: Path, faces: list[RestoredFace]) -> None:
+    for number, face in enumerate(faces, 1):
+        prefix = f"{result.stem}_{number}"
+        folder = result.parent / "faces"
+        images.write(folder / f"{prefix}_aligned.png", face.aligned)
+        labels.write(folder / f"{prefix}_regions.png", face.seg)
+        images.write(folder / f"{prefix}_restored.png", face.restored)
 
 
 def main() -> None:
     """Run the command."""
     options = _parser().parse_args()
-    outputs = album.result_paths(options.photo, options.out)
+    outputs = album.result_paths(options.photo, options.out, options.format)
     restorer = load_restorer(options.model, COMPUTE)
     record = _open_record(options) if options.photo.is_dir() else None
     num_restored = num_faceless = num_passed_over = 0
@@ -203,6 +211,7 @@ def main() -> None:
             f"{num_restored} photographs restored, {num_faceless} without a face, {len(failed)} failed, "
             f"{album.passed_over(num_passed_over)}"
         )
+    failed += album.report_unread(options.photo, options.out)
     raise_all(failed)
     if is_face_missing or num_faceless:
         sys.exit(NO_FACE_STATUS)
@@ -241,7 +250,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("photo", type=Path, help="a photograph, or a folder of photographs, searched recursively")
     parser.add_argument(
-        "-o", dest="out", type=Path, required=True, help="a .png or .jpg file for one photograph, or a folder"
+        "-o",
+        dest="out",
+        type=Path,
+        required=True,
+        help=f"a {', '.join(io.SUFFIXES)} file for one photograph, or a folder",
+    )
+    parser.add_argument(
+        "--format", choices=list(io.FORMATS), default="png", help="format of results in a folder (default: png)"
     )
     parser.add_argument(
         "--model",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30  # seconds to wait for the scheduler, and again for its first worker
 # The bytes of an image, and identity distances, depend on the versions of these packages.
-PINNED_PACKAGES = ("numpy", "opencv-python", "pillow", "scipy", "imgaug", "ImageIO", "dlib-bin")
+PINNED_PACKAGES = ("numpy", "opencv-python", "pillow", "pillow-heif", "scipy", "imgaug", "ImageIO", "dlib-bin")
 WORKER_COMMAND = "`python -m dask worker ADDRESS --nthreads 1` in the project's folder"
 
 

@@ -9,16 +9,13 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from psfr.data import color, tiff
-from psfr.data.raster import GRAY_MODES, Raster
+from psfr.data import color, formats, tiff
+from psfr.data.formats import SUFFIXES
+from psfr.data.raster import Raster, is_gray
 from psfr.utils.errors import CONTROL_CHARS, UserError, printable, raise_all
 from psfr.utils.files import atomic_write, find_duplicates
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-# The only decoders that Pillow may use: it has thirty more, and runs Ghostscript on PostScript files of any suffix.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 # 16384 x 16384: larger images are taken for decompression bombs. Replaces Pillow's own, lower limit.
 MAX_PIXELS = 2**28
@@ -131,9 +128,23 @@ def one_line_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: out of memory: make it smaller or lower compute.workers") from None
     except tiff.UnsupportedError as error:
         raise UserError(f"{path}: TIFF of a kind that is not read ({error}): save it as an 8-bit PNG") from None
+    except UnidentifiedImageError as error:
+        kind = formats.recognize(_start(path))
+        if kind is not None:
+            raise UserError(f"{path}: {kind}, which is not read: convert it to PNG or JPEG") from None
+        raise _unreadable(path, error) from None
     except Exception as error:  # Pillow raises exceptions of many types on damaged files
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
-        raise UserError(f"{path}: not a readable image ({reason}): replace or remove it") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).replace(f" {str(path)!r}", "").split())
+    return UserError(f"{path}: not a readable image ({reason}): replace or remove it")
+
+
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(32)
 
 
 @contextmanager
@@ -141,10 +152,10 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file with Pillow, and turn what it raises in the `with` block into a `UserError`.
 
     Raises:
-        UserError: If the file is missing, not a regular file (reading a pipe would block), not an image of `FORMATS`,
-            truncated, or larger than `MAX_PIXELS`.
+        UserError: If the file is missing, not a regular file (reading a pipe would block), not an image of a
+            format that is read, truncated, or larger than `MAX_PIXELS`.
     """
-    with one_line_errors(path), Image.open(path, formats=FORMATS) as image:
+    with one_line_errors(path), Image.open(path, formats=formats.decoders(_start(path))) as image:
         check_size(path, *image.size)
         yield image
 
@@ -160,8 +171,7 @@ def is_tiff(path: Path) -> bool:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
             return False
-        with open(path, "rb") as file:
-            return file.read(4) in tiff.MAGIC
+        return _start(path)[:4] in tiff.MAGIC
     except OSError:
         return False
 
@@ -183,6 +193,8 @@ def read(path: Path) -> np.ndarray:
             return read_page(path, file, tiff.list_pages(file)[0]).to_srgb8()
     with open_image(path) as image:
         icc_profile = image.info.get("icc_profile")
+        if image.mode != "CMYK":
+            icc_profile = color.usable_profile(icc_profile, is_gray(image))
         ImageOps.exif_transpose(image, in_place=True)
         if image.width * image.height <= CHUNK_PIXELS:
             return _rgb(image, icc_profile)
@@ -217,7 +229,6 @@ def read_page(path: Path, file: BinaryIO, page: tiff.Directory) -> Raster:
 def _rgb(image: Image.Image, icc_profile: bytes | None) -> np.ndarray:
     if image.mode == "CMYK":
         return color.cmyk_to_srgb(np.asarray(image), icc_profile)
-    icc_profile = color.usable_profile(icc_profile, image.mode in GRAY_MODES)
     if image.mode.startswith("I"):  # 16 bits, which Pillow's conversion would clip instead of scale
         levels = np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)
         return color.to_srgb(np.repeat(levels[:, :, None], 3, axis=2), icc_profile)

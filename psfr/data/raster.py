@@ -43,6 +43,12 @@ class Raster:
         return pixels if alpha is None else color.blend_with_white(pixels, alpha)
 
 
+def is_gray(image: Image.Image) -> bool:
+    """Return whether an image that is not loaded yet is gray; Pillow reads gray with alpha of 16 bits as RGBA."""
+    tiles = getattr(image, "tile", [])
+    return image.mode in GRAY_MODES or any(str(tile.args).startswith("LA;16") for tile in tiles)
+
+
 def make_raster(levels: np.ndarray, alpha: np.ndarray | None, icc_profile: bytes | None) -> Raster:
     """Return a raster of gray (H, W) or RGB (H, W, 3) levels, with the profile if it describes them.
 

@@ -2,14 +2,18 @@
 
 import json
 import os
+import sys
 import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from tqdm import tqdm
+
+from psfr.data import formats, images
 from psfr.photos import io
-from psfr.utils.errors import UserError, raise_all
+from psfr.utils.errors import UserError, printable, raise_all
 
 
 def list_album(photo: Path, out: Path) -> list[Path]:
@@ -32,6 +36,7 @@ def distinct_names(paths: list[Path], root: Path, separator: str = "/") -> dict[
 
     It is the photograph's path in the album without suffix. If two share it, as `a.jpg` and `a.tif` do, both keep their
     suffix, and if they still share a name (`a/b.jpg` and `a_b.jpg` if the separator is "_"), a checksum is appended.
+    The names of the pages of a TIFF file, see `page_path`, count as its own.
 
     Args:
         paths: photographs in `root`.
@@ -45,37 +50,90 @@ def distinct_names(paths: list[Path], root: Path, separator: str = "/") -> dict[
         checksum = zlib.crc32(os.fsencode(relative))
         candidates[path] = [separator.join([*relative.parts[:-1], relative.stem]), name, f"{name}~{checksum:08x}"]
     choices = dict.fromkeys(paths, 0)
+    num_pages = {path: io.count_pages(path) for path in paths if path.suffix.lower() in io.FORMATS["tiff"]}
     while True:
         names = {path: candidates[path][choice] for path, choice in choices.items()}
-        num_users = Counter(names.values())
-        shared = [path for path, name in names.items() if num_users[name] > 1 and choices[path] < 2]
+        own = {path: {name, *page_names(name, num_pages.get(path, 1))} for path, name in names.items()}
+        num_users = Counter(name for owned in own.values() for name in owned)
+        shared = [path for path in paths if choices[path] < 2 and any(num_users[name] > 1 for name in own[path])]
         if not shared:
             return names
         for path in shared:
             choices[path] += 1
 
 
-def result_paths(photo: Path, out: Path) -> dict[Path, Path]:
+def page_names(name: str, num_pages: int) -> list[str]:
+    """Return the name of the result of each page: that of the file if it has one page, else `NAME_1`, `NAME_2`, ..."""
+    return [name] if num_pages == 1 else [f"{name}_{number}" for number in range(1, num_pages + 1)]
+
+
+def page_paths(result: Path, num_pages: int) -> list[Path]:
+    """Return where the result of each page of a photograph is written, as `page_names` names them."""
+    return [result.with_name(name + result.suffix) for name in page_names(result.stem, num_pages)]
+
+
+def result_paths(photo: Path, out: Path, image_format: str = "png") -> dict[Path, Path]:
     """Return where the result of each photograph is written.
 
     Args:
         photo: a photograph, or the folder of an album.
         out: folder for the results or, if `photo` is a single one, an image file.
+        image_format: of results in a folder, one of `io.FORMATS`.
 
     Raises:
-        UserError: as `list_album`, or a result would overwrite a photograph.
+        UserError: as `list_album`, a result would overwrite a photograph, or `out` is a file of another format.
     """
     paths = list_album(photo, out)
+    suffix = io.FORMATS[image_format][0]
     if photo.is_dir():
-        results = {path: out / f"{name}.png" for path, name in distinct_names(paths, photo).items()}
+        results = {path: out / f"{name}{suffix}" for path, name in distinct_names(paths, photo).items()}
+    elif out.suffix.lower() in io.SUFFIXES:
+        results = {photo: out}
+    elif out.suffix.lower() in {*formats.SUFFIXES, *formats.UNREAD_SUFFIXES} and not out.is_dir():
+        raise UserError(f"{out}: unsupported output format: use one of {', '.join(io.SUFFIXES)}")
     else:
-        results = {photo: out if out.suffix.lower() in io.SUFFIXES else out / f"{photo.stem}.png"}
+        results = {photo: out / f"{photo.stem}{suffix}"}
     photos = {_inode(path) for path in paths if path.exists()}
+    written = [page for path, result in results.items() for page in page_paths(result, io.count_pages(path))]
     raise_all(
-        [f"{path} would be overwritten" for path in results.values() if path.exists() and _inode(path) in photos],
+        [f"{path} would be overwritten" for path in written if path.exists() and _inode(path) in photos],
         "choose another folder with -o",
     )
     return results
+
+
+def unread(photo: Path, out: Path) -> tuple[Counter[str], Counter[str]]:
+    """Return how many pictures of formats that are not read, and how many other files an album has, by suffix.
+
+    Files in `out` do not count, nor does a single photograph.
+    """
+    pictures, others = Counter[str](), Counter[str]()
+    if photo.is_dir():
+        for path in images.walk_files(photo):
+            suffix = path.suffix.lower()
+            if suffix not in formats.SUFFIXES and out.resolve() not in path.resolve().parents:
+                (pictures if suffix in formats.UNREAD_SUFFIXES else others)[suffix or "without suffix"] += 1
+    return pictures, others
+
+
+def report_unread(photo: Path, out: Path) -> list[str]:
+    """Print the suffixes of the other files of an album; return a message if it has pictures that are not read."""
+    pictures, others = unread(photo, out)
+    if others:
+        print(f"{printable(photo)}: passed over, no pictures: {_by_suffix(others)}", file=sys.stderr)
+    if not pictures:
+        return []
+    return [f"{photo}: pictures of formats that are not read: {_by_suffix(pictures)}: convert them to PNG or JPEG"]
+
+
+def _by_suffix(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {printable(suffix)}" for suffix, count in counts.most_common(20))
+
+
+def report_frames(path: Path, photograph: io.Photograph) -> None:
+    """Print that only the first picture of an animated file is used."""
+    if photograph.num_frames > 1:
+        tqdm.write(f"{printable(path)}: the first of {photograph.num_frames} frames is used", file=sys.stderr)
 
 
 def failure(photo: Path, error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Read and write photographs with their bit depth, channels, alpha, EXIF orientation and color profile."""
 
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +11,28 @@ from PIL import Image
 from psfr.data import images, raster, tiff
 from psfr.data.color import to_8_bits as to_8_bits
 from psfr.data.raster import Raster
-from psfr.utils.errors import UserError
+from psfr.photos import encoding, metadata
+from psfr.utils.errors import UserError, truncate
 from psfr.utils.files import atomic_write
 
-# PNG with the fastest compression, JPEG without chroma subsampling.
-_ENCODING = {
-    ".png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
-    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
-}
-_ENCODING[".jpeg"] = _ENCODING[".jpg"]
-SUFFIXES = tuple(_ENCODING)
+# By format, as `--format` names it: the suffix of new files first.
+FORMATS = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",), "tiff": (".tif", ".tiff")}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 
 @dataclass(frozen=True)
 class Photograph(Raster):
-    """An upright photograph and the properties of its file."""
+    """An upright photograph and the properties of its file.
+
+    Args:
+        exif: the EXIF data that are kept, see `psfr.photos.metadata`; or None.
+        dpi: horizontal and vertical resolution in pixels per inch, or None.
+        num_frames: number of frames of an animation, or of pictures in an HEIF file. The photograph is the first.
+    """
+
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    num_frames: int = 1
 
     def upscaled(self, scale: int) -> "Photograph":
         """Return the photograph upscaled by bicubic interpolation; at scale 1, a copy of the pixels.
@@ -58,17 +66,34 @@ def list_photos(folder: Path) -> list[Path]:
     return paths
 
 
-def read(path: Path) -> Photograph:
-    """Read a photograph.
+def count_pages(path: Path) -> int:
+    """Return the number of pages of a TIFF file, without previews; 1 for others and for what cannot be read."""
+    try:
+        with images.one_line_errors(path), open(path, "rb") as file:
+            return len(tiff.list_pages(file)) if images.is_tiff(path) else 1
+    except UserError:
+        return 1
+
+
+def read(path: Path, page: int = 0) -> Photograph:
+    """Read a photograph, or a page of a TIFF file.
 
     Raises:
         UserError: as `images.read`.
     """
     if images.is_tiff(path):
         with images.one_line_errors(path), open(path, "rb") as file:
-            return Photograph(**vars(images.read_page(path, file, tiff.list_pages(file)[0])))
+            directory = tiff.list_pages(file)[page]
+            decoded = images.read_page(path, file, directory)
+            dpi = metadata.page_dpi(directory)
+            exif = metadata.read_exif(metadata.page_exif(file, directory), dpi)
+            return Photograph(**vars(decoded), exif=exif, dpi=dpi)
     with images.open_image(path) as image:
-        return Photograph(**vars(_read_16_bits(path, image) or raster.from_pillow(image)))
+        decoded = _read_16_bits(path, image) or raster.from_pillow(image)
+        num_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+        dpi = metadata.image_dpi(image)
+        exif = metadata.read_exif(image.getexif(), dpi)
+        return Photograph(**vars(decoded), exif=exif, dpi=dpi, num_frames=num_frames)
 
 
 def _read_16_bits(path: Path, image: Image.Image) -> Raster | None:
@@ -77,6 +102,7 @@ def _read_16_bits(path: Path, image: Image.Image) -> Raster | None:
     raw_modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
     if not any(";16" in str(mode) for mode in raw_modes):
         return None
+    gray = raster.is_gray(image)
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None
@@ -84,34 +110,31 @@ def _read_16_bits(path: Path, image: Image.Image) -> Raster | None:
     icc_profile = image.info.get("icc_profile")
     if pixels.ndim == 2:
         return raster.make_raster(pixels, None, icc_profile)
-    levels = pixels[:, :, 0] if image.mode in raster.GRAY_MODES else pixels[:, :, 2::-1]
+    levels = pixels[:, :, 0] if gray else pixels[:, :, 2::-1]
     return raster.make_raster(levels, pixels[:, :, 3] if pixels.shape[2] == 4 else None, icc_profile)
 
 
 def write(path: Path, photograph: Photograph) -> None:
-    """Write a photograph as PNG or JPEG, by the suffix. JPEG has 8 bits, and a white background instead of alpha.
+    """Write a photograph as PNG, JPEG, WebP or TIFF, by the suffix.
+
+    JPEG and WebP have 8 bits, and JPEG has a white background instead of alpha.
 
     Raises:
-        UserError: the suffix is not one of `SUFFIXES`.
+        UserError: the suffix is not one of `SUFFIXES`, or the photograph is too large for the format.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(f"{path}: unsupported output format: use one of {', '.join(SUFFIXES)}")
-    if suffix != ".png":
-        photograph = replace(photograph, pixels=photograph.to_rgb8(), alpha=None)
-    bgr = photograph.pixels[:, :, ::-1]
-    if photograph.alpha is not None:
-        pixels = np.dstack([bgr, photograph.alpha])
-    elif photograph.gray:
-        pixels = photograph.pixels[:, :, 0]
-    else:
-        pixels = bgr
-    metadata_types, metadata = [], []
-    if photograph.icc_profile is not None:
-        metadata_types.append(cv2.IMAGE_METADATA_ICCP)
-        metadata.append(np.frombuffer(photograph.icc_profile, np.uint8))
-    _, encoded = cv2.imencodeWithMetadata(
-        suffix, np.ascontiguousarray(pixels), metadata_types, metadata, _ENCODING[suffix]
-    )
+    properties = photograph, photograph.exif, photograph.dpi
+    try:
+        match next((name for name, suffixes in FORMATS.items() if suffix in suffixes), None):
+            case "png":
+                content = encoding.encode_png(*properties)
+            case "tiff":
+                content = encoding.encode_tiff(*properties)
+            case "jpeg" | "webp" as name:
+                content = encoding.encode_lossy(name.upper(), *properties)
+            case _:
+                raise UserError(f"{path}: unsupported output format: use one of {', '.join(SUFFIXES)}")
+    except (ValueError, OSError, struct.error) as error:
+        raise UserError(f"{path}: cannot be encoded ({truncate(error)}): use .png") from None
     with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        temporary.write_bytes(content)

@@ -7,6 +7,7 @@ import zlib
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,12 +149,43 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, junk, cut):
         assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "ICO", "PPM", "EPS"])
-def test_other_formats_are_refused_under_any_name(tmp_path, picture, kind):
-    """PostScript above all: Pillow would run Ghostscript on it."""
+@pytest.mark.parametrize(
+    ("kind", "name"), [("ICO", "an icon"), ("PPM", "a Netpbm image"), ("EPS", "PostScript"), ("JPEG2000", "JPEG 2000")]
+)
+def test_other_formats_are_refused_under_any_name(tmp_path, picture, kind, name):
+    """PostScript above all: Pillow would run Ghostscript on it. What is recognized is not called damaged."""
     Image.fromarray(picture).save(tmp_path / "face.png", kind)
-    with pytest.raises(UserError, match=r"face\.png: not a readable image \(cannot identify"):
+    with pytest.raises(UserError, match=rf"face\.png: .*{name}.*, which is not read: convert it to PNG or JPEG"):
         images.read(tmp_path / "face.png")
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"8BPS\0\1", "a Photoshop document"),
+        (b"\0\0\0\x18ftypcrx ", "raw data of a camera"),
+        (b"II*\0\x10\0\0\0CR\2\0", "camera"),
+    ],
+)
+def test_what_is_recognized_by_content_gets_its_own_message(tmp_path, start, name):
+    content = start + bytes(18) if start[:2] == b"II" else start + bytes(100)
+    (tmp_path / "face.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=rf"face\.jpg: .*{name}.*: (convert|save) it") as caught:
+        images.read(tmp_path / "face.jpg")
+    assert "replace or remove" not in str(caught.value)
+
+
+def test_heic_avif_and_gif(tmp_path, picture):
+    """Of animations, the first frame; HEIC is recognized by content, as in files that are called JPEG."""
+    pillow_heif.register_heif_opener()
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (32, 24), "red")]}
+    for name, options in {"a.heic": {}, "a.avif": frames, "a.gif": frames, "heif.jpg": {"format": "HEIF"}}.items():
+        Image.fromarray(picture).save(tmp_path / name, quality=95, **options)
+    assert [path.name for path in images.select_images(images.walk_files(tmp_path), tmp_path)] == [
+        "a.avif", "a.gif", "a.heic", "heif.jpg"
+    ]  # fmt: skip
+    for path in tmp_path.iterdir():
+        assert np.abs(images.read(path).astype(int) - picture).mean() < 12, path
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.jpg", "MPO"), ("a.png", "PNG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")])

@@ -1,14 +1,20 @@
 """Reading and writing photographs: bit depth, channels, alpha, orientation and color profile."""
 
+import struct
+
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image, ImageCms
+import tifffile
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IFDRational
 
 from psfr.data import images
 from psfr.photos import io
 from psfr.photos.io import Photograph
 from psfr.utils.errors import UserError
+from tests.helpers import profiles
 
 
 @pytest.fixture
@@ -25,20 +31,87 @@ def assert_equal(one: Photograph, other: Photograph) -> None:
     assert one.alpha is None or (one.alpha == other.alpha).all()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_round_trip(tmp_path, image, dtype, channels):
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("has_profile", [False, True])
+def test_round_trip(tmp_path, image, suffix, dtype, channels, has_profile):
+    """The file is valid: other programs read the same pixels, and a gray profile stands in gray files only."""
     pixels = image.astype(dtype) * (257 if dtype == np.uint16 else 1) + dtype(1)
-    if channels == 1:
+    alpha = np.ascontiguousarray(pixels[:, :, 1]) if channels in (2, 4) else None
+    gray = channels < 3
+    if gray:
         pixels = np.repeat(pixels[:, :, :1], 3, axis=2)
-    alpha = np.ascontiguousarray(pixels[:, :, 1]) if channels == 4 else None
-    icc_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if channels == 3 else None
-    photograph = Photograph(pixels, alpha, channels == 1, icc_profile)
-    io.write(tmp_path / "photo.png", photograph)
-    assert_equal(io.read(tmp_path / "photo.png"), photograph)
-    reference = images.read(tmp_path / "photo.png")
-    assert (photograph.to_rgb8() == reference).mean() > 0.99
-    assert np.abs(photograph.to_rgb8().astype(int) - reference).max() <= 1
+    profile = profiles.gray_profile() if gray else profiles.rgb_profile()
+    path, photograph = tmp_path / f"photo{suffix}", Photograph(pixels, alpha, gray, profile if has_profile else None)
+    io.write(path, photograph)
+    assert_equal(io.read(path), photograph)
+    if suffix == ".png" or (dtype == np.uint8 or channels == 3):
+        with Image.open(path) as file:
+            assert file.info.get("icc_profile") == photograph.icc_profile
+            assert suffix == ".tif" or path.read_bytes()[25] == {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    else:
+        levels = tifffile.imread(path)
+        assert (
+            levels == (np.dstack([pixels[:, :, :1] if gray else pixels, alpha]) if channels != 1 else pixels[:, :, 0])
+        ).all()
+    reference = images.read(path)
+    assert (photograph.to_srgb8() == reference).mean() > 0.98
+    assert np.abs(photograph.to_srgb8().astype(int) - reference).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_lossy_formats(tmp_path, image, suffix, channels):
+    alpha, gray = (image[:, :, 1] if channels in (2, 4) else None), channels < 3
+    pixels = np.repeat(image[:, :, :1], 3, axis=2) if gray else image
+    profile = profiles.gray_profile() if gray else profiles.rgb_profile()
+    photograph = Photograph(
+        pixels.astype(np.uint16) * 257, None if alpha is None else alpha.astype(np.uint16) * 257, gray, profile
+    )
+    io.write(tmp_path / f"photo{suffix}", photograph)
+    read = io.read(tmp_path / f"photo{suffix}")
+    assert read.pixels.dtype == np.uint8 and (read.alpha is None) == (alpha is None or suffix == ".jpg")
+    assert np.abs(read.to_srgb8().astype(int) - photograph.to_srgb8()).mean() < 8
+    with Image.open(tmp_path / f"photo{suffix}") as file:
+        assert file.info.get("icc_profile") == (None if gray and suffix == ".webp" else profile)
+
+
+@pytest.mark.parametrize("source", [".jpg", ".png", ".webp", ".tif", ".heic"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_date_caption_and_resolution_are_kept(tmp_path, image, source, suffix):
+    """Orientation and thumbnail are dropped: the pixels are upright."""
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    caption = "Großmutter" if source in (".jpg", ".png", ".webp") else "Oma"  # others replace what is not ASCII
+    exif[0x0112], exif[0x010E], exif[0x0132] = 6, caption.encode(), "1969:07:20 20:17:40"
+    exif[282], exif[283], exif[296] = 300.0, 300.0, 2
+    exif[ExifTags.IFD.Exif] = {36867: "1969:07:20 20:17:40", 33434: IFDRational(1, 60), 37500: b"maker's notes"}
+    exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (IFDRational(28), IFDRational(36), IFDRational(0))}
+    options = {"exif": exif.tobytes(), "dpi": (300, 300)}
+    if source == ".tif":
+        options = {"tiffinfo": dict(exif), "dpi": (300, 300)}
+    Image.fromarray(image).save(tmp_path / f"photo{source}", **options)
+    photograph = io.read(tmp_path / f"photo{source}")
+    assert photograph.pixels.shape == (32, 24, 3)
+    io.write(tmp_path / f"out{suffix}", photograph.upscaled(2))
+    with Image.open(tmp_path / f"out{suffix}") as result:
+        kept = result.getexif()
+        assert result.size == (48, 64) and kept.get(0x0112, 1) == 1 and 0x0201 not in kept.get_ifd(ExifTags.IFD.IFD1)
+        assert kept[0x010E].encode("latin-1").decode() == caption and kept[0x0132] == "1969:07:20 20:17:40"
+        detail = kept.get_ifd(ExifTags.IFD.Exif)
+        assert detail[36867] == "1969:07:20 20:17:40" and detail[33434] == IFDRational(1, 60) and 37500 not in detail
+        assert kept.get_ifd(ExifTags.IFD.GPSInfo)[2] == (28, 36, 0)
+        if source not in (".heic", ".webp"):  # which have no resolution but in EXIF
+            resolution = result.info["dpi"] if suffix != ".webp" else (kept[282], kept[283])
+            assert np.abs(np.array(resolution, float) - 300).max() < 0.1
+
+
+def test_damaged_exif_is_dropped(tmp_path, image):
+    pointer = struct.pack("<HHHLL", 1, ExifTags.IFD.Exif, 4, 1, 2**31) + bytes(4)  # leads out of the file
+    Image.fromarray(image).save(tmp_path / "photo.png", exif=b"Exif\0\0II*\0\x08\0\0\0" + pointer)
+    photograph = io.read(tmp_path / "photo.png")
+    assert photograph.exif is None and (photograph.pixels == image).all()
 
 
 def test_jpeg_has_8_bits_and_a_white_background(tmp_path, image):

@@ -306,6 +306,39 @@ def test_no_name_ends_an_album(instant_restore, monkeypatch, encoding, restored,
     assert len(end.value.code.splitlines()) == 1
 
 
+def test_pages_animations_and_formats_that_are_not_read(fixed_detection, run_restore, tmp_path):
+    """Each page is restored, of an animation the first frame is, and the rest is named, also in the exit status."""
+    folder, head = tmp_path / "in", Image.fromarray(photos.astronaut())
+    folder.mkdir()
+    small = head.resize((64, 64))
+    small.save(folder / "scan.tif", save_all=True, append_images=[head, head.rotate(90)])
+    head.save(folder / "scan_2.png")
+    head.save(folder / "film.gif", save_all=True, append_images=[small.resize((256, 256))])
+    head.save(folder / "photo.avif")
+    (folder / "notes.txt").write_text("1969")
+    status, out, err = run_restore(folder, "-o", tmp_path / "out", "--format", "jpeg", "--strength", 1)
+    assert status == 0 and "4 photographs restored" in out
+    assert "film.gif: the first of 2 frames" in err and "1 .txt" in err
+    names = ["film.jpg", "photo.jpg", "scan.tif_1.jpg", "scan.tif_2.jpg", "scan.tif_3.jpg", "scan_2.png.jpg"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == names
+    assert io.read(tmp_path / "out" / "scan.tif_1.jpg").pixels.shape == (64, 64, 3)
+    (folder / "a.cr2").write_bytes(b"II*\0")
+    (folder / "b.CR2").write_bytes(b"II*\0")
+    status, out, err = run_restore(folder, "-o", tmp_path / "out", "--format", "jpeg", "--strength", 1)
+    assert status == 1 and "4 passed over" in out
+    assert "pictures of formats that are not read: 2 .cr2: convert them to PNG or JPEG" in err
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".jpg"])
+def test_result_of_another_format(fixed_detection, run_restore, tmp_path, suffix):
+    images.write(tmp_path / "head.png", photos.astronaut())
+    assert run_restore(tmp_path / "head.png", "-o", tmp_path / f"out{suffix}")[0] == 0
+    assert np.abs(images.read(tmp_path / f"out{suffix}").astype(int) - photos.astronaut()).mean() < 6
+    status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out.gif")
+    assert status == 1 and "out.gif: unsupported output format: use one of .png" in err
+    assert not (tmp_path / "out.gif").exists()
+
+
 def test_failed_write_keeps_the_existing_result(fixed_detection, run_restore, tmp_path, monkeypatch):
     images.write(tmp_path / "head.png", photos.astronaut())
     (tmp_path / "out.png").write_bytes(b"existing")
