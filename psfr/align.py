@@ -23,11 +23,13 @@ class AlignedAlbum:
 
     Args:
         num_faces: number of faces in the output folder, by photograph.
+        num_cut: number of faces that were left out because the border cuts them, by photograph.
         failed: a message for each photograph that could not be read or whose faces could not be written.
         num_passed_over: number of photographs that an earlier run had done.
     """
 
     num_faces: dict[Path, int]
+    num_cut: dict[Path, int]
     failed: list[str]
     num_passed_over: int
 
@@ -38,6 +40,7 @@ def align(
     """Write each face of each photograph to `out/NAME_NUMBER.png`, the largest with number 1.
 
     A TIFF file of several pages gives `out/NAME_PAGE_NUMBER.png`. Colors are converted to sRGB by the file's profile.
+    Faces that the border cuts are left out (`detection.is_cut`): what lies outside would be mirrored.
 
     Photographs that an earlier run did with the same size and minimum size are passed over, and the faces that it wrote
     for the others are replaced.
@@ -51,7 +54,7 @@ def align(
         overwrite: whether to pass over nothing.
 
     Returns:
-        The number of faces of each photograph.
+        The number of faces written for each photograph.
 
     Raises:
         UserError: the folder has no photographs, `out` is the folder itself, or photographs cannot be read; the last is
@@ -65,40 +68,45 @@ def align(
 def align_album(
     photo: Path, out: Path, size: int, min_size: int, workers: int | None, overwrite: bool = False
 ) -> AlignedAlbum:
-    """Do the same as `align`, but return what failed."""
+    """Do the same as `align`, but return what was left out and what failed."""
     paths = album.list_album(photo, out)
     names = album.distinct_names(paths, photo if photo.is_dir() else photo.parent, "_")
     record = album.Record(out, "align", {"size": size, "min_size": min_size}, overwrite)
     entries = {path: record.find(path, name) for path, name in names.items()}
-    num_faces = {path: entry.num_faces for path, entry in entries.items() if entry is not None}
+    num_faces = {path: len(entry.files) for path, entry in entries.items() if entry is not None}
+    num_cut = {path: entry.num_faces - len(entry.files) for path, entry in entries.items() if entry is not None}
     num_passed_over, failed = len(num_faces), []
     pending = [(path, name) for path, name in names.items() if entries[path] is None]
-    for path, files in parallel.imap(partial(_align, out, size, min_size), pending, workers, "align"):
-        if isinstance(files, str):
-            failed.append(files)
+    for path, result in parallel.imap(partial(_align, out, size, min_size), pending, workers, "align"):
+        if isinstance(result, str):
+            failed.append(result)
         else:
-            record.add(path, names[path], files, len(files))
+            files, num_cut[path] = result
             num_faces[path] = len(files)
-    return AlignedAlbum(num_faces, failed, num_passed_over)
+            record.add(path, names[path], files, num_faces[path] + num_cut[path])
+    return AlignedAlbum(num_faces, num_cut, failed, num_passed_over)
 
 
-def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> tuple[Path, list[Path] | str]:
-    """Return the photograph and the files of its faces or, if it failed, a message."""
+def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> tuple[Path, tuple[list[Path], int] | str]:
+    """Return the photograph and the files of its faces and the number of cut ones or, if it failed, a message."""
     path, name = item
-    files = []
+    files: list[Path] = []
+    num_cut = 0
     try:
         for page, page_name in enumerate(album.page_names(name, io.count_pages(path))):
             photograph = io.read(path, page)
             album.report_frames(path, photograph)
             image = photograph.to_srgb8()
             frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
-            for number, frame in enumerate(frames, 1):
+            whole = [frame for frame in frames if not detection.is_cut(image, frame)]
+            num_cut += len(frames) - len(whole)
+            for number, frame in enumerate(whole, 1):
                 files.append(out / f"{page_name}_{number}.png")
                 images.write(files[-1], alignment.crop(image, frame, size))
     except (UserError, OSError, MemoryError) as error:
         print_debug_traceback(error)
         return path, album.failure(path, error)
-    return path, files
+    return path, (files, num_cut)
 
 
 def main() -> None:
@@ -135,11 +143,16 @@ def main() -> None:
     )
     faceless = [path for path, count in aligned.num_faces.items() if not count]
     for path in faceless:
-        print(f"{printable(path)}: no face found", file=sys.stderr)
+        reason = "no face that the border does not cut" if aligned.num_cut[path] else "no face found"
+        print(f"{printable(path)}: {reason}", file=sys.stderr)
+    num_cut = sum(aligned.num_cut.values())
+    last = album.passed_over(aligned.num_passed_over)
+    if num_cut:
+        last = f"{num_cut} faces cut by the border left out, {last}"
     num_photos = len(aligned.num_faces) + len(aligned.failed)
     print(
         f"{printable(options.out)}: {sum(aligned.num_faces.values())} faces of {num_photos} photographs, "
-        f"{len(faceless)} without a face, {len(aligned.failed)} failed, {album.passed_over(aligned.num_passed_over)}"
+        f"{len(faceless)} without a face, {len(aligned.failed)} failed, {last}"
     )
     raise_all([*aligned.failed, *album.report_unread(options.photo, options.out)])
     if len(faceless) == num_photos:

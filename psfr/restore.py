@@ -92,7 +92,7 @@ def restore(
         seg, restored = restore_aligned(aligned, restore_fn, twicing)
         others = [other for other in frames if other is not frame]
         other_faces = np.array([[frame.to_unit(other.center), other.size / frame.size] for other in others])
-        alpha = blending.blend_mask(seg, other_faces)
+        alpha = blending.blend_mask(seg, other_faces, alignment.inside(frame, image.shape, size))
         weight = choose_strength(estimate_severity(aligned)) if strength is None else strength
         delta = weight * blending.residual(aligned, restored, alpha)
         blending.blend(result.pixels, delta, frame.scaled(scale))
@@ -136,6 +136,8 @@ def apply_twicing(restore_fn: RestoreFn, restored: np.ndarray) -> np.ndarray:
 def _identity_distance(image: np.ndarray, result: Photograph, frame: Frame, scale: int) -> float:
     aligned = alignment.crop(image, frame, identity.SIZE)
     restored = _crop_result(result, frame.scaled(scale), identity.SIZE)
+    visible = alignment.inside(frame, image.shape, identity.SIZE)[:, :, None]
+    aligned, restored = (np.where(visible, face, np.uint8(0)) for face in (aligned, restored))  # nothing mirrored
     return identity.embedding_distances(aligned, [restored], detection.identity_models())[0]
 
 

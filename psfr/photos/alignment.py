@@ -105,6 +105,18 @@ def crop(image: np.ndarray, frame: Frame, size: int) -> np.ndarray:
     return sampled if factor == 1 else cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA)
 
 
+def inside(frame: Frame, shape: tuple[int, ...], size: int) -> np.ndarray:
+    """Return which pixels of the (size, size) crop of a frame lie in an image of `shape` (H, W, ...), bool."""
+    row, column = (np.mgrid[0:size, 0:size] + 0.5) / size
+    return contains(frame.to_image(column + 1j * row), shape)
+
+
+def contains(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return which points, in pixels, lie in an image of `shape` (H, W, ...)."""
+    height, width = shape[:2]
+    return (points.real >= 0) & (points.real <= width) & (points.imag >= 0) & (points.imag <= height)
+
+
 def window(frame: Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Return the rows and columns of an image of `shape` (H, W, ...) that a frame covers, with a margin of 2 pixels.
 

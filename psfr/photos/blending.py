@@ -78,28 +78,33 @@ def detect_tint(aligned: np.ndarray) -> MonochromeTint | None:
     return MonochromeTint(curve) if np.quantile(deviation, 0.9) <= MAX_TINT_DEVIATION else None
 
 
-def blend_mask(seg: np.ndarray, other_faces: np.ndarray) -> np.ndarray:
+def blend_mask(seg: np.ndarray, other_faces: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray:
     """Return the weight of a restored face at each pixel, float32 (S, S) in [0, 1].
 
     Args:
         seg: parsing map of the face, uint8 (S, S).
         other_faces: complex (n, 2): center and size of the frame of each other face, in unit coordinates of this
             frame. Each pixel belongs to the nearest face, relative to its size.
+        visible: which pixels lie in the photograph, bool (S, S); None for all. The others, which are mirrored, have
+            weight 0 and no effect on the weights of the rest.
     """
     size = len(seg)
+    visible = np.ones(seg.shape, bool) if visible is None else visible
     row, column = np.mgrid[0:size, 0:size]
     points = (column + 0.5 + 1j * (row + 0.5)) / size
-    head = np.isin(seg, HEAD_LABELS)
+    head = np.isin(seg, HEAD_LABELS) & visible
     for center, other_size in other_faces:
         head &= np.abs(points - (0.5 + 0.5j)) <= np.abs(points - center) / abs(other_size)
     components = np.zeros(head.shape, np.int32)
     ndimage.label(head, output=components)
     if components.any():
         head = components == 1 + np.argmax(np.bincount(components.ravel())[1:])
-    if head.mean() < MIN_HEAD_AREA:
+    if head.sum() < MIN_HEAD_AREA * visible.sum():
         head = (points.real - 0.5) ** 2 / 0.25**2 + (points.imag - 0.58) ** 2 / 0.32**2 < 1
-    head = np.asarray(ndimage.binary_fill_holes(head))
+    head = np.asarray(ndimage.binary_fill_holes(head)) & visible
     blurred = cv2.GaussianBlur(head.astype(np.float32), (0, 0), size * EDGE_SIGMA)
+    if not visible.all():  # the border of the photograph is no edge of the head
+        blurred = head * blurred / (cv2.GaussianBlur(visible.astype(np.float32), (0, 0), size * EDGE_SIGMA) + 1e-6)
     alpha = np.clip(2 * blurred - 1, 0, 1)  # 0 on the head's outline, so that the edge lies inside the head
     distance = np.minimum.reduce([points.real, 1 - points.real, points.imag, 1 - points.imag]) - 0.5 / size
     border = np.clip(distance / BORDER_WIDTH, 0, 1)

@@ -10,10 +10,11 @@ import dlib
 import numpy as np
 
 from psfr.metrics.identity import FaceModels, iou
-from psfr.photos.alignment import Frame, crop, estimate_frame
+from psfr.photos.alignment import Frame, contains, crop, estimate_frame, inside
 from psfr.pretrained import metric_files
 from psfr.pretrained.loader import file_hash
 from psfr.utils.errors import UserError
+from psfr.utils.seeds import rng_for
 
 # Pip package with dlib's files. It is located, not imported: it needs pkg_resources, which is no longer in setuptools.
 PACKAGE = "face_recognition_models"
@@ -36,6 +37,8 @@ SAME_FACE_DISTANCE = 0.3  # at most, between the centers of two frames of one fa
 CROP_SIZE = 192  # side of the aligned face that the second stage sees
 # Mean box of the HOG detector in a frame (`python -m benchmarks.frame`): left, top, right, bottom in unit coordinates.
 MEAN_BOX = (0.195, 0.304, 0.792, 0.901)
+MAX_OUTSIDE = 0.2  # of the frame of a face for training, as a fraction of its area
+NUM_FILLS = 8  # of the part of a frame that lies outside the photograph
 MIN_IOU = 0.4  # a detection is the aligned face if its intersection over union with the mean box is at least this
 
 
@@ -105,17 +108,63 @@ def _candidates(gray: np.ndarray, degrees: float, scale: float, min_score: float
 def _refined(image: np.ndarray, face: Frame) -> Frame:
     """Return the frame estimated again from the landmarks in its own crop."""
     for _ in range(2):
-        points = landmarks(crop(image, face, CROP_SIZE), _mean_box()) / CROP_SIZE
-        face = estimate_frame(face.to_image(points))
+        face = estimate_frame(find_landmarks(image, face))
     return face
+
+
+def find_landmarks(image: np.ndarray, face: Frame) -> np.ndarray:
+    """Return left eye, right eye, left and right corner of the mouth of a face.
+
+    No landmark is searched in pixels that are not the photograph's. Of a frame that the border cuts, the part outside
+    is filled with noise, and the landmarks are the mean over several fills: an even or a mirrored fill shows the model
+    an outline, a second eye or a second mouth, to which it moves the landmarks. Those that lie outside the photograph
+    are estimated from the visible ones by the model's shape of a face.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        face: the frame of the face, approximately.
+
+    Returns:
+        complex (4,), in pixels of the image.
+    """
+    points = [landmarks(aligned, _mean_box()) for aligned in _filled_crops(image, face)]
+    return face.to_image(np.mean(points, axis=0) / CROP_SIZE)
+
+
+def _filled_crops(image: np.ndarray, face: Frame) -> list[np.ndarray]:
+    """Return the crop of a frame; if a part of it lies outside the photograph, one for each fill of that part."""
+    aligned, visible = crop(image, face, CROP_SIZE), inside(face, image.shape, CROP_SIZE)[:, :, None]
+    return [aligned] if visible.all() else [np.where(visible, aligned, fill) for fill in _noise()]
+
+
+def is_cut(image: np.ndarray, face: Frame) -> bool:
+    """Return whether the border cuts a face, so that a crop of it would show mirrored parts of the face.
+
+    More than `MAX_OUTSIDE` of the frame, or an eye or a corner of the mouth, lies outside the photograph.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        face: the frame of the face.
+    """
+    visible = inside(face, image.shape, CROP_SIZE)
+    if visible.all():
+        return False
+    return 1 - visible.mean() > MAX_OUTSIDE or not contains(find_landmarks(image, face), image.shape).all()
+
+
+@cache
+def _noise() -> np.ndarray:
+    """Return noise to fill the crops with, uint8 (NUM_FILLS, CROP_SIZE, CROP_SIZE, 3)."""
+    shape = (NUM_FILLS, CROP_SIZE, CROP_SIZE, 3)
+    return rng_for(0, "landmarks outside the photograph").integers(0, 256, shape, np.uint8)
 
 
 def _confirmed(image: np.ndarray, face: Frame) -> bool:
     """Return whether the frame is centered in the image and the CNN detector finds a face in it."""
-    height, width = image.shape[:2]
-    if not (0 <= face.center.real <= width and 0 <= face.center.imag <= height):
+    if not contains(np.array([face.center]), image.shape).all():
         return False
-    detections = _model(dlib.cnn_face_detection_model_v1, CNN_DETECTOR)(crop(image, face, CROP_SIZE), 0)
+    aligned = _filled_crops(image, face)[0]
+    detections = _model(dlib.cnn_face_detection_model_v1, CNN_DETECTOR)(aligned, 0)
     return any(iou(detection.rect, _mean_box()) >= MIN_IOU for detection in detections)
 
 

@@ -33,6 +33,25 @@ def rotated(degrees: float, size: int = 320) -> tuple[np.ndarray, Frame]:
     return photo, Frame(complex(rotation * FRAME.corner + shift), complex(rotation * FRAME.side))
 
 
+def cut(side: str, share: float) -> tuple[np.ndarray, Frame]:
+    """Return the astronaut without what lies beyond a border, and its frame, of which `share` lies outside.
+
+    Args:
+        side: the border: left, top, right or bottom.
+    """
+    rows, columns = slice(None), slice(None)
+    corners = FRAME.to_image(np.array([0, 1, 1j, 1 + 1j]))
+    (left, right), (top, bottom) = (np.sort(part)[[0, -1]] for part in (corners.real, corners.imag))
+    if side in ("left", "right"):
+        position = round(left + share * (right - left) if side == "left" else right - share * (right - left))
+        columns = slice(position, None) if side == "left" else slice(None, position)
+    else:
+        position = round(top + share * (bottom - top) if side == "top" else bottom - share * (bottom - top))
+        rows = slice(position, None) if side == "top" else slice(None, position)
+    photo = np.ascontiguousarray(astronaut()[rows, columns])
+    return photo, FRAME.translated(columns.start or 0, rows.start or 0)
+
+
 def sepia(image: np.ndarray) -> np.ndarray:
     """Return the sepia version of uint8 RGB (H, W, 3)."""
     return np.clip(image @ SEPIA.T, 0, 255).astype(np.uint8)

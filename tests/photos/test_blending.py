@@ -151,3 +151,16 @@ def test_mask_of_a_parsing_map_without_a_face():
     alpha = blending.blend_mask(np.zeros((SIZE, SIZE), np.uint8), NO_OTHER_FACES)
     assert alpha[SIZE // 2, SIZE // 2] > 0.999
     assert alpha[0].max() == alpha[:, 0].max() == alpha[-1].max() == 0
+
+
+def test_mask_of_a_cut_face_ignores_what_is_mirrored():
+    """Neither a mirrored head nor the background that it would enclose counts; the photograph's border is no edge."""
+    seg = photos.parsing_map(SIZE)
+    visible = np.zeros(seg.shape, bool)
+    visible[:, SIZE // 2 :] = True
+    mirrored = np.where(visible, seg, labels.NAMES.index("skin")).astype(np.uint8)
+    mirrored[:, -4:] = labels.NAMES.index("hair")  # with the mirrored part, it would enclose the background
+    mirrored[:4] = mirrored[-4:] = labels.NAMES.index("hair")
+    alpha = blending.blend_mask(mirrored, NO_OTHER_FACES, visible)
+    assert (alpha[~visible] == 0).all() and (alpha[(seg == 0) & visible] == 0).all()
+    assert alpha == pytest.approx(blending.blend_mask(seg, NO_OTHER_FACES) * visible, abs=0.02)

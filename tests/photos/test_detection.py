@@ -40,6 +40,27 @@ def test_finds_several_faces_the_largest_first():
     assert corner_error(frames[2], photos.FRAME.scaled(51 / 256).translated(-600, -60)) < 30
 
 
+@pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.38])
+def test_landmarks_of_a_cut_face(side, share):
+    """They are those of the whole face, also where the mirrored photograph shows a second eye or mouth."""
+    photo, true = photos.cut(side, share)
+    start = alignment.Frame(true.corner - 0.03 * true.side, 1.06 * true.side)
+    frame = detection._refined(photo, start)
+    assert frame.size == pytest.approx(true.size, rel=0.05)
+    assert corner_error(frame, true) < 20
+    assert detection.is_cut(photo, frame) == (share > detection.MAX_OUTSIDE)
+
+
+def test_a_face_with_an_eye_outside_is_cut(monkeypatch):
+    """However small the part of the frame outside is."""
+    photo, frame = photos.cut("left", 0.1)
+    outside = [-1 + 60j, 60 + 60j, 30 + 90j, 60 + 90j]
+    monkeypatch.setattr(detection, "find_landmarks", lambda *_: np.array(outside))
+    assert detection.is_cut(photo, frame)
+    assert not detection.is_cut(photos.astronaut(), photos.FRAME), "no part outside: the landmarks are inside"
+
+
 def test_finds_no_face_where_there_is_none():
     grass = np.repeat(data.grass()[:, :, None], 3, axis=2)  # the HOG detector alone has false positives in it
     noise = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)

@@ -124,6 +124,19 @@ def test_restores_a_rotated_face_in_place(degrees):
     assert 0 < faces[0].identity_distance < 0.7
 
 
+@pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
+def test_restores_a_cut_face(monkeypatch, side):
+    """The frame is that of the whole face, and nothing changes beside the head."""
+    photo, true = photos.cut(side, 0.36)
+    monkeypatch.setattr(detection, "_all_candidates", lambda _: [(1.0, Frame(true.corner - 3, true.side * 1.03))])
+    result, (face,) = restore_flawed(photo)
+    assert face.frame.size == pytest.approx(true.size, rel=0.05)
+    head = alignment.uncrop((photos.parsing_map(512) > 0).astype(np.float32), true, photo.shape)
+    changed = (result.pixels != photo).any(2)
+    assert not changed[cv2.dilate(head, np.ones((9, 9))) == 0].any() and changed[head > 0.9].mean() > 0.3
+    assert 0 < face.identity_distance < 0.7
+
+
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_scale(fixed_detection, scale):
     result, faces = restore_flawed(photos.astronaut(), scale)
@@ -613,6 +626,22 @@ def test_align_of_a_file_and_of_equal_names(two_faces, run_align, tmp_path):
     }
     assert len(images.list_images(tmp_path / "out")) == 5, "no stem is there twice"
     assert run_align(tmp_path / "in", "-o", tmp_path / "out", "--min-size=a")[0] == 2
+
+
+def test_align_leaves_out_cut_faces(tmp_path, monkeypatch, capsys):
+    """They are counted, also when a later run passes over the photograph."""
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "in/whole.png", photos.astronaut())
+    images.write(tmp_path / "in/cut.png", photos.cut("left", 0.37)[0])
+    true = {photos.astronaut().shape: photos.FRAME, photos.cut("left", 0.37)[0].shape: photos.cut("left", 0.37)[1]}
+    monkeypatch.setattr(detection, "find_faces", lambda image: [true[image.shape]])
+    monkeypatch.setattr(sys, "argv", ["align", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--workers", "0"])
+    for _ in range(2):
+        align.main()
+        out, err = capsys.readouterr()
+        assert "1 faces of 2 photographs, 1 without a face, 0 failed, 1 faces cut by the border left out" in out
+        assert "cut.png: no face that the border does not cut" in err
+    assert [path.name for path in images.list_images(tmp_path / "out")] == ["whole_1.png"]
 
 
 def test_align(tmp_path):
