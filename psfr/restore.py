@@ -20,6 +20,7 @@ from psfr.params import ComputeParams
 from psfr.photos import album, alignment, blending, detection, io
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
+from psfr.photos.levels import Levels, estimate_levels
 from psfr.photos.restorer import Restorer, load_restorer, model_fingerprint
 from psfr.photos.strength import choose_strength, estimate_severity
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
@@ -41,8 +42,8 @@ class RestoredFace:
         frame: its position in the photograph.
         aligned: the face before restoration, uint8 RGB (S, S, 3).
         seg: its parsing map, uint8 (S, S).
-        restored: the fully restored face, after twicing and in the photograph's tint if there is one, uint8 RGB
-            (S, S, 3).
+        restored: the fully restored face, after twicing and at the photograph's levels and in its tint if there is one,
+            uint8 RGB (S, S, 3).
         strength: with which it was blended into the photograph, from 0 to 1.
         severities: of the face's degradation in the photograph and in the result, as
             `psfr.photos.strength.estimate_severity` estimates it.
@@ -86,23 +87,29 @@ def restore(
     image = photograph.to_rgb8()
     result = photograph.upscaled(scale)
     frames = detection.find_faces(image)
-    faces: list[tuple[Frame, np.ndarray, np.ndarray, np.ndarray, float]] = []
+    faces: list[tuple[Frame, np.ndarray, np.ndarray, np.ndarray, float, Levels]] = []
     for frame in frames:
         aligned = alignment.crop(image, frame, size)
-        seg, restored = restore_aligned(aligned, restore_fn, twicing)
+        visible = alignment.inside(frame, image.shape, size)
+        change = estimate_levels(aligned, visible)
+        normal = change.apply(aligned)
+        seg, restored = restore_aligned(normal, restore_fn, twicing)
         others = [other for other in frames if other is not frame]
         other_faces = np.array([[frame.to_unit(other.center), other.size / frame.size] for other in others])
-        alpha = blending.blend_mask(seg, other_faces, alignment.inside(frame, image.shape, size))
-        weight = choose_strength(estimate_severity(aligned)) if strength is None else strength
-        delta = weight * blending.residual(aligned, restored, alpha)
+        alpha = blending.blend_mask(seg, other_faces, visible)
+        weight = choose_strength(estimate_severity(normal)) if strength is None else strength
+        delta = weight * blending.residual(normal, restored, alpha) / np.float32(change.gain)
         blending.blend(result.pixels, delta, frame.scaled(scale))
-        faces.append((frame, aligned, seg, restored, weight))
+        faces.append((frame, aligned, seg, restored, weight, change))
     # The faces are measured last: the residual of an adjacent face may reach into the frame.
     restored_faces = []
-    for frame, aligned, seg, restored, weight in faces:
-        severities = estimate_severity(aligned), estimate_severity(_crop_result(result, frame.scaled(scale), size))
+    for frame, aligned, seg, restored, weight, change in faces:
+        both = aligned, _crop_result(result, frame.scaled(scale), size)
+        before, after = (estimate_severity(change.apply(face)) for face in both)
         distance = _identity_distance(image, result, frame, scale)
-        restored_faces.append(RestoredFace(frame, aligned, seg, restored, weight, severities, distance))
+        restored_faces.append(
+            RestoredFace(frame, aligned, seg, change.revert(aligned, restored), weight, (before, after), distance)
+        )
     return result, restored_faces
 
 

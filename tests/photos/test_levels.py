@@ -1,0 +1,54 @@
+"""Levels of faded and dark faces."""
+
+import numpy as np
+import pytest
+
+from psfr import portraits, restore
+from psfr.photos import alignment, detection, levels
+from psfr.photos.io import Photograph
+from psfr.photos.levels import Levels
+from tests.helpers import photos
+
+ALL = np.ones((photos.SIZE, photos.SIZE), bool)
+DEGRADE = {"faded": lambda photo: photo * 0.25 + 150, "dark": lambda photo: photo * 0.12}
+
+
+def face() -> np.ndarray:
+    return alignment.crop(photos.astronaut(), photos.FRAME, photos.SIZE)
+
+
+def test_normal_faces_stay_as_they_are():
+    for aligned in (face(), *(portraits.draw(5, index, photos.SIZE)[0] for index in range(3))):
+        change = levels.estimate_levels(aligned, ALL)
+        assert change == Levels() and change.apply(aligned) is aligned and change.revert(face(), aligned) is aligned
+
+
+@pytest.mark.parametrize("kind", DEGRADE)
+def test_networks_see_normal_levels_and_the_photograph_keeps_its_own(monkeypatch, kind):
+    """What is added is that of the undamaged photograph, less in proportion to the contrast."""
+    monkeypatch.setattr(detection, "find_faces", lambda image: [photos.FRAME])
+    seen = []
+
+    def sharpen(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(aligned)
+        return photos.flawed_restorer(aligned)
+
+    photo = np.rint(DEGRADE[kind](photos.astronaut())).astype(np.uint8)
+    result, (restored,) = restore.restore(Photograph(photo), sharpen, photos.SIZE, 1, 1.0)
+    ellipse = photos.parsing_map() == 1
+    assert seen[0][ellipse].mean() == pytest.approx(face()[ellipse].mean(), abs=40)
+    assert seen[0][ellipse].std() == pytest.approx(face()[ellipse].std(), rel=0.3)
+    change = result.pixels.astype(int) - photo
+    whole = restore.restore(Photograph(photos.astronaut()), photos.flawed_restorer, photos.SIZE, 1, 1.0)[0]
+    true_change = whole.pixels.astype(int) - photos.astronaut()
+    contrast = 0.25 if kind == "faded" else 0.12
+    assert np.abs(change).mean() == pytest.approx(contrast * np.abs(true_change).mean(), rel=0.4)
+    assert restored.restored[ellipse].mean() == pytest.approx(restored.aligned[ellipse].mean(), abs=12)
+
+
+def test_levels_of_a_face_without_content_are_finite():
+    for level in (0, 128, 255):
+        aligned = np.full((8, 8, 3), level, np.uint8)
+        change = levels.estimate_levels(aligned, ALL[:8, :8])
+        assert np.isfinite([change.gain, change.offset]).all() and change.gain <= levels.MAX_GAIN
+    assert levels.estimate_levels(aligned, ~ALL[:8, :8]) == Levels()
