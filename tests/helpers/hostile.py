@@ -1,6 +1,7 @@
 """Valid files of every kind that the project reads, to be mutated, and folders with odd names."""
 
 import io
+import itertools
 import json
 import os
 import struct
@@ -9,11 +10,16 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
+import tifffile
 from PIL import Image
+
+from tests.helpers import profiles
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = {
-    "image": (".png", ".jpg", ".webp", ".bmp", ".tif"),
+    "image": (".png", ".jpg", ".webp", ".bmp", ".tif", ".gif", ".avif", ".heic"),
+    "photograph": (".png", ".jpg", ".tif", ".heic"),
     "mask": (".png",),
     "checkpoint": (".safetensors",),
     "weights": (".pth", ".safetensors"),
@@ -88,6 +94,7 @@ def valid_files() -> dict[str, list[bytes]]:
     }
     return {
         "image": images,
+        "photograph": images,
         "mask": [encode(seg, "PNG"), encode(seg.convert("P"), "PNG"), encode(seg, "PNG", bits=8, optimize=True)],
         "checkpoint": [save(state, {"network": json.dumps({"class": "Generator", "sizes": GENERATOR_CONFIG})})],
         "weights": [_torch_file(published), _torch_file(published, False), _torch_file(half), save(published)],
@@ -120,12 +127,31 @@ def _valid_images(rng: np.random.Generator) -> list[bytes]:
         ("TIFF", {"compression": "tiff_lzw"}, 4),
         ("TIFF", {"compression": "tiff_adobe_deflate"}, 4),
         ("TIFF", {"compression": "jpeg"}, 1),
+        ("GIF", {}, 2),
+        ("AVIF", {"exif": exif.tobytes()}, 3),
+        ("HEIF", {"exif": exif.tobytes()}, 3),
     ]
+    pillow_heif.register_heif_opener()
     files = []
     for image_format, options, count in encodings:
         files += [encode(image, image_format, **options) for image in images[:count]]
-    for image_format in ("MPO", "PNG", "WEBP", "TIFF"):
+    for image_format in ("MPO", "PNG", "WEBP", "TIFF", "GIF", "AVIF", "HEIF"):
         files.append(encode(rgb, image_format, save_all=True, append_images=[rgb]))
+    for profile in (profiles.rgb_profile(), profiles.gray_profile(), profiles.cmyk_profile()):
+        files += [encode(image, "PNG", icc_profile=profile) for image in (rgb, rgba, rgb.convert("L"))]
+        files += [encode(rgb.convert("CMYK"), name, icc_profile=profile) for name in ("JPEG", "TIFF")]
+    for planar, photometric, bigtiff in itertools.product(("contig", "separate"), ("rgb", "separated"), (False, True)):
+        samples = rng.integers(0, 2**16, (24, 32, 5 if photometric == "separated" else 4)).astype(np.uint16)
+        stored = samples if planar == "contig" else np.moveaxis(samples, 2, 0)
+        layout = {
+            "photometric": photometric,
+            "planarconfig": planar,
+            "bigtiff": bigtiff,
+            "extrasamples": ["unassalpha"],
+        }
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, stored, compression="deflate", predictor=True, tile=(16, 16), **layout)
+        files.append(stream.getvalue())
     return files
 
 

@@ -47,7 +47,10 @@ def crafted_files(large: bool) -> list[tuple[str, str, bytes]]:
         for image_format in ("GIF", "ICO", "PPM", "EPS", "PDF", "TGA", "JPEG2000", "AVIF"):
             files.append(("image", suffix, encode(Image.new("RGB", (8, 8)), image_format)))
     files += [(kind, ".png", content) for content in _pngs() for kind in ("image", "mask")]
-    files += [("image", ".tif", content) for content in _tiffs()]
+    files += [(kind, ".tif", content) for content in _tiffs() for kind in ("image", "photograph")]
+    for brand in (b"heic", b"avif", b"mif1", b"crx ", b"\0\0\0\0"):
+        for rest in (b"", bytes(400), b"\xff" * 400):
+            files.append(("image", ".heic", b"\0\0\0\x18ftyp" + brand + bytes(4) + b"mif1" + brand + rest))
     files += [("weights", ".pth", content) for content in _pickles()]
     files += [("weights", ".pth", _zip_checkpoint(content)) for content in _pickles()]
     files += [("weights", ".pth", _zip_checkpoint(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, bytes(2**27)))]

@@ -17,6 +17,7 @@ from psfr.data import degradation_table, images, labels, resize
 from psfr.metrics import identity
 from psfr.networks import serialization
 from psfr.networks.generator import Generator
+from psfr.photos import io
 from psfr.pretrained import loader
 from psfr.sources import checksums, fetching, folder, rclone, remote
 from psfr.utils.errors import CONTROL_CHARS, UserError
@@ -53,6 +54,7 @@ def readers(out: Path) -> dict[str, Callable[[Path], object]]:
 
     return {
         "image": lambda path: resize.resize_image(images.read(path), 32),
+        "photograph": lambda path: io.write(out / "photograph.tif", io.read(path, io.count_pages(path) - 1)),
         "mask": lambda path: resize.resize_labels(labels.read(path), 32),
         "checkpoint": lambda path: serialization.load(path, Generator),
         "weights": lambda path: serialization.from_published("generator", loader.load(path), **GENERATOR_CONFIG),

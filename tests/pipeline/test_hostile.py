@@ -15,7 +15,7 @@ import pytest
 from tests.helpers import hostile, hostile_crafted, hostile_mutations
 
 # Kinds that are read by libraries are drawn more often.
-KINDS = [*hostile.SUFFIXES, "image", "image", "mask", "checkpoint", "weights"]
+KINDS = [*hostile.SUFFIXES, "image", "image", "photograph", "photograph", "mask", "checkpoint", "weights"]
 
 
 def write_files(folder: Path, seed: int, count: int, large: bool) -> list[tuple[int, str, str]]:
