@@ -25,7 +25,14 @@ MAX_EXTRA_SAMPLES = 12
 SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 254, 255, 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANAR, PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 COLOR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES, INK_SET, EXTRA_SAMPLES = 320, 322, 323, 324, 325, 332, 338
-SAMPLE_FORMAT, JPEG_TABLES, YCBCR_SUBSAMPLING, DNG_VERSION, ICC_PROFILE = 339, 347, 530, 50706, 34675
+SUB_DIRECTORIES, SAMPLE_FORMAT, JPEG_TABLES, YCBCR_SUBSAMPLING, DNG_VERSION, ICC_PROFILE = (
+    330,
+    339,
+    347,
+    530,
+    50706,
+    34675,
+)
 
 # Photometric interpretations that are read, with their number of color channels.
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
@@ -68,7 +75,7 @@ def list_pages(stream: BinaryIO) -> list[Directory]:
 
     Raises:
         Exception: of many types, if the file is damaged.
-        UnsupportedError: the file is the raw data of a camera, or has more than `MAX_PAGES` pages.
+        UnsupportedError: the file is the raw data of a camera, holds previews only, or has more than `MAX_PAGES` pages.
     """
     start = stream.read(16)
     order = start[:2]
@@ -90,6 +97,8 @@ def list_pages(stream: BinaryIO) -> list[Directory]:
     full = [page for page in pages if not (_integer(page, SUBFILE, 0) & 5 or _integer(page, OLD_SUBFILE, 1) == 2)]
     if not pages:
         raise UnidentifiedImageError("no page in it")
+    if not full and SUB_DIRECTORIES in pages[0]:
+        raise UnsupportedError("a preview only, as in the raw data of a camera")
     return full or pages[:1]
 
 

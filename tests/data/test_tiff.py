@@ -158,3 +158,13 @@ def test_previews_and_masks_are_passed_over(tmp_path):
         writer.write(photo[:, :, 0] > 9, photometric="minisblack", subfiletype=4, metadata=None)
     (tmp_path / "photo.tif").write_bytes(stream.getvalue())
     assert (images.read(tmp_path / "photo.tif") == photo).all()
+
+
+def test_a_preview_of_raw_data_is_not_the_photograph(tmp_path):
+    """The raw data of many cameras are TIFF files with a preview, and the photograph below it."""
+    with tifffile.TiffWriter(tmp_path / "photo.tif") as writer:
+        preview, photo = np.zeros((6, 8, 3), np.uint8), np.zeros((48, 64), np.uint16)
+        writer.write(preview, photometric="rgb", subfiletype=1, subifds=1, metadata=None)
+        writer.write(photo, photometric="minisblack", metadata=None)
+    with pytest.raises(UserError, match=r"photo\.tif: TIFF of a kind that is not read \(a preview only"):
+        images.read(tmp_path / "photo.tif")
