@@ -27,7 +27,7 @@ def encode_png(raster: Raster, exif: bytes | None, dpi: tuple[float, float] | No
     filtered[:, 0] = 2  # each row is stored as its difference from the one above
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    pixels = zlib.compress(filtered, 1)
+    pixels = zlib.compress(filtered.data, 1)
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     content = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))
     if raster.icc_profile is not None:
@@ -53,7 +53,7 @@ def encode_tiff(raster: Raster, exif: bytes | None, dpi: tuple[float, float] | N
     differences[:, 1:] -= samples[:, :-1]
     little_endian = differences.astype(samples.dtype.newbyteorder("<"))
     strips = [
-        zlib.compress(np.ascontiguousarray(little_endian[top : top + rows_per_strip]), 6)
+        zlib.compress(np.ascontiguousarray(little_endian[top : top + rows_per_strip]).data, 6)
         for top in range(0, height, rows_per_strip)
     ]
     sizes = [len(strip) for strip in strips]
