@@ -21,7 +21,7 @@ from psfr.photos import album, alignment, blending, detection, io
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
 from psfr.photos.levels import Levels, estimate_levels
-from psfr.photos.restorer import Restorer, load_restorer, model_fingerprint
+from psfr.photos.restorer import Restorer, is_trained_on_portraits, load_restorer, model_fingerprint
 from psfr.photos.strength import choose_strength, estimate_severity
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
 
@@ -29,6 +29,7 @@ COMPUTE = ComputeParams(
     device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None
 )
 NO_FACE_STATUS = 3  # exit status if a photograph has no face
+MAX_IDENTITY_DISTANCE = 0.6  # photographs of one person are usually within it
 
 # Maps an aligned face, uint8 RGB (S, S, 3), to its parsing map, uint8 (S, S), and the restored face, uint8 (S, S, 3).
 RestoreFn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -191,8 +192,14 @@ def main() -> None:
     options = _parser().parse_args()
     outputs = album.result_paths(options.photo, options.out, options.format)
     restorer = load_restorer(options.model, COMPUTE)
+    if is_trained_on_portraits(options.model):
+        print(
+            f"{options.model}: trained on synthetic portraits only (ffhq.source: sample): for photographs, train on "
+            "photographs or use the published model",
+            file=sys.stderr,
+        )
     record = _open_record(options) if options.photo.is_dir() else None
-    num_restored = num_faceless = num_passed_over = 0
+    num_restored = num_faceless = num_passed_over = num_unlike = 0
     is_face_missing = False
     failed = []
     for path, out in tqdm(outputs.items(), "restore", unit="photo", disable=len(outputs) == 1):
@@ -214,12 +221,15 @@ def main() -> None:
         num_restored += num_faces > 0
         num_faceless += num_faces == 0
         for result, faces in results.items():
+            num_unlike += sum(face.identity_distance > MAX_IDENTITY_DISTANCE for face in faces)
             tqdm.write(_report(path, result, faces, options.copy_faceless), file=sys.stdout)
     if record:
         print(
             f"{num_restored} photographs restored, {num_faceless} without a face, {len(failed)} failed, "
             f"{album.passed_over(num_passed_over)}"
         )
+        if num_unlike:
+            print(f"{num_unlike} of the restored faces may look like another person")
     failed += album.report_unread(options.photo, options.out)
     raise_all(failed)
     if is_face_missing or num_faceless:
@@ -247,6 +257,11 @@ def _report(path: Path, out: Path, faces: list[RestoredFace], copied: bool) -> s
             f"strength {face.strength:.2f}, severity {face.severities[0]:.2f} to {face.severities[1]:.2f}, "
             f"identity distance {face.identity_distance:.3f}"
         )
+        if face.identity_distance > MAX_IDENTITY_DISTANCE:
+            lines.append(
+                f"     may look like another person (distance above {MAX_IDENTITY_DISTANCE}): "
+                "try --twicing or a lower --strength"
+            )
     return "\n".join(lines)
 
 

@@ -114,7 +114,8 @@ def inside(frame: Frame, shape: tuple[int, ...], size: int) -> np.ndarray:
 def contains(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return which points, in pixels, lie in an image of `shape` (H, W, ...)."""
     height, width = shape[:2]
-    return (points.real >= 0) & (points.real <= width) & (points.imag >= 0) & (points.imag <= height)
+    x, y = np.real(points), np.imag(points)
+    return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
 
 
 def window(frame: Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:

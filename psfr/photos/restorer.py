@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import cast
 
 import numpy as np
 import torch
+import yaml
 
 from psfr.compute.devices import compute_dtype, get_device
 from psfr.data.datasets import normalize, to_image, to_tensor
@@ -21,6 +23,7 @@ from psfr.params import ComputeParams
 from psfr.pretrained import loader, network_files
 from psfr.utils.errors import UserError, truncate
 
+LOCK_FILE = "dvc.lock"
 FPN_FILE, GENERATOR_FILE = "fpn.safetensors", "psfrgan/generator.safetensors"
 
 
@@ -85,6 +88,28 @@ def model_fingerprint(model: str) -> str:
         for path in paths:
             digest.update(f"{loader.file_hash(path)} {path.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def is_trained_on_portraits(model: str) -> bool:
+    """Return whether a run's generator was trained on the synthetic portraits, as the run's dvc.lock says.
+
+    Args:
+        model: as for `load_restorer`. Without a dvc.lock beside the folder of the models, the answer is False.
+    """
+    path = Path(model)
+    if path.is_dir():
+        lock = (path if (path / "models").is_dir() else path.resolve().parent) / LOCK_FILE
+        text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    elif path.suffix == ".pth":
+        return False
+    else:
+        shown = subprocess.run(["git", "show", f"{model}:./{LOCK_FILE}"], capture_output=True, check=False)
+        text = shown.stdout.decode(errors="replace")
+    try:
+        source = yaml.safe_load(text)["stages"]["download@ffhq"]["params"]["params.yaml"]["ffhq"]["source"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        return False
+    return source == "sample"
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """`psfr.restore` and `psfr.align`: kinds of photographs, models, options and errors."""
 
+import contextlib
 import functools
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -527,6 +529,38 @@ def test_model_from_a_run_a_git_revision_or_published_weights(run_folder, tmp_pa
     torch.save({"w": torch.zeros(1)}, tmp_path / network_files.PUBLISHED_FPN)
     (fpn, _), (generator, generator_weights) = restorer.load_restorer(str(tmp_path / "net.pth"), restore.COMPUTE)
     assert (fpn, generator) == ("fpn", "generator") and generator_weights["w"] == 1
+
+
+def test_warns_of_faces_that_look_like_another_person(fixed_detection, run_restore, tmp_path, monkeypatch):
+    """A line for each beyond 0.6, and their number for an album."""
+    images.write(tmp_path / "in/near.png", photos.astronaut())
+    images.write(tmp_path / "in/unlike.png", photos.astronaut())
+    distances = iter([0.6, 0.601])
+    monkeypatch.setattr(restore, "_identity_distance", lambda *_: next(distances))
+    status, out, _ = run_restore(tmp_path / "in", "-o", tmp_path / "out")
+    assert status == 0 and "1 of the restored faces may look like another person" in out
+    lines = out.splitlines()
+    (warning,) = [index for index, line in enumerate(lines) if "try --twicing or a lower --strength" in line]
+    assert "identity distance 0.601" in lines[warning - 1]
+
+
+@pytest.mark.parametrize("source", ["sample", "folder"])
+def test_says_once_that_a_model_knows_portraits_only(fixed_detection, run_restore, run_folder, tmp_path, source):
+    """By the dvc.lock of the run, beside the folder of the models or in the git revision."""
+    shutil.copytree(run_folder, tmp_path / "run")
+    lock = {"stages": {"download@ffhq": {"params": {"params.yaml": {"ffhq": {"source": source}}}}}}
+    (tmp_path / "run" / restorer.LOCK_FILE).write_text(json.dumps(lock))
+    images.write(tmp_path / "in/a.png", photos.astronaut())
+    images.write(tmp_path / "in/b.png", photos.astronaut())
+    for number, model in enumerate((tmp_path / "run", tmp_path / "run/models")):
+        _, _, err = run_restore(tmp_path / "in", "-o", tmp_path / f"out{number}", model=model)
+        assert err.count("trained on synthetic portraits only") == (source == "sample")
+    git(tmp_path / "run", "init", "-q")
+    git(tmp_path / "run", "add", restorer.LOCK_FILE)
+    git(tmp_path / "run", "commit", "-qm", "lock")
+    with contextlib.chdir(tmp_path / "run"):
+        assert restorer.is_trained_on_portraits("HEAD") == (source == "sample")
+        assert not restorer.is_trained_on_portraits("none") and not restorer.is_trained_on_portraits("a.pth")
 
 
 @pytest.fixture
