@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -99,7 +100,7 @@ def _apply(image: Image.Image, icc_profile: bytes) -> np.ndarray:
 def _transform(icc_profile: bytes) -> ImageCms.ImageCmsTransform | None:
     """Return the transform from a profile to sRGB, None if LittleCMS cannot make one."""
     try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
+        profile: Any = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
         mode = {GRAY: "L", RGB: "RGB", CMYK: "CMYK"}[profile.profile.xcolor_space.strip()]
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, KeyError, ValueError):
