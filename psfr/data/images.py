@@ -1,5 +1,6 @@
 """Read, write and list image files."""
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -180,7 +181,8 @@ def read(path: Path) -> np.ndarray:
     """Read an image file as sRGB.
 
     EXIF orientation is applied, colors are converted by the file's profile, transparent pixels are blended with white,
-    and 16-bit values are scaled to 8 bits. Of several pages or frames, the first is read.
+    and 16-bit values are scaled to 8 bits. Of several frames, the first is read, and of several pages of a TIFF file
+    the largest (the first of equal ones), as the others may be previews.
 
     Returns:
         uint8 array of shape (H, W, 3).
@@ -190,7 +192,7 @@ def read(path: Path) -> np.ndarray:
     """
     if is_tiff(path):
         with one_line_errors(path), open(path, "rb") as file:
-            return read_page(path, file, tiff.list_pages(file)[0]).to_srgb8()
+            return read_page(path, file, _main_page(file)).to_srgb8()
     with open_image(path) as image:
         icc_profile = image.info.get("icc_profile")
         if image.mode != "CMYK":
@@ -214,9 +216,13 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     if is_tiff(path):
         with one_line_errors(path), open(path, "rb") as file:
-            return tiff.size(tiff.list_pages(file)[0])
+            return tiff.size(_main_page(file))
     with open_image(path) as image:
         return image.size
+
+
+def _main_page(file: BinaryIO) -> tiff.Directory:
+    return max(tiff.list_pages(file), key=lambda page: math.prod(tiff.size(page)))
 
 
 def read_page(path: Path, file: BinaryIO, page: tiff.Directory) -> Raster:

@@ -148,16 +148,19 @@ def test_truncated_pages_are_refused(tmp_path):
         images.read(tmp_path / "photo.tif")
 
 
-def test_previews_and_masks_are_passed_over(tmp_path):
-    """A preview before the photograph, which says that it is one, is not the photograph."""
+@pytest.mark.parametrize("subfile_type", [0, 1])
+def test_previews_and_masks_are_passed_over(tmp_path, subfile_type):
+    """A preview before the photograph is not the photograph, even if the file does not say that it is one."""
     photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     stream = memory.BytesIO()
     with tifffile.TiffWriter(stream) as writer:
-        writer.write(photo[::8, ::8], photometric="rgb", subfiletype=1, metadata=None)
+        writer.write(photo[::8, ::8], photometric="rgb", subfiletype=subfile_type, metadata=None)
         writer.write(photo, photometric="rgb", metadata=None)
         writer.write(photo[:, :, 0] > 9, photometric="minisblack", subfiletype=4, metadata=None)
     (tmp_path / "photo.tif").write_bytes(stream.getvalue())
     assert (images.read(tmp_path / "photo.tif") == photo).all()
+    assert images.read_size(tmp_path / "photo.tif") == (64, 48)
+    assert io.count_pages(tmp_path / "photo.tif") == (1 if subfile_type else 2)
 
 
 def test_a_preview_of_raw_data_is_not_the_photograph(tmp_path):
