@@ -2,16 +2,19 @@
 
 from functools import cache
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif",
+    ".heic", ".heif", ".hif",
+)  # fmt: skip
 # The only decoders that Pillow may use, beside that of HEIF: it has thirty more, and runs Ghostscript on PostScript
 # files of any suffix.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 
 # Suffixes of pictures that are not read. Other files of an album (notes, films, sidecar files) are no pictures.
 UNREAD_SUFFIXES = {
-    ".3fr", ".ai", ".arw", ".bpg", ".cr2", ".cr3", ".crw", ".cur", ".dcm", ".dcr", ".dds", ".dib", ".djvu",
-    ".dng", ".emf", ".eps", ".erf", ".exr", ".fff", ".fits", ".hdr", ".icns", ".ico", ".iiq", ".j2c", ".j2k",
-    ".jfif", ".jng", ".jp2", ".jpe", ".jpf", ".jpx", ".jxl", ".jxr", ".kdc", ".mef", ".mng", ".mos", ".mrw",
+    ".3fr", ".ai", ".arw", ".avifs", ".bpg", ".cr2", ".cr3", ".crw", ".cur", ".dcm", ".dcr", ".dds", ".dib", ".djvu",
+    ".dng", ".emf", ".eps", ".erf", ".exr", ".fff", ".fits", ".hdr", ".heics", ".heifs", ".icns", ".ico", ".iiq",
+    ".j2c", ".j2k", ".jng", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".kdc", ".mef", ".mng", ".mos", ".mrw",
     ".nef", ".nrw", ".orf", ".pbm", ".pcx", ".pdf", ".pef", ".pgm", ".pict", ".pnm", ".ppm", ".ps", ".psb",
     ".psd", ".qoi", ".raf", ".ras", ".raw", ".rw2", ".rwl", ".sgi", ".sr2", ".srf", ".srw", ".svg", ".tga",
     ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",

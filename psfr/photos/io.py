@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from psfr.data import images, raster, tiff
+from psfr.data import formats, images, raster, tiff
 from psfr.data.color import to_8_bits as to_8_bits
 from psfr.data.raster import Raster
 from psfr.photos import encoding, metadata
@@ -60,9 +60,12 @@ def list_photos(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such file or folder: check the path")
-    paths = sorted(path for path in images.walk_files(folder) if path.suffix.lower() in images.SUFFIXES)
+    files = images.walk_files(folder)
+    paths = sorted(path for path in files if path.suffix.lower() in images.SUFFIXES)
     if not paths:
-        raise UserError(f"{folder}: no images found: add {', '.join(images.SUFFIXES)} files")
+        unread = sorted({path.suffix.lower() for path in files} & formats.UNREAD_SUFFIXES)
+        found = f" but {', '.join(unread)}, which are not read" if unread else ""
+        raise UserError(f"{folder}: no images found{found}: add {', '.join(images.SUFFIXES)} files")
     return paths
 
 

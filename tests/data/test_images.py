@@ -28,7 +28,7 @@ def picture() -> np.ndarray:
     ("suffix", "tolerance"),
     [(".png", 0), (".bmp", 0), (".tif", 0), (".TIFF", 0), (".webp", 24), (".jpg", 12), (".JPEG", 12)],
 )
-def test_every_listed_format_is_read(tmp_path, picture, suffix, tolerance):
+def test_common_formats_are_read(tmp_path, picture, suffix, tolerance):
     path = tmp_path / f"face{suffix}"
     Image.fromarray(picture).save(path, quality=95)
     assert images.list_images(tmp_path) == [path]
@@ -175,15 +175,16 @@ def test_what_is_recognized_by_content_gets_its_own_message(tmp_path, start, nam
     assert "replace or remove" not in str(caught.value)
 
 
-def test_heic_avif_and_gif(tmp_path, picture):
+def test_heic_avif_gif_and_rare_suffixes(tmp_path, picture):
     """Of animations, the first frame; HEIC is recognized by content, as in files that are called JPEG."""
     pillow_heif.register_heif_opener()
     frames = {"save_all": True, "append_images": [Image.new("RGB", (32, 24), "red")]}
-    for name, options in {"a.heic": {}, "a.avif": frames, "a.gif": frames, "heif.jpg": {"format": "HEIF"}}.items():
+    files = dict.fromkeys(("a.avif", "b.gif", "c.apng", "d.mpo"), frames)
+    files |= {name: {} for name in ("e.jfif", "f.jpe", "g.heic")}
+    files |= {name: {"format": "HEIF"} for name in ("h.hif", "i.jpg")}
+    for name, options in files.items():
         Image.fromarray(picture).save(tmp_path / name, quality=95, **options)
-    assert [path.name for path in images.select_images(images.walk_files(tmp_path), tmp_path)] == [
-        "a.avif", "a.gif", "a.heic", "heif.jpg"
-    ]  # fmt: skip
+    assert [path.name for path in images.select_images(images.walk_files(tmp_path), tmp_path)] == list(files)
     for path in tmp_path.iterdir():
         assert np.abs(images.read(path).astype(int) - picture).mean() < 12, path
 

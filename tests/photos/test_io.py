@@ -168,6 +168,9 @@ def test_error_messages(tmp_path, image, monkeypatch):
     images.write(tmp_path / "@eaDir/photo.jpg/SYNOPHOTO_THUMB_M.png", image)  # a thumbnail of a Synology device
     with pytest.raises(UserError, match="no images found"):
         io.list_photos(tmp_path)
+    (tmp_path / "a.CR2").touch()
+    with pytest.raises(UserError, match="no images found but .cr2, which are not read: add .png"):
+        io.list_photos(tmp_path)
     monkeypatch.setattr(images, "MAX_PIXELS", 32 * 24 * 4)
     Photograph(image).upscaled(2)
     with pytest.raises(UserError, match="128x96 pixels"):
