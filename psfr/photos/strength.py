@@ -40,7 +40,7 @@ WEIGHTS = {  # of the features, as `python -m benchmarks.strength fit` prints th
 }
 
 # The strength is 0 below the first severity and 1 above the second.
-MIN_SEVERITY, MAX_SEVERITY = 0.35, 0.65
+MIN_SEVERITY, MAX_SEVERITY = 0.40, 0.75
 
 
 def estimate_severity(aligned: np.ndarray) -> float:
