@@ -283,8 +283,9 @@ def _interpret(samples: np.ndarray, page: Directory, layout: Layout, icc_profile
 
 def _unassociate(levels: np.ndarray, alpha: np.ndarray, highest: int) -> np.ndarray:
     """Divide levels that are stored multiplied by alpha by it; transparent pixels become black."""
-    opacity = np.maximum(alpha, 1)[:, :, None].astype(np.float64) / highest
-    return np.where(alpha[:, :, None] > 0, np.minimum(np.rint(levels / opacity), highest), 0).astype(levels.dtype)
+    divisor = np.maximum(alpha, 1)[:, :, None]
+    unassociated = np.rint(levels.astype(np.float64) * highest / divisor)  # in this order, halves are exact
+    return np.where(alpha[:, :, None] > 0, np.minimum(unassociated, highest), 0).astype(levels.dtype)
 
 
 def _colors(page: Directory, bits: int) -> np.ndarray:
