@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from psfr.data import images, labels
+from psfr.data import color, images, labels
 from psfr.metrics import identity
 from psfr.params import ComputeParams
 from psfr.photos import album, alignment, blending, detection, io
@@ -151,8 +151,7 @@ def _identity_distance(image: np.ndarray, result: Photograph, frame: Frame, scal
 
 def _crop_result(result: Photograph, frame: Frame, size: int) -> np.ndarray:
     """Return a face of the result as uint8 RGB (size, size, 3)."""
-    face = alignment.crop(result.pixels, frame, size)
-    return io.to_8_bits(face) if face.dtype == np.uint16 else face
+    return color.to_8_bits(alignment.crop(result.pixels, frame, size))
 
 
 def restore_file(

@@ -65,8 +65,8 @@ def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
 
 
 def to_8_bits(levels: np.ndarray) -> np.ndarray:
-    """Convert uint16 levels to uint8."""
-    return np.rint(levels / np.float32(257)).astype(np.uint8)
+    """Convert uint16 levels to uint8, and return uint8 levels as they are."""
+    return levels if levels.dtype == np.uint8 else np.rint(levels / np.float32(257)).astype(np.uint8)
 
 
 def blend_with_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -35,12 +35,8 @@ class Raster:
         return self._to_8_bits(self.icc_profile)
 
     def _to_8_bits(self, icc_profile: bytes | None) -> np.ndarray:
-        pixels, alpha = self.pixels, self.alpha
-        if pixels.dtype == np.uint16:
-            pixels = color.to_8_bits(pixels)
-            alpha = None if alpha is None else color.to_8_bits(alpha)
-        pixels = color.to_srgb(pixels, icc_profile)
-        return pixels if alpha is None else color.blend_with_white(pixels, alpha)
+        pixels = color.to_srgb(color.to_8_bits(self.pixels), icc_profile)
+        return pixels if self.alpha is None else color.blend_with_white(pixels, color.to_8_bits(self.alpha))
 
 
 def is_gray(image: Image.Image) -> bool:

@@ -268,16 +268,16 @@ def _interpret(samples: np.ndarray, page: Directory, layout: Layout, icc_profile
         case 3:
             levels = _colors(page, layout.bits)[levels[:, :, 0]]
         case 5:
-            levels = color.cmyk_to_srgb(_to_8_bits(levels), icc_profile)
+            levels = color.cmyk_to_srgb(color.to_8_bits(levels), icc_profile)
         case 6:
-            ycbcr = np.ascontiguousarray(_to_8_bits(levels)).tobytes()
+            ycbcr = np.ascontiguousarray(color.to_8_bits(levels)).tobytes()
             levels = np.array(Image.frombytes("YCbCr", (layout.width, layout.height), ycbcr).convert("RGB"))
         case 8:
             levels = color.lab_to_srgb(levels)
         case 9:
             levels = color.lab_to_srgb(levels ^ np.array([0, 128, 128], np.uint8))
     if alpha is not None and levels.dtype == np.uint8:
-        alpha = _to_8_bits(alpha)
+        alpha = color.to_8_bits(alpha)
     return make_raster(levels, alpha, None if layout.photometric in (SEPARATED, CIELAB, ICCLAB) else icc_profile)
 
 
@@ -295,10 +295,6 @@ def _colors(page: Directory, bits: int) -> np.ndarray:
         raise OSError("the palette is missing")
     palette = values.reshape(3, -1).T
     return (palette >> 8 if palette.max() > 255 else palette).astype(np.uint8)
-
-
-def _to_8_bits(levels: np.ndarray) -> np.ndarray:
-    return levels if levels.dtype == np.uint8 else color.to_8_bits(levels)
 
 
 def _with_header(content: bytes, offset: int) -> bytes:

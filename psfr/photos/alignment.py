@@ -111,6 +111,16 @@ def inside(frame: Frame, shape: tuple[int, ...], size: int) -> np.ndarray:
     return contains(frame.to_image(column + 1j * row), shape)
 
 
+def ellipse(size: int, x: float, y: float, half_width: float, half_height: float) -> np.ndarray:
+    """Return which pixels of a crop lie in an ellipse, bool (size, size).
+
+    Args:
+        x, y, half_width, half_height: center and half axes, as fractions of the side.
+    """
+    row, column = (np.mgrid[0:size, 0:size] + 0.5) / size
+    return ((column - x) / half_width) ** 2 + ((row - y) / half_height) ** 2 < 1
+
+
 def contains(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return which points, in pixels, lie in an image of `shape` (H, W, ...)."""
     height, width = shape[:2]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from psfr.data import labels
-from psfr.photos.alignment import Frame, uncrop, window
+from psfr.photos.alignment import Frame, ellipse, uncrop, window
 
 # Only the head is blended: training images rarely show clothes and background sharp enough to learn them.
 _NOT_HEAD = ("background", "cloth", "necklace", "neck", "hat", "ear_ring")
@@ -100,7 +100,7 @@ def blend_mask(seg: np.ndarray, other_faces: np.ndarray, visible: np.ndarray | N
     if components.any():
         head = components == 1 + np.argmax(np.bincount(components.ravel())[1:])
     if head.sum() < MIN_HEAD_AREA * visible.sum():
-        head = (points.real - 0.5) ** 2 / 0.25**2 + (points.imag - 0.58) ** 2 / 0.32**2 < 1
+        head = ellipse(size, 0.5, 0.58, 0.25, 0.32)
     head = np.asarray(ndimage.binary_fill_holes(head)) & visible
     blurred = cv2.GaussianBlur(head.astype(np.float32), (0, 0), size * EDGE_SIGMA)
     if not visible.all():  # the border of the photograph is no edge of the head

@@ -96,9 +96,8 @@ def encode_lossy(image_format: str, raster: Raster, exif: bytes | None, dpi: tup
         if dpi is not None:
             options["dpi"] = dpi
     else:
-        pixels = raster.pixels if raster.pixels.dtype == np.uint8 else color.to_8_bits(raster.pixels)
-        if raster.alpha is not None:
-            alpha = raster.alpha if raster.alpha.dtype == np.uint8 else color.to_8_bits(raster.alpha)
+        pixels = color.to_8_bits(raster.pixels)
+        alpha = None if raster.alpha is None else color.to_8_bits(raster.alpha)
         if icc_profile is not None and color.is_gray_profile(icc_profile):  # WebP has RGB only
             pixels, icc_profile = color.to_srgb(pixels, icc_profile), None
     image = Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha]))

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from psfr.data import formats, images, raster, tiff
-from psfr.data.color import to_8_bits as to_8_bits
 from psfr.data.raster import Raster
 from psfr.photos import encoding, metadata
 from psfr.utils.errors import UserError, truncate

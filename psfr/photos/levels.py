@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from psfr.photos.alignment import ellipse
 from psfr.photos.blending import LUMINANCE
 
 FACE = (0.5, 0.58, 0.22, 0.28)  # ellipse within the face: center and half axes, as fractions of the side
@@ -52,10 +53,7 @@ def estimate_levels(aligned: np.ndarray, visible: np.ndarray) -> Levels:
         aligned: uint8 RGB (S, S, 3).
         visible: which pixels lie in the photograph, bool (S, S).
     """
-    size = len(aligned)
-    row, column = (np.mgrid[0:size, 0:size] + 0.5) / size
-    x, y, half_width, half_height = FACE
-    face = (((column - x) / half_width) ** 2 + ((row - y) / half_height) ** 2 < 1) & visible
+    face = ellipse(len(aligned), *FACE) & visible
     if not face.any():
         return Levels()
     luminance = aligned[face] @ LUMINANCE

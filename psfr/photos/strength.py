@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from psfr.data.resize import resize_image
+from psfr.photos.alignment import ellipse
 from psfr.photos.blending import LUMINANCE
 
 # Lengths are in pixels of the aligned face, so frequencies are relative to what the network can restore.
@@ -78,10 +79,7 @@ def severity_features(aligned: np.ndarray) -> dict[str, float]:
         The features by name, those of `WEIGHTS`.
     """
     luminance = resize_image(aligned, min(len(aligned), MAX_SIZE)) @ LUMINANCE
-    size = len(luminance)
-    row, column = (np.mgrid[0:size, 0:size] + 0.5) / size
-    x, y, half_width, half_height = FACE
-    face = ((column - x) / half_width) ** 2 + ((row - y) / half_height) ** 2 < 1
+    face = ellipse(len(luminance), *FACE)
     features = {}
     finer = luminance
     for i, sigma in enumerate(SIGMAS):

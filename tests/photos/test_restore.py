@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Callable
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,21 +60,28 @@ def run_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run_restore(monkeypatch, capsys, run_folder):
-    """Run psfr.restore with arguments; return its exit status, stdout and stderr."""
+def run_cli(monkeypatch, capsys):
+    """Run a command with arguments; return its exit status, stdout and stderr."""
 
-    def call(*arguments: object, model: object = run_folder) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["restore", *map(str, arguments), "--model", str(model)])
+    def call(cli: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
         status, message = 0, ""
         try:
-            restore.cli()
+            cli()
         except SystemExit as stop:
-            if isinstance(stop.code, int):
-                status = stop.code
-            else:
-                status, message = 1, stop.code
+            status, message = (stop.code, "") if isinstance(stop.code, int) else (1, stop.code)
         out, err = capsys.readouterr()
         return status, out, err + message
+
+    return call
+
+
+@pytest.fixture
+def run_restore(run_cli, run_folder):
+    """Run psfr.restore with arguments, as `run_cli` does."""
+
+    def call(*arguments: object, model: object = run_folder) -> tuple[int, str, str]:
+        return run_cli(restore.cli, *arguments, "--model", model)
 
     return call
 
@@ -564,20 +572,9 @@ def test_says_once_that_a_model_knows_portraits_only(fixed_detection, run_restor
 
 
 @pytest.fixture
-def run_align(monkeypatch, capsys):
-    """Run psfr.align with arguments, without other processes; return its exit status, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["align", *map(str, arguments), "--size", "32", "--workers", "0"])
-        status, message = 0, ""
-        try:
-            align.cli()
-        except SystemExit as stop:
-            status, message = (stop.code, "") if isinstance(stop.code, int) else (1, stop.code)
-        out, err = capsys.readouterr()
-        return status, out, err + message
-
-    return call
+def run_align(run_cli):
+    """Run psfr.align with arguments, without other processes, as `run_cli` does."""
+    return lambda *arguments: run_cli(align.cli, *arguments, "--size", "32", "--workers", "0")
 
 
 @pytest.fixture
