@@ -16,6 +16,10 @@ from tests.helpers.running import ROOT, run_command, set_params, start_process, 
 
 SHARED_WORK = [sys.executable, str(ROOT / "tests/helpers/shared_work.py")]
 
+# A tenth of the default's. Adam's first steps have the size of the learning rate even for gradients that are rounding
+# errors: with the default's rates, trainings that round differently differ by some percent after ten GAN steps.
+LEARNING_RATES = {"lr_generator": "1e-5", "lr_discriminator": "4e-5"}
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
@@ -26,7 +30,8 @@ def results(tmp_path_factory):
         if (function, num_processes) not in cache:
             folder = tmp_path_factory.mktemp(function)
             (folder / "params.yaml").write_text((ROOT / "params/tiny.yaml").read_text())
-            set_params(folder, devices=num_processes, batch_size=6, precision="fp32")  # 1, 2 and 3 divide 6
+            # 1, 2 and 3 divide 6.
+            set_params(folder, devices=num_processes, batch_size=6, precision="fp32", **LEARNING_RATES)
             os.symlink(ROOT / "psfr", folder / "psfr")
             run_command(["env", f"PYTHONPATH={ROOT}", *SHARED_WORK, function], folder)
             cache[function, num_processes] = torch.load(folder / "result.pt")
@@ -56,11 +61,8 @@ def test_losses_of_twenty_gan_steps_match_one_process(results):
     assert len(one) == 20 and one["ss"].min() > 1e-3
     for losses in (one, two):
         losses["generator"] = 100 * losses["ss"] + 10 * losses["pix"] + 10 * losses["fm"] + losses["gen"]
-    # Adam's first steps have the size of the learning rate even for gradients that are rounding errors. The single
-    # losses therefore diverge after some steps, but their means stay close.
-    assert two["generator"][:10].tolist() == pytest.approx(one["generator"][:10].tolist(), rel=0.01)
-    assert two["generator"].tolist() == pytest.approx(one["generator"].tolist(), rel=0.03)
-    assert two.mean().tolist() == pytest.approx(one.mean().tolist(), rel=0.01)
+    assert two["generator"].tolist() == pytest.approx(one["generator"].tolist(), rel=1e-3)
+    assert two.mean().tolist() == pytest.approx(one.mean().tolist(), rel=1e-3)
 
 
 def test_parsing_network_gradients_and_statistics_match_one_process(results):
@@ -96,7 +98,7 @@ def losses(project: Path) -> dict[str, list[float]]:
 
 
 def test_pipeline_in_two_processes_matches_one(project):
-    set_params(project, precision="fp32", epochs=3, checkpoint_seconds=0)
+    set_params(project, precision="fp32", epochs=3, checkpoint_seconds=0, **LEARNING_RATES)
     run_command(["dvc", "repro"], project)
     expected_losses = losses(project)
     expected = json.loads((project / "metrics/evaluation.json").read_text())
@@ -121,15 +123,15 @@ def test_pipeline_in_two_processes_matches_one(project):
 
 
 def assert_losses_close(actual: dict[str, list[float]], expected: dict[str, list[float]]) -> None:
-    """Compare the losses of ten epochs; rounding errors grow, and the discriminator's loss falls to a tenth."""
+    """Compare the losses of each epoch; rounding changes them by less than 1e-4 (one or two threads, SSE or AVX2)."""
+    assert actual.keys() == expected.keys()
     for name, values in actual.items():
-        assert values[:5] == pytest.approx(expected[name][:5], rel=0.01, abs=1e-3), name
-        assert values == pytest.approx(expected[name], rel=0.03, abs=0.03), name
+        assert values == pytest.approx(expected[name], rel=1e-3, abs=1e-3), name
 
 
 def test_training_resumed_in_two_processes_matches_one(project, tmp_path):
     train, state_dir = [sys.executable, "-m", "stages.train"], project / "models/.train.unfinished"
-    set_params(project, precision="fp32", epochs=10, checkpoint_seconds=0)
+    set_params(project, precision="fp32", epochs=10, checkpoint_seconds=0, **LEARNING_RATES)
     shutil.rmtree(state_dir)
     run_command(train, project)
     expected = losses(project)
