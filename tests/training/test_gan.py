@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from psfr.compute.devices import has_bf16
 from psfr.networks.vgg import VggFeatures
 from psfr.params import read_params
 from psfr.training import gan, reference
@@ -94,20 +93,20 @@ def test_training_is_deterministic(dtype):
 
 
 def test_bf16_follows_float32():
-    num_steps = 100 if has_bf16(torch.device("cpu")) else 20  # a processor without bf16 emulates it, slowly
+    # Adam's first steps have the size of the learning rate whatever the gradient's size, so at the default's rates
+    # rounding makes the losses of single steps diverge.
+    rates = {"lr_generator": TINY.lr_generator / 10, "lr_discriminator": TINY.lr_discriminator / 10}
     runs = []
     for dtype in (torch.float32, torch.bfloat16):
-        model = make_gan()
-        steps = [gan.train_step(model, make_batch(), dtype, WEIGHTS) for _ in range(num_steps)]
+        model = make_gan(TINY.model_copy(update=rates))
+        steps = [gan.train_step(model, make_batch(), dtype, WEIGHTS) for _ in range(20)]
         losses = {name: torch.stack([step[name] for step in steps]) for name in ("ss", "pix", "fm", "gen", "disc")}
         losses["generator"] = sum(weight * losses[name] for name, weight in WEIGHTS.items())
         runs.append(losses)
     exact, rounded = runs
-    # Adam's first steps have the size of the learning rate whatever the gradient's size, so rounding makes the losses
-    # of single steps diverge, but not their means.
-    assert torch.allclose(rounded["generator"][:20], exact["generator"][:20], rtol=0.05)
+    assert torch.allclose(rounded["generator"], exact["generator"], rtol=0.01)
     for name in exact:
-        assert rounded[name].mean().item() == pytest.approx(exact[name].mean().item(), rel=0.1), name
+        assert rounded[name].mean().item() == pytest.approx(exact[name].mean().item(), rel=0.02), name
 
 
 class UniformImages(torch.utils.data.Dataset):
