@@ -154,18 +154,9 @@ def train(
 
     def step_fn(batch: Batch, _: int) -> dict[str, Tensor]:
         lq, hq, seg = (tensor.to(device, non_blocking=True) for tensor in batch)
-        lq, hq, seg = normalize(lq), normalize(hq), seg.long()
-        optimizer.zero_grad(set_to_none=True)
-        with cache_kernels(network, compute_dtype(params.compute, device)):
-            with autocast(params.compute, device):
-                logits, restored = network(lq)
-            cross_entropy, l1 = F.cross_entropy(logits.float(), seg, weights), F.l1_loss(restored.float(), hq)
-            cross_entropy = cross_entropy * _batch_loss_scale(weights, seg)
-            (cross_entropy + params.fpn.lambda_image * l1).backward()
-        all_reduce_gradients(network)
-        optimizer.step()
+        losses = train_step(network, optimizer, (normalize(lq), normalize(hq), seg.long()), weights, params)
         scheduler.step()
-        return {"cross_entropy": cross_entropy.detach(), "l1": l1.detach()}
+        return losses
 
     history = training_loop(
         name="fpn",
@@ -181,6 +172,34 @@ def train(
         checkpoints=checkpoints,
     )
     return network.eval(), [{"epoch": epoch, **means} for epoch, means in enumerate(history, 1)]
+
+
+def train_step(
+    network: FaceParsingNetwork, optimizer: torch.optim.Optimizer, batch: Batch, weights: Tensor, params: Params
+) -> dict[str, Tensor]:
+    """Train on this process's part of a batch.
+
+    Args:
+        network: the network in training mode, changed in place.
+        optimizer: the optimizer of the network, changed in place.
+        batch: input and target images, float (B, 3, H, W) in [-1, 1], and parsing maps, int64 (B, H, W).
+        weights: the result of `class_weights`, on the device of the network.
+        params: the experiment's parameters.
+
+    Returns:
+        The losses, detached, by name (cross_entropy, l1).
+    """
+    lq, hq, seg = batch
+    optimizer.zero_grad(set_to_none=True)
+    with cache_kernels(network, compute_dtype(params.compute, lq.device)):
+        with autocast(params.compute, lq.device):
+            logits, restored = network(lq)
+        cross_entropy, l1 = F.cross_entropy(logits.float(), seg, weights), F.l1_loss(restored.float(), hq)
+        cross_entropy = cross_entropy * _batch_loss_scale(weights, seg)
+        (cross_entropy + params.fpn.lambda_image * l1).backward()
+    all_reduce_gradients(network)
+    optimizer.step()
+    return {"cross_entropy": cross_entropy.detach(), "l1": l1.detach()}
 
 
 @torch.inference_mode()
