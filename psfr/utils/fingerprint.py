@@ -2,11 +2,12 @@
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dvc.dependency.base import Dependency
     from dvc.output import Output
     from dvc.repo import Repo
     from dvc_data.hashfile.db import HashFileDB
@@ -16,41 +17,49 @@ if TYPE_CHECKING:
 Fingerprint = dict[str, dict[str, Any]]
 
 
-def fingerprint(stage: str, per_file_deps: tuple[str, ...] = (), from_lock: bool = False) -> Fingerprint:
-    """Return the fingerprint of a stage's dependencies.
+def fingerprints(stage: str, per_file_deps: tuple[str, ...] = ()) -> tuple[Fingerprint, Fingerprint]:
+    """Return the fingerprint of a stage's dependencies, and that of its last run, which dvc.lock records.
+
+    Both come from one reading of dvc.yaml and dvc.lock, which takes DVC long.
 
     Args:
         stage: a stage's name as DVC writes it, such as `resize@ffhq`.
         per_file_deps: those of the stage's folders that it processes file by file; each of their files is hashed.
-        from_lock: take the dependencies of the stage's last run from dvc.lock instead of the present ones.
 
     Returns:
-        The fingerprint; empty if DVC cannot determine it, for instance outside of a repository.
+        The fingerprints; empty if DVC cannot determine them, for instance outside of a repository.
     """
     # Imported here because importing DVC takes long and most processes do not need it.
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc_data.hashfile.tree import Tree
 
-    found: Fingerprint = {"parameters": {}, "files": {}, "per_file": {}}
     try:
         with Repo() as repo:
             (dvc_stage,) = repo.stage.collect(stage)
+            last = _fingerprint(dvc_stage.deps, per_file_deps)
             for dep in dvc_stage.deps:
-                if not from_lock:
-                    dep.save()
-                assert dep.hash_info is not None
-                if dep.def_path in per_file_deps:
-                    tree = dep.get_obj()
-                    if not isinstance(tree, Tree):  # the list of the folder's files is missing from the DVC cache
-                        return {}
-                    found["per_file"][dep.def_path] = _hashes(tree)
-                elif isinstance(dep.hash_info.value, dict):
-                    found["parameters"] |= _flatten(dep.hash_info.value)
-                else:
-                    found["files"][dep.def_path] = dep.hash_info.value
+                dep.save()
+            return _fingerprint(dvc_stage.deps, per_file_deps), last
     except (DvcException, ValueError):
-        return {}
+        return {}, {}
+
+
+def _fingerprint(deps: "Iterable[Dependency]", per_file_deps: tuple[str, ...]) -> Fingerprint:
+    """Return the fingerprint of dependencies as they are in dvc.lock or, after `dep.save()`, in the workspace."""
+    from dvc_data.hashfile.tree import Tree
+
+    found: Fingerprint = {"parameters": {}, "files": {}, "per_file": {}}
+    for dep in deps:
+        assert dep.hash_info is not None
+        if dep.def_path in per_file_deps:
+            tree = dep.get_obj()
+            if not isinstance(tree, Tree):  # the list of the folder's files is missing from the DVC cache
+                return {}
+            found["per_file"][dep.def_path] = _hashes(tree)
+        elif isinstance(dep.hash_info.value, dict):
+            found["parameters"] |= _flatten(dep.hash_info.value)
+        else:
+            found["files"][dep.def_path] = dep.hash_info.value
     return found
 
 

@@ -22,7 +22,7 @@ from psfr.utils.fingerprint import (
     changed_files,
     checkout_unchanged,
     explain_changes,
-    fingerprint,
+    fingerprints,
     is_last_output_cached,
 )
 
@@ -62,13 +62,13 @@ def resumable_dir(
     path = Path(path)
     folder = temporary_path(path)
     with _lock_folder(path) as note:
-        current, interrupted = fingerprint(stage, per_file_deps), _read(note)
+        current, last = fingerprints(stage, per_file_deps)
+        interrupted = _read(note)
         if folder.is_dir() and _compatible(interrupted, current, ignored_deps):
             _reuse(folder, _stale_outputs(interrupted, current, same_paths))
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            last = fingerprint(stage, per_file_deps, from_lock=True)
             # Equal fingerprints mean `dvc repro --force`: then every file is made again.
             if last != current and _compatible(last, current, ignored_deps):
                 num_files = checkout_unchanged(stage, path, folder, _stale_outputs(last, current, same_paths))
@@ -105,7 +105,7 @@ def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]
     last_result = path.with_name(f".{path.name}.last.partial")
     with _lock_folder(path) as note:
         shutil.rmtree(last_result, ignore_errors=True)  # left by a killed run
-        last, current = fingerprint(stage, from_lock=True), fingerprint(stage)
+        current, last = fingerprints(stage)
         is_result = last != current and _compatible(last, current, irrelevant_deps)
         if not is_result or not is_last_output_cached(stage, path):
             return False
@@ -247,10 +247,10 @@ def training_state_dir(folder: Path, stage: str) -> Iterator[Path]:
     Raises:
         UserError: another process runs the same training.
     """
-    current = fingerprint(stage)
+    current, last = fingerprints(stage)
     all_states = Path(os.environ.get("DVC_ROOT", "."), folder, f".{stage}.unfinished")
     state = all_states / hashlib.sha256(json.dumps(current, sort_keys=True).encode()).hexdigest()[:12]
-    forced = (state / FINISHED).exists() and current == fingerprint(stage, from_lock=True)
+    forced = (state / FINISHED).exists() and current == last
     if not current or forced:
         shutil.rmtree(state, ignore_errors=True)
     if not state.is_dir():

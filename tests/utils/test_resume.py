@@ -12,7 +12,7 @@ import pytest
 
 from psfr.data import images
 from psfr.utils.errors import UserError
-from psfr.utils.fingerprint import explain_changes, fingerprint
+from psfr.utils.fingerprint import explain_changes, fingerprints
 from psfr.utils.resume import resumable_dir, training_state_dir
 from tests.helpers.running import ROOT, run_command
 
@@ -196,7 +196,7 @@ def test_nothing_is_reused_without_a_fingerprint(repository, damage):
 
 def test_nothing_is_reused_if_dvc_cannot_determine_the_fingerprint(repository):
     Path("dvc.yaml").write_text("stages: {}\n")
-    assert fingerprint("halve") == {}
+    assert fingerprints("halve") == ({}, {})
     run_stage(3)
     assert run_stage(9) == list("abcd")
 
