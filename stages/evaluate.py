@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 from psfr.compute.devices import get_device, num_workers, report_compute
-from psfr.compute.processes import get_rank, run_distributed
+from psfr.compute.processes import Work, get_rank, run_distributed
+from psfr.data import images
 from psfr.metrics import output, report, table
 from psfr.metrics.testset import TestSet
-from psfr.params import read_params
+from psfr.params import Params, read_params
 from psfr.pretrained.loader import WEIGHTS_DIR
 from psfr.utils.files import mirror_to_cache
 
@@ -33,5 +34,9 @@ def main() -> None:
     print(table.to_markdown(summary))
 
 
+def _work(params: Params) -> Work:
+    return Work((2 + len(params.models)) * len(images.list_images(TESTSET / "hr")))
+
+
 if __name__ == "__main__":
-    run_distributed(main, "images", "metrics", "networks")
+    run_distributed(main, "images", "metrics", "networks", work=_work)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from psfr.compute.devices import get_device, report_compute
-from psfr.compute.processes import get_rank, on_rank_zero, run_distributed
+from psfr.compute.processes import Work, get_rank, on_rank_zero, run_distributed
 from psfr.metrics.segmentation import compute_scores
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
@@ -64,10 +64,12 @@ def _write_metrics(degraded: dict, high_quality: dict, history: list[dict[str, f
         writer.writerows(history)
 
 
-def _batch_size(params: Params) -> int:
-    """Return the size of the batches that the processes share evenly; 0 without a training."""
-    return params.fpn.batch_size if params.fpn.source == "train" else 0
+def _work(params: Params) -> Work:
+    train_names, val_names = fpn.train_val_split(LABELED, params)
+    if params.fpn.source == "train":
+        return Work(params.fpn.epochs * len(train_names), params.fpn.batch_size)
+    return Work(2 * len(val_names))
 
 
 if __name__ == "__main__":
-    run_distributed(main, "degradation", "images", "networks", batch_size=_batch_size)
+    run_distributed(main, "degradation", "images", "networks", work=_work)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from psfr import inference
 from psfr.compute.devices import compute_dtype, get_device, report_compute
-from psfr.compute.processes import broadcast_from_rank_zero, get_rank, on_rank_zero, run_distributed
+from psfr.compute.processes import Work, broadcast_from_rank_zero, get_rank, on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
-from psfr.params import MODEL_DIRS, read_params
+from psfr.params import MODEL_DIRS, Params, read_params
 from psfr.pretrained import loader
 from psfr.utils.errors import raise_all
 from psfr.utils.files import atomic_write
@@ -67,5 +67,9 @@ def _load_generator(path: Path) -> Generator:
     return generator
 
 
+def _work(params: Params) -> Work:
+    return Work((1 + len(params.models)) * len(images.list_images(TESTSET / "lr")))
+
+
 if __name__ == "__main__":
-    run_distributed(main, "images", "networks")
+    run_distributed(main, "images", "networks", work=_work)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from psfr import inference
 from psfr.compute.devices import compute_dtype, get_device, report_compute
-from psfr.compute.processes import on_rank_zero, run_distributed
+from psfr.compute.processes import Work, on_rank_zero, run_distributed
 from psfr.data import images
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.inference.fpn import FusedParsingNetwork
-from psfr.params import read_params
+from psfr.params import Params, read_params
 from psfr.utils.resume import resumable_dir
 
 FFHQ = Path("data/ffhq")
@@ -36,5 +36,9 @@ def main() -> None:
             inference.parse(face_parser, paths[folder], out / folder, params.image_size, params.compute, description)
 
 
+def _work(params: Params) -> Work:
+    return Work((1 + params.degrade.variants) * len(images.list_images(FFHQ / "hr")))
+
+
 if __name__ == "__main__":
-    run_distributed(main, "images", "networks")
+    run_distributed(main, "images", "networks", work=_work)

@@ -6,7 +6,7 @@ from pathlib import Path
 from dvclive.live import Live
 
 from psfr.compute.devices import report_compute
-from psfr.compute.processes import get_rank, on_rank_zero, run_distributed
+from psfr.compute.processes import Work, get_rank, on_rank_zero, run_distributed
 from psfr.data import degradation_table, images
 from psfr.data.datasets import PairedFaceDataset
 from psfr.networks import serialization
@@ -70,10 +70,11 @@ def _save_networks(state: gan.Gan, params: Params, compute: dict) -> None:
     serialization.save(MODELS / "discriminator.safetensors", state.discriminator, compute, **config_d)
 
 
-def _batch_size(params: Params) -> int:
-    """Return the size of the batches; a set that is smaller than a batch is one batch."""
-    return min(params.batch_size, len(images.list_images(FFHQ / "hr")))
+def _work(params: Params) -> Work:
+    num_images = len(images.list_images(FFHQ / "hr"))
+    # A set that is smaller than a batch is one batch.
+    return Work(params.epochs * num_images, min(params.batch_size, num_images))
 
 
 if __name__ == "__main__":
-    run_distributed(main, "images", "networks", batch_size=_batch_size)
+    run_distributed(main, "images", "networks", work=_work)

@@ -1,7 +1,11 @@
-"""Data-parallel processes: one per GPU, or one per group of CPU cores.
+"""Data-parallel processes: one per GPU, or one per CPU core or group of cores.
 
 A stage's `main` runs in each process. On a single machine `compute.devices` sets their number; on several machines
 torchrun starts them. Only rank 0 writes metrics, checkpoints and messages.
+
+Processes use the cores of a CPU better than the threads of one process: the threads wait for each other, busily, after
+each operation of a network, processes once per step. As soon as another program takes a core from a thread, the others
+wait for it thousands of times per second.
 """
 
 import os
@@ -14,14 +18,14 @@ from datetime import timedelta
 from itertools import zip_longest
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NoReturn, TypeVar, cast
+from typing import NamedTuple, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
 
 from psfr.compute.cores import num_cores
-from psfr.params import ComputeParams, Params, read_params
+from psfr.params import Params, read_params
 from psfr.utils import errors
 from psfr.utils.errors import UserError
 
@@ -33,6 +37,17 @@ _MISSING = object()
 # torchrun, not by this timeout.
 TIMEOUT = timedelta(hours=24)
 GRACE_PERIOD = 5  # seconds that the other processes have to exit after one has exited
+
+MAX_CPU_PROCESSES = 8  # by default: each has its own copy of the networks; beyond, each gets several cores
+TRAINING_COST = 10  # an image of a training step costs about this times an image of inference
+MIN_SHARED_PIXELS = 5_000_000  # pixels of inference whose time on a CPU exceeds the start of more processes
+
+
+class Work(NamedTuple):
+    """How much a stage's networks have to do."""
+
+    num_images: int  # images that pass through networks, each counted as often as it does
+    batch_size: int = 0  # images of a training step, which the processes share evenly; 0: no training
 
 
 def get_world_size() -> int:
@@ -104,21 +119,19 @@ def all_reduce_mean_(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
-def run_distributed(
-    main: Callable[[], None], *version_groups: str, batch_size: Callable[[Params], int] | None = None
-) -> None:
+def run_distributed(main: Callable[[], None], *version_groups: str, work: Callable[[Params], Work]) -> None:
     """Run a stage's `main` with `errors.run_main`, in as many processes as `compute.devices` or torchrun specify.
 
     Args:
         main: runs in each process.
         version_groups: see `errors.run_main`.
-        batch_size: returns the number of images in a batch that the processes share evenly; None if they share none.
+        work: returns what there is to do, from which the number of processes follows if `compute.devices` is null.
     """
     is_rank_zero = os.environ.get("RANK", "0") == "0"  # torchrun runs this in each process: warn once
-    errors.run_main(lambda: _run(main, batch_size), *(version_groups if is_rank_zero else ()))
+    errors.run_main(lambda: _run(main, work), *(version_groups if is_rank_zero else ()))
 
 
-def _run(main: Callable[[], None], batch_size: Callable[[Params], int] | None) -> None:
+def _run(main: Callable[[], None], work: Callable[[Params], Work]) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started this process and the others
         if os.environ["RANK"] != "0":
             # torchrun sends its signals to all processes. Only rank 0 handles them, as in `_worker`.
@@ -127,11 +140,11 @@ def _run(main: Callable[[], None], batch_size: Callable[[Params], int] | None) -
         _run_in_process_group(main, "env://")
         return
     params = read_params()
-    num_processes = _num_processes(params.compute, batch_size(params) if batch_size else 0)
+    num_processes = choose_num_processes(params, work(params))
     if num_processes == 1:
         main()
     else:
-        _launch(main, num_processes)
+        launch(main, num_processes)
 
 
 def _run_in_process_group(main: Callable[[], None], init_method: str) -> None:
@@ -140,29 +153,38 @@ def _run_in_process_group(main: Callable[[], None], init_method: str) -> None:
     distributed.destroy_process_group()
 
 
-def _num_processes(compute: ComputeParams, batch_size: int) -> int:
-    """Return `compute.devices`, or by default the largest number of GPUs that divides the batch, at least 1.
+def choose_num_processes(params: Params, work: Work) -> int:
+    """Return `compute.devices`, or by default the number of GPUs, or of processes that use the cores of a CPU.
 
-    Args:
-        batch_size: images that the processes share evenly; 0, which every number divides, if they share none.
+    It divides the batches of a training. On a CPU it is at most `MAX_CPU_PROCESSES`, and 1 if the work takes less time
+    than the start of more processes.
     """
+    compute = params.compute
     gpus = torch.cuda.device_count() if compute.device != "cpu" and torch.cuda.is_available() else 0
     if gpus and (compute.devices or 0) > gpus:
         raise UserError(f"compute.devices: {compute.devices}, but PyTorch finds {gpus} GPUs: lower it")
-    if compute.devices or not gpus:
-        return compute.devices or 1
-    num_processes = max(number for number in range(1, gpus + 1) if batch_size % number == 0)
+    if compute.devices:
+        return compute.devices
+    if not gpus:
+        num_pixels = work.num_images * params.image_size**2 * (TRAINING_COST if work.batch_size else 1)
+        return _largest_divisor(work, min(num_cores(), MAX_CPU_PROCESSES)) if num_pixels >= MIN_SHARED_PIXELS else 1
+    num_processes = _largest_divisor(work, gpus)
     if num_processes < gpus:
         print(
             f"compute.devices: null uses {num_processes} of {gpus} GPUs, the most that can share batches of "
-            f"{batch_size} images evenly",
+            f"{work.batch_size} images evenly",
             file=sys.stderr,
             flush=True,
         )
     return num_processes
 
 
-def _launch(main: Callable[[], None], num_processes: int) -> None:
+def _largest_divisor(work: Work, limit: int) -> int:
+    """Return the largest number of processes, at most `limit`, that share the batches evenly."""
+    return max(number for number in range(1, limit + 1) if work.batch_size % number == 0)
+
+
+def launch(main: Callable[[], None], num_processes: int) -> None:
     """Run `main` in new processes; print the message and take the exit status of the first one that fails."""
     with tempfile.TemporaryDirectory() as folder:
         context = start_processes(
@@ -192,7 +214,7 @@ def _launch(main: Callable[[], None], num_processes: int) -> None:
 
 
 def _worker(rank: int, main: Callable[[], None], num_processes: int, folder: Path, start_method: str) -> None:
-    """Run `main` as one of the processes of `_launch`; if it exits early, write its message to folder/RANK.
+    """Run `main` as one of the processes of `launch`; if it exits early, write its message to folder/RANK.
 
     Args:
         start_method: the launcher's default start method, restored here for data loading processes.

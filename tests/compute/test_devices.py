@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset
 from psfr.compute import devices, parallel, processes
 from psfr.compute.cores import num_cores
 from psfr.data.datasets import make_dataloader
-from psfr.params import ComputeParams
+from psfr.params import ComputeParams, read_params
 from psfr.utils.errors import UserError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -148,13 +149,19 @@ def test_nothing_is_reported_without_a_driver_or_by_choice(driver, monkeypatch, 
     assert capsys.readouterr().err == ""
 
 
+def choose_num_processes(compute, batch_size: int, num_images: int = 1000) -> int:
+    params = read_params(Path(__file__).parents[2] / "params.yaml").model_copy(update={"compute": compute})
+    assert params.image_size == 128
+    return processes.choose_num_processes(params, processes.Work(num_images, batch_size))
+
+
 @pytest.mark.parametrize(
     ("gpus", "batch_size", "expected"),
     [(8, 4, 4), (3, 4, 2), (6, 4, 4), (2, 4, 2), (8, 24, 8), (7, 4, 4), (5, 7, 1), (8, 0, 8), (1, 4, 1)],
 )
 def test_null_uses_the_most_gpus_that_divide_the_batch(gpu, monkeypatch, capsys, gpus, batch_size, expected):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert processes._num_processes(make_params(), batch_size) == expected
+    assert choose_num_processes(make_params(), batch_size) == expected
     message = capsys.readouterr().err
     if expected == gpus:
         assert message == ""
@@ -165,12 +172,29 @@ def test_null_uses_the_most_gpus_that_divide_the_batch(gpu, monkeypatch, capsys,
         )
 
 
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "num_images", "expected"),
+    [
+        (2, 4, 1000, 2),
+        (3, 4, 1000, 2),
+        (64, 4, 1000, 4),
+        (4, 7, 1000, 1),
+        (3, 0, 1000, 3),
+        (64, 0, 1000, 8),  # more would each need a copy of the networks
+        (2, 4, 20, 1),  # a few steps take less time than the start of processes
+        (2, 0, 200, 1),
+    ],
+)
+def test_null_uses_the_cores_of_a_cpu(monkeypatch, cores, batch_size, num_images, expected):
+    monkeypatch.setattr(processes, "num_cores", lambda: cores)
+    assert choose_num_processes(make_params(device="cpu"), batch_size, num_images) == expected
+
+
 def test_explicit_number_of_processes_is_used(gpu):
-    assert processes._num_processes(make_params(devices=2), 4) == 2
-    assert processes._num_processes(make_params(device="cpu", devices=3), 0) == 3
-    assert processes._num_processes(make_params(device="cpu"), 4) == 1
+    assert choose_num_processes(make_params(devices=2), 4) == 2
+    assert choose_num_processes(make_params(device="cpu", devices=3), 0, 1) == 3
     with pytest.raises(UserError, match="compute.devices: 9, but PyTorch finds 8 GPUs: lower it"):
-        processes._num_processes(make_params(devices=9), 9)
+        choose_num_processes(make_params(devices=9), 9)
 
 
 class Threads(Dataset):

@@ -156,4 +156,4 @@ FUNCTIONS = {
 }
 
 if __name__ == "__main__":
-    processes.run_distributed(FUNCTIONS[sys.argv[1]])
+    processes.run_distributed(FUNCTIONS[sys.argv[1]], work=lambda _: processes.Work(0))

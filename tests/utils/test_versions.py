@@ -60,5 +60,5 @@ def test_of_several_processes_the_first_warns(project, monkeypatch, capfd, rank,
     project("5.0.0.93", torch="2.12.0")
     monkeypatch.setattr(processes, "_run", lambda main, *_: main())
     monkeypatch.setenv("RANK", rank)
-    processes.run_distributed(lambda: None, "networks")
+    processes.run_distributed(lambda: None, "networks", work=lambda _: processes.Work(0))
     assert capfd.readouterr().err.count("torch is 2.13.0, pinned is 2.12.0") == warnings
