@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -35,6 +36,9 @@ SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set
 RESERVED_NAMES = {"degraded", "true", "intervals", "reasons", "notes", "compute"}
 PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks were trained on
 # Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
+PUBLISHED = "published"  # value of `init` that stands for the authors' network
+# Folder of the checkpoints that a training may start from, by group of parameters; its stage depends on it.
+INIT_DIRS = {"fpn": "models/init/fpn", "generator": "models/init/gan", "discriminator": "models/init/gan"}
 MODEL_DIRS = ("models/psfrgan", "data/weights/published", "models/external")
 
 
@@ -95,6 +99,7 @@ class FaceParserParams(ParamGroup):
     """Face parsing network and, for `source: train`, its training."""
 
     source: Literal["train", "published"]
+    init: Text | None  # what the training starts from: "published", a checkpoint in models/init/fpn, None for random
     base_channels: Channels
     min_channels: Channels
     max_channels: Channels
@@ -112,6 +117,7 @@ class FaceParserParams(ParamGroup):
 class GeneratorParams(ParamGroup):
     """Generator; `Generator` describes the sizes."""
 
+    init: Text | None  # what the training starts from: "published", a checkpoint in models/init/gan, None for random
     constant_size: PowerOfTwo
     constant_scale: NonNegative  # standard deviation of the constant input's initialization; 1 in the published code
     constant_lr_multiplier: NonNegative  # learning rate of the constant input is this times lr_generator; 0: fixed
@@ -123,6 +129,7 @@ class GeneratorParams(ParamGroup):
 class DiscriminatorParams(ParamGroup):
     """Multi-scale discriminator; `Discriminator` describes the sizes."""
 
+    init: Text | None  # what the training starts from: a checkpoint in models/init/gan, None for random
     scales: SmallCount
     layers: SmallCount
     base_channels: Channels
@@ -252,12 +259,36 @@ class Params(ParamGroup):
         reserved = RESERVED_NAMES & self.models.keys()
         if reserved:
             raise ValueError(f"models.{min(reserved)}: metrics/evaluation.json reserves this name: choose another")
-        untracked = [f"models.{name}: {truncate(path)}" for name, path in self.models.items() if not _is_tracked(path)]
+        untracked = [
+            f"models.{name}: {truncate(path)}" for name, path in self.models.items() if not _lies_in(path, MODEL_DIRS)
+        ]
         if untracked:
             raise ValueError(
                 f"{join_first(untracked, ', ')} is in no folder that infer depends on, so DVC would not notice when it "
                 f"changes: copy it to {MODEL_DIRS[-1]}/"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_init(self) -> Self:
+        for name, folder in INIT_DIRS.items():
+            init = getattr(self, name).init
+            if init is None:
+                continue
+            if name == "fpn" and self.fpn.source == "published":
+                raise ValueError(
+                    "fpn.init: fpn.source published trains no network: set fpn.init to null, or fpn.source to train"
+                )
+            if init == PUBLISHED:
+                if name == "discriminator":
+                    raise ValueError("discriminator.init: the authors published no discriminator: set it to null")
+                if self.weights.source != "download":
+                    raise ValueError(f"{name}.init: published weights are needed: set weights.source to download")
+            elif not _lies_in(init, [folder]):
+                raise ValueError(
+                    f"{name}.init: {truncate(init)} is not in the folder on which its stage depends, so DVC would not "
+                    f"notice when it changes: copy it to {folder}/"
+                )
         return self
 
     @model_validator(mode="after")
@@ -296,11 +327,11 @@ class Params(ParamGroup):
         return self
 
 
-def _is_tracked(model: str) -> bool:
-    """Return whether a path lies in one of `MODEL_DIRS`. The file itself may be a link: DVC hashes what it reads."""
+def _lies_in(path: str, folders: Iterable[str]) -> bool:
+    """Return whether a path lies in one of the folders. The file itself may be a link: DVC hashes what it reads."""
     root = project_root()
-    folder = os.path.realpath(root / os.path.dirname(model))
-    tracked = [os.path.realpath(root / name) for name in MODEL_DIRS]
+    folder = os.path.realpath(root / os.path.dirname(path))
+    tracked = [os.path.realpath(root / name) for name in folders]
     return any(os.path.commonpath([folder, other]) == other for other in tracked)
 
 

@@ -1,8 +1,6 @@
 """Restore the test images with every model; write the restored images and the parsing maps used."""
 
 import json
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from psfr import inference
@@ -15,9 +13,8 @@ from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
 from psfr.params import MODEL_DIRS, Params, read_params
 from psfr.pretrained import loader
-from psfr.utils.errors import raise_all
 from psfr.utils.files import atomic_write
-from psfr.utils.project import find, workspace_path
+from psfr.utils.project import provide, workspace_path
 from psfr.utils.resume import resumable_dir
 
 TESTSET = Path("data/testset")
@@ -27,7 +24,7 @@ def main() -> None:
     params = read_params()
     models = {name: workspace_path(path) for name, path in params.models.items()}
     if get_rank() == 0:
-        _provide_external(models.values())
+        provide(path for path in models.values() if Path(MODEL_DIRS[-1]) in path.parents)
     broadcast_from_rank_zero(None)  # the others wait for the files
     device = get_device(params.compute)
     compute = report_compute("infer", params.compute)
@@ -42,20 +39,6 @@ def main() -> None:
         if get_rank() == 0:
             with atomic_write(sr / "compute.json") as path:  # for metrics/evaluation.json
                 path.write_text(json.dumps(compute), encoding="utf-8")
-
-
-def _provide_external(paths: Iterable[Path]) -> None:
-    """Copy the user's checkpoints from the project if the working directory is a copy of it without these files.
-
-    DVC hashes the folder after the stage, so that its record is that of a run in the project.
-    """
-    external = [path for path in paths if Path(MODEL_DIRS[-1]) in path.parents]
-    for path in external:
-        original = find(str(path))
-        if original != path:
-            with atomic_write(path) as temporary:
-                shutil.copyfile(original, temporary)
-    raise_all([f"{path}: no such checkpoint" for path in external if not path.is_file()], "copy it there")
 
 
 def _load_generator(path: Path) -> Generator:

@@ -356,6 +356,35 @@ def test_sets_of_one_folder_under_two_names_are_compared(tmp_path, monkeypatch):
         assert "celebahq (the test set) and ffhq contain the same images" in rejection(tmp_path, values)
 
 
+def test_start_of_a_training_is_checked(tmp_path, monkeypatch):
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert params.INIT_DIRS["fpn"] in stages["fpn"]["deps"] and params.INIT_DIRS["generator"] in stages["train"]["deps"]
+    monkeypatch.chdir(tmp_path)
+
+    def with_init(kind: str, init: str, **values: object) -> dict:
+        changed = copy.deepcopy(DEFAULT) | values
+        changed[kind] = changed[kind] | {"init": init}
+        return changed
+
+    download = DEFAULT["weights"] | {"source": "download"}
+    for changed in (
+        with_init("generator", "models/init/gan/x.safetensors"),
+        with_init("discriminator", "./models/init/gan/sub/x.safetensors"),
+        with_init("fpn", "published", weights=download),
+        with_init("generator", "published", weights=download),
+    ):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed))
+        params.read_params(tmp_path / "params.yaml")
+    for changed, problem in (
+        (with_init("generator", "published"), "generator.init: .* set weights.source to download"),
+        (with_init("discriminator", "published"), "published no discriminator"),
+        (with_init("generator", "models/psfrgan/generator.safetensors"), "copy it to models/init/gan/"),
+        (with_init("fpn", "models/init/gan/x.safetensors"), "copy it to models/init/fpn/"),
+        (with_init("fpn", "models/init/fpn/x", fpn=DEFAULT["fpn"] | {"source": "published"}), "trains no network"),
+    ):
+        assert re.search(problem, rejection(tmp_path, changed)), problem
+
+
 def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
     dvc_yaml = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     assert set(params.MODEL_DIRS) <= set(dvc_yaml["stages"]["infer"]["deps"])

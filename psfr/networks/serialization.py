@@ -164,6 +164,15 @@ def load(path: Path, network_class: type[Network]) -> Network:
     return _load_into(_build_on_meta(network_class, config, str(path)), tensors, config, str(path))
 
 
+def read_config(path: Path) -> dict[str, int]:
+    """Return the arguments that the network of a checkpoint of `save` was built with, as its file has them.
+
+    Raises:
+        UserError: as in `load`.
+    """
+    return _read(path)[1]
+
+
 def _read(path: Path) -> tuple[str, dict[str, int], dict[str, Tensor]]:
     """Return class name, config and weights of a checkpoint."""
     if not Path(path).is_file():

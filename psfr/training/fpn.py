@@ -20,6 +20,7 @@ from psfr.networks.blocks import cache_kernels
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import FaceParserParams, Params
 from psfr.training.checkpoint import CheckpointManager
+from psfr.training.initial import load_initial
 from psfr.training.loop import all_reduce_gradients, training_loop
 from psfr.utils.errors import UserError, raise_all
 from psfr.utils.seeds import derive_seed, rng_for
@@ -145,7 +146,8 @@ def train(
     """
     torch.manual_seed(derive_seed(params.seed, "fpn"))
     device = get_device(params.compute)
-    network = FaceParsingNetwork(**network_config(params)).to(device)
+    network = load_initial("fpn", FaceParsingNetwork, params.fpn.init, network_config(params))
+    network = (network or FaceParsingNetwork(**network_config(params))).to(device).train()
     dataset = LabeledFaceDataset(folder, names, params, partial(_degraded_fraction, params.fpn), flip=True)
     weights = class_weights(folder, names, params.fpn.balance).to(device)
     optimizer = torch.optim.Adam(network.parameters(), params.fpn.learning_rate, fused=True)

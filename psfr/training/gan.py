@@ -15,6 +15,7 @@ from psfr.networks.generator import Generator
 from psfr.networks.vgg import VggFeatures
 from psfr.params import Params
 from psfr.training.checkpoint import CheckpointManager
+from psfr.training.initial import load_initial
 from psfr.training.loop import EpochCallback, all_reduce_gradients, training_loop
 from psfr.training.losses import (
     feature_matching_loss,
@@ -53,22 +54,31 @@ class Gan:
 
 def generator_config(params: Params) -> dict[str, int]:
     """Return the arguments of `Generator`."""
-    not_arguments = {"constant_scale", "constant_lr_multiplier"}
+    not_arguments = {"init", "constant_scale", "constant_lr_multiplier"}
     return {"image_size": params.image_size, **params.generator.model_dump(exclude=not_arguments)}
 
 
 def discriminator_config(params: Params) -> dict[str, int]:
     """Return the arguments of `Discriminator`."""
-    return params.discriminator.model_dump(exclude={"max_shift"})
+    return params.discriminator.model_dump(exclude={"init", "max_shift"})
 
 
 def build(params: Params, vgg: VggFeatures) -> Gan:
-    """Create the networks, with seeded weights, and their optimizers on the device that `params` selects."""
+    """Create the networks, with the weights of `init` or seeded ones, and their optimizers on the device of `params`.
+
+    Raises:
+        UserError: see `load_initial`.
+    """
     torch.manual_seed(derive_seed(params.seed, "train"))
     device = get_device(params.compute)
-    generator = Generator(**generator_config(params)).to(device)
-    generator.constant.data *= params.generator.constant_scale
-    discriminator = Discriminator(**discriminator_config(params)).to(device)
+    config_g, config_d = generator_config(params), discriminator_config(params)
+    generator = load_initial("generator", Generator, params.generator.init, config_g)
+    if generator is None:
+        generator = Generator(**config_g)
+        generator.constant.data *= params.generator.constant_scale
+    discriminator = load_initial("discriminator", Discriminator, params.discriminator.init, config_d)
+    discriminator = discriminator or Discriminator(**config_d)
+    generator, discriminator = generator.to(device).train(), discriminator.to(device).train()
     other_parameters = [parameter for parameter in generator.parameters() if parameter is not generator.constant]
     constant_lr = params.generator.constant_lr_multiplier * params.lr_generator
     return Gan(

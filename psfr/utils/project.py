@@ -4,8 +4,12 @@
 """
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from psfr.utils.errors import raise_all
+from psfr.utils.files import atomic_write
 
 
 def project_root() -> Path:
@@ -40,3 +44,23 @@ def workspace_path(path: str) -> Path:
         return Path(path)
     folder, name = os.path.split(path)
     return Path(os.path.relpath(os.path.realpath(folder), root.resolve()), name)
+
+
+def provide(paths: Iterable[Path]) -> None:
+    """Copy the user's checkpoints from the project if the working directory is a copy of it without these files.
+
+    DVC hashes their folder after the stage, so that its record is that of a run in the project.
+
+    Args:
+        paths: relative to the working directory.
+
+    Raises:
+        UserError: checkpoints are in neither folder; it names all of them.
+    """
+    paths = list(paths)
+    for path in paths:
+        original = find(str(path))
+        if original != path:
+            with atomic_write(path) as temporary:
+                shutil.copyfile(original, temporary)
+    raise_all([f"{path}: no such checkpoint" for path in paths if not path.is_file()], "copy it there")
