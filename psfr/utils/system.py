@@ -1,4 +1,4 @@
-"""Check the Python version and the system libraries, with the standard library only, before anything is installed."""
+"""Check the system and its libraries, with the standard library only, before anything is installed."""
 
 import ctypes
 import sys
@@ -20,10 +20,10 @@ def missing_libraries(libraries: dict[str, str] = LIBRARIES) -> dict[str, str]:
 
 def main() -> None:
     """Exit with a one-line message if a requirement is missing."""
-    if sys.version_info[:2] != (3, 11):
+    if sys.platform == "win32":
         sys.exit(
-            f"error: this is Python {sys.version.split()[0]}, 3.11 is required: "
-            "name one, as in `make PYTHON=python3.11`"
+            "error: the pipeline runs on Linux and macOS: on Windows, use WSL (psfr-restore and psfr-align run on "
+            "Windows: `pip install -e . -c requirements.lock`)"
         )
     missing = missing_libraries() if sys.platform == "linux" else {}
     if missing:

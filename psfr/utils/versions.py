@@ -27,7 +27,7 @@ def warn_about_versions(*groups: str) -> None:
     if differences:
         print(
             f"warning: {', '.join(differences)}: results may differ from those of the pinned versions, which dvc.lock "
-            "records: run `pip install -r requirements.txt`",
+            "records: run `pip install -r requirements.txt -c requirements.lock`",
             file=sys.stderr,
         )
 

@@ -42,7 +42,7 @@ def test_warns_in_one_line_with_both_versions_and_the_fix(project, capfd):
     assert err == (
         "warning: opencv-python is 5.0.0.93, pinned is 4.13.0.90, pillow is not installed, pinned is 13.0.0: "
         "results may differ from those of the pinned versions, which dvc.lock records: "
-        "run `pip install -r requirements.txt`\n"
+        "run `pip install -r requirements.txt -c requirements.lock`\n"
     )
 
 
