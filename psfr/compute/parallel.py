@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
@@ -18,6 +19,8 @@ R = TypeVar("R")
 
 # The number of processes on this machine (None: one per core; 0 or 1: no other process), or a dask scheduler's address.
 Executor = int | str | None
+
+START_AFTER = 2  # seconds of processor time that this process works alone: about what it costs to start the others
 
 
 def map(
@@ -59,20 +62,31 @@ def imap(
 def _outcomes(
     function: Callable[[T], R], items: Iterable[T], executor: Executor, total: int | None
 ) -> Iterator[Iterable]:
-    """Start the calls and yield an iterable of their results, in order."""
-    calls = (delayed(_call_in_worker)(os.getcwd(), function, item) for item in items)
+    """Yield an iterable of the results, in order."""
     if isinstance(executor, str):
+        calls = (delayed(_call_in_worker)(os.getcwd(), function, item) for item in items)
         with cluster.dask_backend(executor) as backend, parallel_config(backend):
             yield Parallel(return_as="generator")(calls)
         return
     num_processes = num_cores() if executor is None else executor
-    if total is not None:
-        num_processes = min(num_processes, total)
-    if num_processes > 1:
-        with parallel_config("loky", inner_max_num_threads=1):
-            yield Parallel(num_processes, return_as="generator")(calls)
+    yield _local_outcomes(function, items, num_processes if total is None else min(num_processes, total))
+
+
+def _local_outcomes(function: Callable[[T], R], items: Iterable[T], num_processes: int) -> Iterator:
+    """Yield the results of this machine's processes, in order; a small number of items starts no other process."""
+    items, seconds = iter(items), 0.0
+    for item in items:
+        start = time.process_time()
+        outcome = _try_call(function, item)
+        seconds += time.process_time() - start
+        yield outcome
+        if num_processes > 1 and seconds >= START_AFTER:
+            break
     else:
-        yield (_try_call(function, item) for item in items)
+        return
+    calls = (delayed(_call_in_worker)(os.getcwd(), function, item) for item in items)
+    with parallel_config("loky", inner_max_num_threads=1):
+        yield from Parallel(num_processes, return_as="generator")(calls)
 
 
 def _try_call(function: Callable[[T], R], item: T) -> R | UserError:

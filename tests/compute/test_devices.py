@@ -248,9 +248,12 @@ def test_quota_of_a_container_limits_workers_and_threads(quota, monkeypatch):
     assert devices.num_workers(make_params()) == 2
 
     started = []
-    monkeypatch.setattr(parallel, "Parallel", lambda count, **_: started.append(count) or list)
-    with parallel._outcomes(str, range(100), None, 100):
-        assert started == [4]
+    monkeypatch.setattr(parallel, "START_AFTER", 0)
+    monkeypatch.setattr(
+        parallel, "Parallel", lambda count, **_: started.append(count) or (lambda calls: map(str, calls))
+    )
+    assert len(parallel.map(str, range(100), None, "text")) == 100
+    assert started == [4]
 
     threads = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 from psfr import portraits
 from psfr.compute.devices import deterministic_float32
 from psfr.data import images, labels
+from psfr.compute import parallel
 from psfr.metrics import fidelity, mean_error, output, report, results_sheet, st_lpips, table
 from psfr.metrics.testset import TestSet
 from psfr.pretrained import fetch, metric_files
@@ -219,6 +220,7 @@ def test_output_is_reproducible(evaluated, monkeypatch):
     monkeypatch.chdir(evaluated)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["compute"]["workers"] = 2
+    monkeypatch.setattr(parallel, "START_AFTER", 0)
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     evaluate.main()
     assert output_files(evaluated) == expected

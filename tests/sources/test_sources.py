@@ -68,8 +68,10 @@ def double(number: int) -> int:
     return 2 * number
 
 
+@pytest.mark.parametrize("start_after", [0, 60])
 @pytest.mark.parametrize("workers", [0, 1, 2, None])
-def test_map_keeps_the_order_and_accepts_generators(workers):
+def test_map_keeps_the_order_and_accepts_generators(workers, start_after, monkeypatch):
+    monkeypatch.setattr(parallel, "START_AFTER", start_after)
     assert parallel.map(double, (number for number in range(9)), workers, "double") == list(range(0, 18, 2))
     assert parallel.map(double, [], workers, "double") == []
     with pytest.raises(UserError) as caught:
@@ -77,6 +79,17 @@ def test_map_keeps_the_order_and_accepts_generators(workers):
     assert str(caught.value) == "number 9: is bad; number 19: is bad; number 29: is bad"
     with pytest.raises(ZeroDivisionError):
         parallel.map(double, [1, 2, -2], workers, "double")
+
+
+def process_id(_: int) -> int:
+    return os.getpid()
+
+
+def test_other_processes_start_after_the_first_seconds_of_work(monkeypatch):
+    assert set(parallel.map(process_id, range(9), 2, "short")) == {os.getpid()}
+    monkeypatch.setattr(parallel, "START_AFTER", 0)
+    first, *others = parallel.map(process_id, range(9), 2, "long")
+    assert first == os.getpid() and os.getpid() not in others
 
 
 # Synthetic portraits
