@@ -12,9 +12,9 @@ import yaml
 from PIL import Image, ImageFilter
 
 from psfr import portraits
+from psfr.compute import parallel
 from psfr.compute.devices import deterministic_float32
 from psfr.data import images, labels
-from psfr.compute import parallel
 from psfr.metrics import fidelity, mean_error, output, report, results_sheet, st_lpips, table
 from psfr.metrics.testset import TestSet
 from psfr.pretrained import fetch, metric_files
