@@ -17,7 +17,7 @@ def main() -> None:
     raw, stage = Path("data", name, "raw"), f"download@{name}"
     ignored_deps = (f"{name}.count", f"{name}.skip")
     if getattr(params, name).source != "sample":
-        if restore_last_result(raw, stage, ("image_size", "psfr/portraits")):
+        if restore_last_result(raw, stage, ("image_size", "psfr/portraits", "tool.psfr.versions.portraits")):
             return
         # Each file of the last run is compared with the source, so code and versions may differ.
         ignored_deps += ("image_size", "seed", "psfr", "stages", "tool.psfr.versions")
@@ -26,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main, "images")
+    run_main(main, "images", "portraits")

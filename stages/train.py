@@ -1,6 +1,9 @@
 """Train the GAN; after each epoch, save the networks, log the losses and draw a sheet of sample faces."""
 
+from contextlib import nullcontext
 from pathlib import Path
+
+from dvclive.live import Live
 
 from psfr.compute.devices import report_compute
 from psfr.compute.processes import Work, get_rank, on_rank_zero, run_distributed
@@ -12,7 +15,6 @@ from psfr.params import Params, read_params
 from psfr.pretrained import loader, network_files
 from psfr.training import gan
 from psfr.training.checkpoint import CheckpointManager
-from psfr.training.metrics_log import MetricsLog
 from psfr.training.sample_sheet import sample_sheet
 from psfr.utils.errors import UserError
 from psfr.utils.files import mirror_to_cache
@@ -27,24 +29,25 @@ NUM_SAMPLES = 4  # faces on the sheet of an epoch
 def main() -> None:
     params = read_params()
     compute = report_compute("train", params.compute)
-    rows = degradation_table.read_table(FFHQ / "degradations.csv")
-    gray = {(row["name"], row["variant"]) for row in rows if row["gray"]}
+    table = degradation_table.read_table(FFHQ / "degradations.csv")
+    gray = set(table.loc[table.gray == 1, ["name", "variant"]].itertuples(index=False, name=None))
     dataset = PairedFaceDataset(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
     state = gan.build(params, _load_vgg(params))
-    with on_rank_zero(training_state_dir(MODELS.parent, "train")) as state_dir:
-        log = MetricsLog(METRICS) if get_rank() == 0 else None
+    metrics = Live(str(METRICS), save_dvc_exp=False, report=None, dvcyaml=None) if get_rank() == 0 else nullcontext()
+    with on_rank_zero(training_state_dir(MODELS.parent, "train")) as state_dir, metrics as live:
 
         def on_epoch_end(epoch: int, means: dict[str, float]) -> None:
-            assert log is not None
+            assert live is not None
             _save_networks(state, params, compute)
-            metrics: dict[str, dict[str, float]] = {}
             for name, mean in means.items():
                 group, _, key = name.rpartition("_")  # score_real, grad_ss, pix, ...
-                metrics.setdefault(group or "loss", {})[key] = mean
+                live.log_metric(f"{group or 'loss'}/{key}", mean)
+            live.summary["compute"] = compute
             sheet = state_dir / f"epoch_{epoch:03}.png"
             if not sheet.is_file():  # a resumed training calls this again for earlier epochs
                 images.write(sheet, sample_sheet(state.trained_generator, dataset, NUM_SAMPLES, params.compute))
-            log.log_epoch(metrics, sheet.name, images.read(sheet), compute=compute)
+            live.log_image(sheet.name, images.read(sheet))
+            live.next_step()
 
         gan.train(params, state, dataset, CheckpointManager(state_dir, params.compute.checkpoint_seconds), on_epoch_end)
     if get_rank() == 0:

@@ -199,7 +199,7 @@ def test_versions_that_stages_depend_on_are_the_pinned_ones():
     pins = dict(re.findall(r"^([\w.-]+)==([^\s;#]+)", requirements, re.MULTILINE))
     versions = {package: version for group in VERSIONS.values() for package, version in group.items()}
     assert versions == {package: pins.get(package) for package in versions}
-    affects_images = VERSIONS["images"] | VERSIONS["degradation"]
+    affects_images = VERSIONS["images"] | VERSIONS["portraits"] | VERSIONS["degradation"]
     assert affects_images.keys() <= set(PINNED_PACKAGES)  # what dask workers are compared in
 
 

@@ -1,13 +1,16 @@
 """Table of degradations, `degradations.csv`: the sampled parameters of each image."""
 
 import csv
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psfr.utils.errors import UserError, truncate
 from psfr.utils.files import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -38,61 +41,35 @@ def write_table(rows: Iterable[dict], path: Path) -> None:
             writer.writerow({name: int(value) if isinstance(value, bool) else value for name, value in row.items()})
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
+def read_table(path: Path) -> "pd.DataFrame":
     """Read a table that `write_table` wrote.
 
     Returns:
-        The rows: `name`, `variant` (training images only) and the fields of `Degradation`.
+        Columns `name`, `variant` (training images only) and the fields of `Degradation`; NaN if a step is left out.
 
     Raises:
         UserError: If the table is missing or damaged, or has other columns or values.
     """
+    import pandas as pd  # imported here because the stages that write the table start faster without it
+
     if not path.is_file():
         raise UserError(f"{path}: no such table: make it with `dvc repro`")
+    columns = [field.name for field in fields(Degradation)]
+    dtypes: dict[Hashable, Any] = {"name": str, "blur": str, "interpolation": str}
+    # Without keep_default_na=False, an image called NA or null would lose its name.
+    missing_values = {name: [""] for name in columns}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = {"name", *_PARSERS} - {"variant"} - set(reader.fieldnames or ())
-            if missing:
-                raise ValueError(f"no column {min(missing)}")
-            return [{column: _parse(column, text) for column, text in row.items()} for row in reader]
+        table = pd.read_csv(path, dtype=dtypes, keep_default_na=False, na_values=missing_values)
+        missing = {"name", *columns} - set(table)
+        if missing:
+            raise ValueError(f"no column {min(missing)}")
+        if not set(table.gray) <= {0, 1}:
+            raise ValueError("gray must be 0 or 1")
+        if "variant" in table and not pd.api.types.is_integer_dtype(table.variant):
+            raise ValueError("variant must be an integer")
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # pandas raises exceptions of many types on damaged files
         problem = f"not a readable table of degradations ({truncate(error)})"
         raise UserError(f"{path}: {problem}: make it again with `dvc repro`") from None
-
-
-def _parse(column: str, text: str | None) -> object:
-    """Return the value of a field; text is None if the row has too few fields, and the column if it has too many."""
-    if column not in _PARSERS or text is None:
-        raise ValueError(f"unknown column {column}" if text is not None else f"a row without {column}")
-    if text or column == "name":
-        return _PARSERS[column](text)
-    if column in _REQUIRED:
-        raise ValueError(f"a row without {column}")
-    return None
-
-
-def _parse_bool(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(f"{text} instead of 0 or 1")
-    return text == "1"
-
-
-_PARSERS: dict[str, Callable[[str], object]] = {
-    "name": str,
-    "variant": int,
-    "gray": _parse_bool,
-    "blur": str,
-    "blur_size": float,
-    "motion_angle": float,
-    "motion_direction": float,
-    "size": int,
-    "interpolation": str,
-    "noise_scale": float,
-    "noise_per_channel": _parse_bool,
-    "noise_seed": int,
-    "jpeg_compression": int,
-}
-_REQUIRED = ("variant", "gray", "size", "interpolation")
+    return table

@@ -1,11 +1,10 @@
 """Output files of the evaluate stage: evaluation.json, per_image.csv and plots."""
 
-import csv
 import json
 from pathlib import Path
 
 from psfr.metrics import mean_error, results_sheet, table
-from psfr.metrics.report import Evaluation
+from psfr.metrics.report import DIGITS, Evaluation
 from psfr.metrics.testset import TestSet
 from psfr.utils.files import atomic_dir, atomic_write
 
@@ -22,10 +21,7 @@ def write(folder: Path, testset: TestSet, evaluation: Evaluation, summary: dict,
         results_sheet.write(plots / "results.png", testset, evaluation, num_rows)
         mean_error.write(plots / "mean_error.png", evaluation.mean_errors, summary)
         (plots / "table.md").write_text(table.to_markdown(summary), encoding="utf-8")
-    rows = evaluation.rows()
-    with atomic_write(folder / "per_image.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with atomic_write(folder / "per_image.csv") as path:
+        evaluation.table().to_csv(path, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
     with atomic_write(folder / "evaluation.json") as path:
         path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")

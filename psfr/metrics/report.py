@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -88,14 +89,12 @@ class Evaluation:
             return lambda indices: fidelity.pooled_tint(values[indices])
         return lambda indices: float(values[indices].mean())
 
-    def rows(self) -> list[dict[str, str]]:
-        """Return the table of the per-image metrics, a row for each image and variant, as it is written."""
-        rows = []
-        for variant, values in self.values.items():
-            for index, name in enumerate(self.names):
-                numbers = {metric: f"{column[index]:.{DIGITS}g}" for metric, column in values.items()}
-                rows.append({"name": name, "model": variant, **numbers})
-        return sorted(rows, key=lambda row: (row["name"], row["model"]))
+    def table(self) -> pd.DataFrame:
+        """Return the per-image metrics, one row for each image and variant."""
+        frames = [
+            pd.DataFrame({"name": self.names, "model": variant, **values}) for variant, values in self.values.items()
+        ]
+        return pd.concat(frames, ignore_index=True).sort_values(["name", "model"], kind="stable", ignore_index=True)
 
 
 def evaluate(

@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
-from psfr.portraits.curve import interpolate
 from psfr.portraits.grid import Grid, Noise, smoothstep
 from psfr.portraits.head import CROWN, dome
 from psfr.portraits.heightfield import EMPTY, HeightField, Label, srgb_to_linear
 from psfr.portraits.person import HairParams, Person
-
-# Distance of the hair's inner edge beside the face from the middle, from above to below.
-FACE_EDGE_Y = (-2.7, -1.7, -1.0, -0.5, 0.1, 0.8, 1.4, 2.7)
-FACE_EDGE = (0.2, 0.25, 0.72, 0.95, 1.03, 0.98, 0.90, 0.95)
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,10 @@ def _curtains(hair: HairParams, grid: Grid, noise: Noise) -> np.ndarray:
     """Return the signed distance (positive inside) to the hair beside the face, in front of ears and shoulders."""
     y, u = grid.y, np.abs(grid.x)
     cover = np.where(grid.x < 0, hair.cover[0], hair.cover[1]).astype(np.float32)
-    face = interpolate(y, FACE_EDGE_Y, FACE_EDGE).astype(np.float32)
+    face_edge = PchipInterpolator(
+        [-2.7, -1.7, -1.0, -0.5, 0.1, 0.8, 1.4, 2.7], [0.2, 0.25, 0.72, 0.95, 1.03, 0.98, 0.90, 0.95]
+    )
+    face = face_edge(y).astype(np.float32)
     bend = noise.smooth("curtain", grid, 0.9, 1.4)
     inner = face + 0.16 - 0.30 * cover + 0.05 * bend + 0.5 * hair.wave * np.sin(2 * np.pi * y / hair.wave_length + bend)
     inner = inner - 0.25 * cover * smoothstep(y, 0.7, 1.9)

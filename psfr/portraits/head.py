@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
-from psfr.portraits.curve import interpolate
 from psfr.portraits.grid import Grid, Noise, smoothstep
 from psfr.portraits.heightfield import EMPTY, HeightField, Label
 from psfr.portraits.person import HeadShape, Person
@@ -27,7 +27,7 @@ def half_width(shape: HeadShape, y: np.ndarray) -> np.ndarray:
     """Return half the width of the head at `y`, before chin and crown are rounded; float32, the shape of `y`."""
     jaw = smoothstep(y, 0.3, 1.3)
     chin = smoothstep(y, 1.1, 1.7)
-    profile = interpolate(y, _WIDTH_Y, _WIDTH)
+    profile = PchipInterpolator(_WIDTH_Y, _WIDTH)(y)
     return (shape.width * profile * (1 + (shape.jaw - 1) * jaw) * (1 + (shape.chin - 1) * chin)).astype(np.float32)
 
 
@@ -109,8 +109,8 @@ def _features(person: Person, grid: Grid) -> np.ndarray:
 
 def _nasolabial_fold(grid: Grid, side: int, mouth_y: float) -> np.ndarray:
     y = grid.y
-    path_y, path = (-3, 0.55, 0.78, mouth_y, mouth_y + 0.3, 4), (0.26, 0.28, 0.40, 0.54, 0.57, 0.57)
-    center = interpolate(y, path_y, path).astype(np.float32)
+    path = PchipInterpolator([-3, 0.55, 0.78, mouth_y, mouth_y + 0.3, 4], [0.26, 0.28, 0.40, 0.54, 0.57, 0.57])
+    center = path(y).astype(np.float32)
     strength = smoothstep(y, 0.48, 0.66) * smoothstep(y, mouth_y + 0.22, mouth_y - 0.1)
     return np.exp(-(((grid.x * side - center) / 0.07) ** 2)) * strength
 
@@ -121,11 +121,11 @@ def _add_nose(shape: HeadShape, height: np.ndarray, grid: Grid) -> None:
     length, width = shape.nose_length, shape.nose_width
     y = nose.y / length
     upper_bridge, lower_bridge = 0.15 + 0.02 * shape.nose_hump, 0.27 + 0.03 * shape.nose_hump
-    ridge = interpolate(
-        y,
+    profile = PchipInterpolator(
         (-0.5, -0.3, -0.1, 0.1, 0.3, 0.48, 0.585, 0.665, 0.735, 0.82, 1.2),
         (0.0, 0.0, 0.05, upper_bridge, lower_bridge, 0.385, 0.425, 0.37, 0.235, 0.085, 0.0),
-    ).astype(np.float32)
+    )
+    ridge = profile(y).astype(np.float32)
     spread = np.interp(y, (-0.3, 0.0, 0.25, 0.5, 0.6, 0.7, 0.8), (0.19, 0.15, 0.165, 0.185, 0.18, 0.15, 0.11))
     spread = spread.astype(np.float32) * width * (1 + (shape.nose_bridge - 1) * smoothstep(y, 0.55, 0.2))
     out += shape.nose_projection * ridge * np.exp(-(np.abs(nose.x / spread) ** np.float32(2.0)))

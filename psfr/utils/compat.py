@@ -1,6 +1,9 @@
 """Workarounds for libraries that fail to import with this project's versions of torch and NumPy."""
 
 import importlib
+import importlib.util
+import sys
+import types
 
 import numpy as np
 
@@ -40,3 +43,24 @@ def patch_imgaug() -> None:
             "others": [bool, object, bytes, str, np.void],
         }
         setattr(np, "sctypes", sctypes)  # noqa: B010 - NumPy's stubs declare no such attribute
+
+
+def import_stlpips() -> types.ModuleType:
+    """Return the module `stlpips_pytorch.stlpips`, imported without its debugging dependencies.
+
+    The module imports IPython and torchsummary but calls neither. If they are not installed, empty modules replace
+    them during the import only, because other libraries check whether IPython is available.
+    """
+    patch_torchvision()
+    stubs = []
+    for module, name in [("IPython", "embed"), ("torchsummary", "summary")]:
+        if module not in sys.modules and importlib.util.find_spec(module) is None:
+            stub = types.ModuleType(module)
+            setattr(stub, name, None)
+            sys.modules[module] = stub
+            stubs.append(module)
+    try:
+        return importlib.import_module("stlpips_pytorch.stlpips")
+    finally:
+        for module in stubs:
+            del sys.modules[module]

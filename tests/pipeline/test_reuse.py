@@ -174,6 +174,7 @@ def test_a_change_of_the_renderer_asks_the_source_for_nothing(source, result, s3
     Path("data/ffhq/.raw.partial").mkdir()
     if change == "renderer":
         edit("psfr/portraits/code.py")
+        change_version("scipy")
     else:
         source.set_params(image_size=128)
     run("download", "ffhq")
