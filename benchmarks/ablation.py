@@ -16,12 +16,12 @@ from PIL import Image
 from skimage import data
 
 from benchmarks.restoring import degrade
-from psfr import portraits, restore
+from psfr import portraits
 from psfr.data import labels
 from psfr.data.contact_sheet import contact_sheet
 from psfr.metrics import bootstrap
 from psfr.photos import alignment, detection
-from psfr.photos.restorer import load_restorer
+from psfr.photos.restorer import Restorer
 from psfr.utils import errors
 
 METRICS = {
@@ -132,7 +132,7 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
 
 def draw_faces(runs: pd.DataFrame, path: Path) -> None:
     """Write a contact sheet of the astronaut and portraits: degraded, restored by each model, true."""
-    restorers = {weights: load_restorer(run.rev, restore.COMPUTE) for weights, run in runs.iterrows()}
+    restorers = {weights: Restorer.from_pretrained(run.rev) for weights, run in runs.iterrows()}
     size = next(iter(restorers.values())).size
     photo = data.astronaut()
     frame = detection.find_faces(photo)[0]

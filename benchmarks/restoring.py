@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from psfr import restore
+from psfr.compute import devices
 from psfr.data import degradation, degradation_table, images
 from psfr.data.contact_sheet import contact_sheet
 from psfr.metrics import identity
-from psfr.photos import alignment, blending, detection, io
-from psfr.photos.restorer import Restorer, load_restorer
+from psfr.photos import alignment, blending, detection, io, restoration
+from psfr.photos.restorer import COMPUTE, Restorer
 from psfr.photos.strength import choose_strength
 from psfr.utils import errors
 
@@ -82,7 +82,7 @@ def twelve_megapixels(image: np.ndarray) -> np.ndarray:
     return photo
 
 
-def blend_faces(lq: np.ndarray, faces: list[restore.RestoredFace], strength: float) -> np.ndarray:
+def blend_faces(lq: np.ndarray, faces: list[restoration.RestoredFace], strength: float) -> np.ndarray:
     """Return the photograph of a single face restored with another `--strength`, without detecting the face again."""
     photo = lq.copy()
     for face in faces:
@@ -95,7 +95,7 @@ def measure(
     hq: np.ndarray, lq: np.ndarray, restorer: Restorer, frame: alignment.Frame, twicing: bool
 ) -> tuple[dict, np.ndarray]:
     """Restore a degraded photograph; return what it changes and identity distances, and the result at full strength."""
-    result, faces = restore.restore(io.Photograph(lq), restorer, restorer.size, 1, 1.0, twicing)
+    result, faces = restoration.restore(io.Photograph(lq), restorer, restorer.size, 1, 1.0, twicing)
     lq_face, restored_face = (alignment.crop(photo, frame, SIZE) for photo in (lq, result.pixels))
     shift = (restored_face[CENTER, CENTER].astype(float) - lq_face[CENTER, CENTER]).mean((0, 1))
     in_frame = np.zeros(lq.shape[:2], bool)
@@ -138,7 +138,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     start = time.perf_counter()
-    restorer = load_restorer(options.model, restore.COMPUTE)
+    devices.get_device(COMPUTE)
+    restorer = Restorer.from_pretrained(options.model)
     load_seconds = time.perf_counter() - start
     image = data.astronaut()
     frame = detection.find_faces(image)[0]
@@ -153,7 +154,7 @@ def main() -> None:
         write_picture(options.picture, columns[: len(DEGRADATIONS)], frame)
     large = io.Photograph(twelve_megapixels(image))
     start = time.perf_counter()
-    faces = restore.restore(large, restorer, restorer.size, 1, 1.0, options.twicing)[1]
+    faces = restoration.restore(large, restorer, restorer.size, 1, 1.0, options.twicing)[1]
     seconds = time.perf_counter() - start
     summary = {
         "megapixels": 12,

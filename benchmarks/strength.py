@@ -20,16 +20,15 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.ablation import METRICS, N_RESAMPLES, SEED, format_change
-from psfr import restore
 from psfr.compute import devices
 from psfr.data import degradation, images, labels
 from psfr.data.resize import resize_image
 from psfr.metrics import bootstrap, fidelity, identity, report
 from psfr.metrics.testset import TestSet
 from psfr.params import DegradeParams, read_params
-from psfr.photos import blending, detection
+from psfr.photos import blending, detection, restoration
 from psfr.photos import strength as auto
-from psfr.photos.restorer import Restorer, load_restorer
+from psfr.photos.restorer import COMPUTE, Restorer
 from psfr.pretrained import loader
 from psfr.utils import errors
 
@@ -142,7 +141,7 @@ def restore_set(folder: Path, restorer: Restorer, whole: bool) -> tuple[TestSet,
     severities = []
     for path in tqdm(images.list_images(folder / "lr"), "restore", unit="face"):
         lq = images.read(path)
-        seg, restored = restore.restore_aligned(lq, restorer, twicing=False)
+        seg, restored = restoration.restore_aligned(lq, restorer, twicing=False)
         labels.write(folder / "parse" / path.name, seg)
         delta = restored - lq.astype(np.float32)
         if not whole:
@@ -159,7 +158,7 @@ def restore_set(folder: Path, restorer: Restorer, whole: bool) -> tuple[TestSet,
 def measure(folder: Path, restorer: Restorer, whole: bool) -> Curves:
     """Restore a set of faces as `restore_set` does, and compute the metrics."""
     testset, severities = restore_set(folder, restorer, whole)
-    device = devices.get_device(restore.COMPUTE)
+    device = devices.get_device(COMPUTE)
     evaluation = report.evaluate(testset, loader.WEIGHTS_DIR / "metrics", 8, device, 1)
     values = {
         metric: np.stack([evaluation.values[variant][metric] for variant in testset.variants], 1) for metric in COLUMNS
@@ -263,7 +262,7 @@ def main() -> None:
         paths = images.list_images(options.folder)[: options.count]
         print(fit(paths, options.size, read_params().degrade))
         return
-    restorer = load_restorer(options.model, restore.COMPUTE)
+    restorer = Restorer.from_pretrained(options.model)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.command == "calibrate":

@@ -12,12 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.ablation import METRICS, N_RESAMPLES, PER_IMAGE_METRICS, SEED, format_change
-from psfr import restore
 from psfr.compute import devices
 from psfr.data import images
 from psfr.metrics import bootstrap, report
 from psfr.metrics.testset import DEGRADED, TestSet
-from psfr.photos.restorer import Restorer, load_restorer
+from psfr.photos import restoration
+from psfr.photos.restorer import COMPUTE, Restorer
 from psfr.pretrained import loader
 from psfr.utils import errors
 
@@ -37,7 +37,7 @@ def restore_testset(folder: Path, restorer: Restorer) -> TestSet:
         (folder / name).symlink_to((TESTSET / name).resolve())
     for path in tqdm(images.list_images(TESTSET / "lr"), "restore", unit="image"):
         _, once = restorer(images.read(path))
-        variants = {ONCE: once, TWICING: restore.apply_twicing(restorer, once), SHARPENED: sharpen(once)}
+        variants = {ONCE: once, TWICING: restoration.apply_twicing(restorer, once), SHARPENED: sharpen(once)}
         for variant, image in variants.items():
             images.write(folder / "sr" / variant / path.name, image)
     return TestSet(folder, [ONCE, TWICING, SHARPENED])
@@ -46,8 +46,8 @@ def restore_testset(folder: Path, restorer: Restorer) -> TestSet:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.twicing", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="models", help="as in psfr.restore")
-    restorer = load_restorer(parser.parse_args().model, restore.COMPUTE)
-    device = devices.get_device(restore.COMPUTE)
+    restorer = Restorer.from_pretrained(parser.parse_args().model)
+    device = devices.get_device(COMPUTE)
     with tempfile.TemporaryDirectory() as folder:
         testset = restore_testset(Path(folder), restorer)
         evaluation = report.evaluate(testset, loader.WEIGHTS_DIR / "metrics", 8, device, 1)

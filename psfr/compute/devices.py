@@ -39,13 +39,9 @@ def get_device(compute: ComputeParams) -> torch.device:
     Raises:
         UserError: "cuda" is requested and PyTorch finds no GPU, or "tf32" and the device does not have it.
     """
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("compute.device: cuda, but PyTorch finds no GPU: set it to auto or cpu")
-    use_cuda = compute.device != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if use_cuda else "cpu")
+    device = select_device(compute)
+    use_cuda = device.type == "cuda"
     if not use_cuda:
-        if compute.device == "auto":
-            _warn_if_driver_is_there()
         if num_cores() < torch.get_num_threads():
             torch.set_num_threads(num_cores())
         _keep_freed_memory()
@@ -57,6 +53,20 @@ def get_device(compute: ComputeParams) -> torch.device:
     for operation in _FP32_OPERATIONS:
         operation.fp32_precision = "tf32" if compute.precision == "tf32" else "ieee"
     return device
+
+
+def select_device(compute: ComputeParams) -> torch.device:
+    """Return the device that `compute.device` selects, without changing a setting of the process.
+
+    Raises:
+        UserError: "cuda" is requested and PyTorch finds no GPU.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("compute.device: cuda, but PyTorch finds no GPU: set it to auto or cpu")
+    use_cuda = compute.device != "cpu" and torch.cuda.is_available()
+    if not use_cuda and compute.device == "auto":
+        _warn_if_driver_is_there()
+    return torch.device("cuda" if use_cuda else "cpu")
 
 
 @cache

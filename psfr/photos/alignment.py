@@ -51,6 +51,12 @@ class Frame:
         """Center in pixels of the photograph."""
         return complex(self.to_image(0.5 + 0.5j))
 
+    @property
+    def corners(self) -> np.ndarray:
+        """Corners in pixels of the photograph, (x, y) each, float (4, 2), clockwise from the face's upper left one."""
+        points = self.to_image(np.array([0, 1, 1 + 1j, 1j]))
+        return np.stack([np.real(points), np.imag(points)], axis=1)
+
     def scaled(self, factor: float) -> "Frame":
         """Return the same square in the photograph resized by `factor`."""
         return Frame(self.corner * factor, self.side * factor)

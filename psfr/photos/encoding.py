@@ -19,7 +19,7 @@ _STRIP_BYTES = 2**20  # of pixels in a strip of a TIFF, about
 
 def encode_png(raster: Raster, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
     """Return a PNG with all channels, 8 or 16 bits each. Pillow and OpenCV write no gray with alpha of 16 bits."""
-    samples = _samples(raster)
+    samples = to_samples(raster)
     height, width, channels = samples.shape
     bits = 8 * samples.itemsize
     rows = samples.astype(samples.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
@@ -46,7 +46,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 def encode_tiff(raster: Raster, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
     """Return a TIFF with all channels, 8 or 16 bits each, compressed by Deflate. Pillow writes no RGB of 16 bits."""
-    samples = _samples(raster)
+    samples = to_samples(raster)
     height, width, channels = samples.shape
     rows_per_strip = max(1, _STRIP_BYTES // (width * channels * samples.itemsize))
     differences = samples.copy()
@@ -108,7 +108,7 @@ def encode_lossy(image_format: str, raster: Raster, exif: bytes | None, dpi: tup
     return stream.getvalue()
 
 
-def _samples(raster: Raster) -> np.ndarray:
+def to_samples(raster: Raster) -> np.ndarray:
     """Return the channels of a raster, (H, W, 1 to 4)."""
     channels = raster.pixels[:, :, :1] if raster.gray else raster.pixels
     return np.ascontiguousarray(channels if raster.alpha is None else np.dstack([channels, raster.alpha]))

@@ -1,47 +1,135 @@
-"""Load the networks that restore a face: from a run, a git revision of the project, or the published weights."""
+"""Restore photographs from Python: `Restorer.from_pretrained("published").restore(image)`."""
 
-import hashlib
-import os
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
-import yaml
+from PIL import Image
 
-from psfr.compute.devices import compute_dtype, get_device
+from psfr.compute.devices import compute_dtype, select_device
+from psfr.data import raster
 from psfr.data.datasets import normalize, to_image, to_tensor
-from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
 from psfr.params import ComputeParams
-from psfr.pretrained import loader, network_files
-from psfr.utils.errors import UserError, truncate
+from psfr.photos import encoding, models, restoration
+from psfr.photos.io import Photograph
+from psfr.photos.restoration import RestoredFace
+from psfr.utils.errors import UserError
 
-LOCK_FILE = "dvc.lock"
-FPN_FILE, GENERATOR_FILE = "fpn.safetensors", "psfrgan/generator.safetensors"
+MODES_OF_MORE_BITS = ("I", "F")  # and those that begin with "I;": of Pillow's images, more than 8 bits per channel
+
+COMPUTE = ComputeParams(
+    device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None
+)
+ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Photograph)
+
+
+@dataclass(frozen=True)
+class Restoration(Generic[ImageT]):
+    """What `Restorer.restore` returns.
+
+    Args:
+        image: the restored image, of the type that was given.
+        faces: its faces, the largest first: each with its `frame` in the image that was given, and the
+            `identity_distance` between the face before and after, see `RestoredFace`.
+    """
+
+    image: ImageT
+    faces: list[RestoredFace]
 
 
 class Restorer:
-    """Parsing network and generator for inference.
+    """Restore the faces of photographs with a parsing network and a generator.
+
+    It changes no setting of the process, and threads may share it: they take turns at the networks, which use all
+    cores by themselves.
 
     Args:
         face_parser: moved to the device and fused, as is the generator.
-        generator: determines `size`, the side length of its input and output.
-        compute: device and precision.
+        generator: determines `size`, the side length of the aligned faces.
+        device: "auto" selects the GPU if there is one.
+        precision: of the convolutions; "auto" selects bf16 if the device has units that multiply it.
+
+    Raises:
+        UserError: "cuda" is requested and PyTorch finds no GPU.
     """
 
-    def __init__(self, face_parser: FaceParsingNetwork, generator: Generator, compute: ComputeParams):
-        self.device = get_device(compute)
+    def __init__(
+        self,
+        face_parser: FaceParsingNetwork,
+        generator: Generator,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+    ):
+        compute = COMPUTE.model_copy(update={"device": device, "precision": precision})
+        self.device = select_device(compute)
         self.size = generator.constant.shape[-1] * 2 ** (len(generator.stages) - 1)
         dtype = compute_dtype(compute, self.device)
         self.face_parser = fuse(face_parser.to(self.device), dtype)
         self.generator = fuse(generator.to(self.device), dtype)
+        self._lock = threading.Lock()  # the first call of a fused network changes its kernels
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        mirror: str | None = None,
+    ) -> "Restorer":
+        """Load a model.
+
+        Args:
+            model: "published", the authors' networks, which are fetched into the user's cache once; the `models` folder
+                of a run, or the folder that contains it; the published generator, a .pth file, with the published
+                parsing network beside it; or a git revision of the project in the current folder, whose models are read
+                from the DVC cache.
+            device: as for `Restorer`.
+            precision: as for `Restorer`.
+            mirror: folder or URL to fetch the published networks from, instead of the authors' release.
+
+        Raises:
+            UserError: `model` is none of these, or its files are missing or damaged.
+        """
+        return cls(*models.load_networks(str(model), mirror), device, precision)
+
+    def restore(
+        self, image: ImageT, scale: int = 1, strength: float | None = None, twicing: bool = False
+    ) -> Restoration[ImageT]:
+        """Restore every face of a photograph.
+
+        Args:
+            image: an array of RGB, gray or RGBA, uint8 (0 to 255) or uint16 (0 to 65535), (H, W, 3), (H, W) or
+                (H, W, 4); a Pillow image of 8 bits per channel, which is turned upright by its EXIF data; or what
+                `psfr.photos.io.read` returns. It is not changed.
+            scale: factor by which the result is larger.
+            strength: weight of the change, from 0 (no change) to 1 (full restoration), or None to choose it for each
+                face by how degraded it is, see `psfr.photos.strength`.
+            twicing: whether to restore each face again and add what that removes, see `restoration.apply_twicing`.
+
+        Returns:
+            The result, which differs from the (upscaled) image only in the faces, of the same type and dtype. A Pillow
+            image has the mode L, LA, RGB or RGBA, and its color profile in `info`.
+
+        Raises:
+            UserError: the image is of another kind, the result would be too large, or dlib's files are missing.
+        """
+        photograph = image if isinstance(image, Photograph) else _to_photograph(image)
+        result, faces = restoration.restore(photograph, self, self.size, scale, strength, twicing)
+        if isinstance(image, Photograph):
+            return Restoration(result, faces)
+        samples = encoding.to_samples(result)
+        if isinstance(image, np.ndarray):
+            return Restoration(samples[:, :, 0] if image.ndim == 2 else samples, faces)
+        restored = Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
+        if result.icc_profile is not None:
+            restored.info["icc_profile"] = result.icc_profile
+        return Restoration(restored, faces)
 
     @torch.inference_mode()
     def __call__(self, aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,94 +142,23 @@ class Restorer:
             The parsing map, uint8 (size, size), and the restored face, uint8 RGB (size, size, 3).
         """
         lq = normalize(to_tensor(aligned)[None].to(self.device))
-        seg = self.face_parser.predict_seg(lq)
-        restored = self.generator(lq, seg)
-        return seg[0].to(torch.uint8).cpu().numpy(), to_image(restored[0])
+        with self._lock:
+            seg = self.face_parser.predict_seg(lq)
+            restored = self.generator(lq, seg)
+            return seg[0].to(torch.uint8).cpu().numpy(), to_image(restored[0])
 
 
-def load_restorer(model: str, compute: ComputeParams) -> Restorer:
-    """Load the networks that `model` names.
-
-    Args:
-        model: the `models` folder of a run, or the folder that contains it; the published generator, a .pth file, with
-            the published parsing network beside it; or a git revision of the project in the current folder, whose
-            models are read from the DVC cache.
-        compute: device and precision.
-
-    Raises:
-        UserError: `model` is none of these, or its files are missing or damaged.
-    """
-    with _model_files(model) as (fpn_path, generator_path):
-        if generator_path.suffix == ".pth":
-            face_parser = serialization.from_published("fpn", loader.load(fpn_path))
-            generator = serialization.from_published("generator", loader.load(generator_path))
-            return Restorer(cast(FaceParsingNetwork, face_parser), cast(Generator, generator), compute)
-        return Restorer(
-            serialization.load(fpn_path, FaceParsingNetwork), serialization.load(generator_path, Generator), compute
-        )
-
-
-def model_fingerprint(model: str) -> str:
-    """Return a text that is another one if the files that `load_restorer` reads have been changed or written again."""
-    digest = hashlib.sha256()
-    with _model_files(model) as paths:
-        for path in paths:
-            digest.update(f"{loader.file_hash(path)} {path.stat().st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def is_trained_on_portraits(model: str) -> bool:
-    """Return whether a run's generator was trained on the synthetic portraits, as the run's dvc.lock says.
-
-    Args:
-        model: as for `load_restorer`. Without a dvc.lock beside the folder of the models, the answer is False.
-    """
-    path = Path(model)
-    if path.is_dir():
-        lock = (path if (path / "models").is_dir() else path.resolve().parent) / LOCK_FILE
-        text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
-    elif path.suffix == ".pth":
-        return False
-    else:
-        shown = subprocess.run(["git", "show", f"{model}:./{LOCK_FILE}"], capture_output=True, check=False)
-        text = shown.stdout.decode(errors="replace")
-    try:
-        source = yaml.safe_load(text)["stages"]["download@ffhq"]["params"]["params.yaml"]["ffhq"]["source"]
-    except (yaml.YAMLError, KeyError, TypeError):
-        return False
-    return source == "sample"
-
-
-@contextmanager
-def _model_files(model: str) -> Iterator[tuple[Path, Path]]:
-    """Yield the files of the parsing network and of the generator."""
-    path = Path(model)
-    if path.suffix == ".pth":
-        yield path.with_name(network_files.PUBLISHED_FPN), path
-    elif path.is_dir():
-        folder = path / "models" if (path / "models").is_dir() else path
-        yield folder / FPN_FILE, folder / GENERATOR_FILE
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            _copy_models(model, Path(folder))
-            yield Path(folder, FPN_FILE), Path(folder, GENERATOR_FILE)
-
-
-def _copy_models(revision: str, folder: Path) -> None:
-    """Copy the models of a git revision from the DVC cache into a folder; they have no modification time."""
-    from dvc.api import DVCFileSystem  # imported here: it takes a second, and only git revisions need it
-    from dvc.exceptions import DvcException
-
-    try:
-        files = DVCFileSystem(rev=revision)
-        for name in (FPN_FILE, GENERATOR_FILE):
-            target = folder / name
-            target.parent.mkdir(exist_ok=True)
-            files.get_file(f"models/{name}", str(target))
-            os.utime(target, (0, 0))
-    except (DvcException, OSError) as error:
+def _to_photograph(image: np.ndarray | Image.Image) -> Photograph:
+    """Convert an array or a Pillow image of the kinds that `Restorer.restore` takes."""
+    if isinstance(image, Image.Image):
+        if image.mode in MODES_OF_MORE_BITS or image.mode.startswith("I;"):
+            raise UserError(f"image: Pillow mode {image.mode}: convert it to L or RGB, or pass an array of uint16")
+        return Photograph(**vars(raster.from_pillow(image)))
+    has_channels = image.ndim == 3 and image.shape[2] in (3, 4)
+    if image.dtype not in (np.uint8, np.uint16) or not (image.size and (image.ndim == 2 or has_channels)):
         raise UserError(
-            f"{revision}: not a folder of models, a .pth file or a git revision whose models DVC has "
-            f"({truncate(error)}): "
-            "check the name, or fetch the models with `dvc fetch --all-commits`"
-        ) from None
+            f"image: {image.dtype} {image.shape}: pass uint8 or uint16 of shape (H, W), (H, W, 3) or (H, W, 4)"
+        )
+    levels = image[:, :, :3] if has_channels else image
+    alpha = image[:, :, 3] if has_channels and image.shape[2] == 4 else None
+    return Photograph(**vars(raster.make_raster(levels, alpha, None)))

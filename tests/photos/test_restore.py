@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -30,9 +29,10 @@ from psfr.metrics import identity
 from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
-from psfr.photos import album, alignment, detection, io, restorer, strength
+from psfr.photos import album, alignment, detection, io, models, restoration, strength
 from psfr.photos.alignment import Frame
 from psfr.photos.io import Photograph
+from psfr.photos.restorer import Restoration, Restorer
 from psfr.pretrained import network_files
 from psfr.utils.errors import UserError, printable
 from tests.helpers import photos
@@ -54,8 +54,8 @@ def run_folder(tmp_path_factory) -> Path:
     """The folder of a run, with small networks of random weights."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run")
-    serialization.save(folder / "models" / restorer.FPN_FILE, FaceParsingNetwork(**SMALL_FPN), **SMALL_FPN)
-    serialization.save(folder / "models" / restorer.GENERATOR_FILE, Generator(**SMALL_GENERATOR), **SMALL_GENERATOR)
+    serialization.save(folder / "models" / models.FPN_FILE, FaceParsingNetwork(**SMALL_FPN), **SMALL_FPN)
+    serialization.save(folder / "models" / models.GENERATOR_FILE, Generator(**SMALL_GENERATOR), **SMALL_GENERATOR)
     return folder
 
 
@@ -101,13 +101,13 @@ def fixed_detection(monkeypatch):
 def instant_restore(monkeypatch):
     """Replace the restoration: a square photo has a face, and stays as it is."""
     nothing = np.zeros((8, 8, 3), np.uint8)
-    face = restore.RestoredFace(photos.FRAME, nothing, nothing[:, :, 0], nothing, 1.0, (0.5, 0.1), 0.3)
+    face = restoration.RestoredFace(photos.FRAME, nothing, nothing[:, :, 0], nothing, 1.0, (0.5, 0.1), 0.3)
 
-    def restore_none(photograph: Photograph, *_) -> tuple[Photograph, list[restore.RestoredFace]]:
+    def restore_none(_: Restorer, photograph: Photograph, *__) -> Restoration:
         height, width = photograph.pixels.shape[:2]
-        return photograph, [face] if height == width else []
+        return Restoration(photograph, [face] if height == width else [])
 
-    monkeypatch.setattr(restore, "restore", restore_none)
+    monkeypatch.setattr(Restorer, "restore", restore_none)
 
 
 def visible_files(folder: Path) -> list[str]:
@@ -117,8 +117,8 @@ def visible_files(folder: Path) -> list[str]:
 
 def restore_flawed(
     photo: np.ndarray, scale: int = 1, weight: float | None = 1.0
-) -> tuple[Photograph, list[restore.RestoredFace]]:
-    return restore.restore(Photograph(photo), photos.flawed_restorer, photos.SIZE, scale, weight)
+) -> tuple[Photograph, list[restoration.RestoredFace]]:
+    return restoration.restore(Photograph(photo), photos.flawed_restorer, photos.SIZE, scale, weight)
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45])
@@ -214,7 +214,7 @@ def test_twicing_recovers_what_the_network_removes(fixed_detection):
 
     photo = photos.astronaut()
     (once, once_faces), (twice, twice_faces) = (
-        restore.restore(Photograph(photo), blur, photos.SIZE, 1, 1.0, twicing) for twicing in (False, True)
+        restoration.restore(Photograph(photo), blur, photos.SIZE, 1, 1.0, twicing) for twicing in (False, True)
     )
     once_error, twice_error = (np.abs(result.pixels.astype(int) - photo).sum() for result in (once, twice))
     assert 0 < twice_error < 0.8 * once_error
@@ -223,8 +223,8 @@ def test_twicing_recovers_what_the_network_removes(fixed_detection):
 
 def test_twicing_clips_levels():
     black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
-    assert (restore.apply_twicing(lambda face: (face[:, :, 0], 255 - face), black) == 0).all()
-    assert (restore.apply_twicing(lambda face: (face[:, :, 0], 255 - face), white) == 255).all()
+    assert (restoration.apply_twicing(lambda face: (face[:, :, 0], 255 - face), black) == 0).all()
+    assert (restoration.apply_twicing(lambda face: (face[:, :, 0], 255 - face), white) == 255).all()
 
 
 def test_folder_of_all_kinds_of_photographs(fixed_detection, run_restore, tmp_path):
@@ -301,8 +301,8 @@ NAMES_IN_BYTES = st.binary(max_size=20).filter(lambda name: not set(name) & set(
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_no_name_ends_an_album(instant_restore, monkeypatch, encoding, restored, broken):
     """Names in any encoding, on several lines, with escape sequences: each is restored or reported in one line."""
-    monkeypatch.setattr(restore, "load_restorer", lambda *_: SimpleNamespace(size=SIZE))
-    monkeypatch.setattr(restore, "model_fingerprint", str)
+    monkeypatch.setattr(Restorer, "from_pretrained", lambda *_, **__: Restorer.__new__(Restorer))
+    monkeypatch.setattr(models, "model_fingerprint", str)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         os.mkdir(f"{folder}/in")
         for name in restored:
@@ -444,10 +444,10 @@ def test_what_changed_is_restored_again(instant_restore, run_restore, tmp_path, 
     assert run("--strength", 1) == (3, 0) and run("--strength", "1.0") == (0, 4)
     assert run("--scale", 2) == (3, 0) and run("--scale", 2) == (0, 4)
     assert run("--scale", 2, "--overwrite") == (3, 0)
-    os.utime(model / "models" / restorer.FPN_FILE)
+    os.utime(model / "models" / models.FPN_FILE)
     assert run("--scale", 2) == (3, 0)
     torch.manual_seed(1)
-    serialization.save(model / "models" / restorer.GENERATOR_FILE, Generator(**SMALL_GENERATOR), **SMALL_GENERATOR)
+    serialization.save(model / "models" / models.GENERATOR_FILE, Generator(**SMALL_GENERATOR), **SMALL_GENERATOR)
     assert run("--scale", 2) == (3, 0) and run("--scale", 2) == (0, 4)
     # Another album overwrites a result; a photograph without a face leaves no result of its last content.
     images.write(tmp_path / "other/a.png", photos.astronaut())
@@ -489,7 +489,14 @@ def test_results_in_a_folder_above_the_album(instant_restore, run_restore, tmp_p
     assert (tmp_path / "album/sub/b.png").is_file()
 
 
-def test_invalid_arguments(run_restore, tmp_path, run_folder):
+def half_of(run_folder: Path, tmp_path: Path) -> Path:
+    """Copy a run without its generator."""
+    half = Path(shutil.copytree(run_folder, tmp_path / "half"))
+    (half / "models" / models.GENERATOR_FILE).unlink()
+    return half
+
+
+def test_invalid_arguments(run_restore, tmp_path, run_folder, monkeypatch):
     images.write(tmp_path / "head.png", photos.astronaut())
     for value in ("2", "-0.1", "nan", "abc"):
         status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", f"--strength={value}")
@@ -497,7 +504,12 @@ def test_invalid_arguments(run_restore, tmp_path, run_folder):
     status, _, err = run_restore(tmp_path / "none.png", "-o", tmp_path / "out")
     assert status == 1 and "none.png" in err and "no such image" in err
     (tmp_path / "empty").mkdir()
-    status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", model=tmp_path / "empty")
+    monkeypatch.chdir(tmp_path)
+    for model in ("empty", "models"):
+        status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", model=model)
+        command = "psfr-restore PHOTO -o OUT --model published"
+        assert status == 1 and re.search(f"{model}: no model there: train one .* use .*`{command}`", err)
+    status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", model=half_of(run_folder, tmp_path))
     assert status == 1 and "no such checkpoint" in err
     status, _, err = run_restore(tmp_path / "head.png", "-o", tmp_path / "out", model=tmp_path / "published.pth")
     assert status == 1 and "no such weights file" in err
@@ -511,10 +523,10 @@ def git(folder: Path, *arguments: str) -> None:
 def test_model_from_a_run_a_git_revision_or_published_weights(run_folder, tmp_path, monkeypatch):
     """The models of a revision come from the DVC cache, whatever is in the working tree."""
     aligned = alignment.crop(photos.astronaut(), photos.FRAME, SIZE)
-    expected = restorer.load_restorer(str(run_folder), restore.COMPUTE)(aligned)
+    expected = Restorer.from_pretrained(run_folder)(aligned)
     project = tmp_path / "project"
     (project / "models/psfrgan").mkdir(parents=True)
-    for name in (restorer.FPN_FILE, restorer.GENERATOR_FILE):
+    for name in (models.FPN_FILE, models.GENERATOR_FILE):
         (project / "models" / name).write_bytes((run_folder / "models" / name).read_bytes())
     dvc = [sys.executable, "-m", "dvc"]
     git(project, "init", "-q")
@@ -523,19 +535,18 @@ def test_model_from_a_run_a_git_revision_or_published_weights(run_folder, tmp_pa
     git(project, "add", "-A")
     git(project, "commit", "-qm", "models")
     git(project, "tag", "good")
-    for name in (restorer.FPN_FILE, restorer.GENERATOR_FILE):
+    for name in (models.FPN_FILE, models.GENERATOR_FILE):
         (project / "models" / name).unlink()
     monkeypatch.chdir(project)
-    for array, expected_array in zip(restorer.load_restorer("good", restore.COMPUTE)(aligned), expected, strict=True):
+    for array, expected_array in zip(Restorer.from_pretrained("good")(aligned), expected, strict=True):
         assert (array == expected_array).all()
     with pytest.raises(UserError, match=r"missing: not a folder of models, a \.pth file or a git revision"):
-        restorer.load_restorer("missing", restore.COMPUTE)
+        Restorer.from_pretrained("missing")
 
     monkeypatch.setattr(serialization, "from_published", lambda kind, tensors: (kind, tensors))
-    monkeypatch.setattr(restorer, "Restorer", lambda face_parser, generator, compute: (face_parser, generator))
     torch.save({"w": torch.ones(1)}, tmp_path / "net.pth")
     torch.save({"w": torch.zeros(1)}, tmp_path / network_files.PUBLISHED_FPN)
-    (fpn, _), (generator, generator_weights) = restorer.load_restorer(str(tmp_path / "net.pth"), restore.COMPUTE)
+    (fpn, _), (generator, generator_weights) = models.load_networks(str(tmp_path / "net.pth"))
     assert (fpn, generator) == ("fpn", "generator") and generator_weights["w"] == 1
 
 
@@ -544,7 +555,7 @@ def test_warns_of_faces_that_look_like_another_person(fixed_detection, run_resto
     images.write(tmp_path / "in/near.png", photos.astronaut())
     images.write(tmp_path / "in/unlike.png", photos.astronaut())
     distances = iter([0.6, 0.601])
-    monkeypatch.setattr(restore, "_identity_distance", lambda *_: next(distances))
+    monkeypatch.setattr(restoration, "_identity_distance", lambda *_: next(distances))
     status, out, _ = run_restore(tmp_path / "in", "-o", tmp_path / "out")
     assert status == 0 and "1 of the restored faces may look like another person" in out
     lines = out.splitlines()
@@ -557,18 +568,19 @@ def test_says_once_that_a_model_knows_portraits_only(fixed_detection, run_restor
     """By the dvc.lock of the run, beside the folder of the models or in the git revision."""
     shutil.copytree(run_folder, tmp_path / "run")
     lock = {"stages": {"download@ffhq": {"params": {"params.yaml": {"ffhq": {"source": source}}}}}}
-    (tmp_path / "run" / restorer.LOCK_FILE).write_text(json.dumps(lock))
+    (tmp_path / "run" / models.LOCK_FILE).write_text(json.dumps(lock))
     images.write(tmp_path / "in/a.png", photos.astronaut())
     images.write(tmp_path / "in/b.png", photos.astronaut())
     for number, model in enumerate((tmp_path / "run", tmp_path / "run/models")):
         _, _, err = run_restore(tmp_path / "in", "-o", tmp_path / f"out{number}", model=model)
         assert err.count("trained on synthetic portraits only") == (source == "sample")
+        assert err.count("`psfr-restore PHOTO -o OUT --model published`") == (source == "sample")
     git(tmp_path / "run", "init", "-q")
-    git(tmp_path / "run", "add", restorer.LOCK_FILE)
+    git(tmp_path / "run", "add", models.LOCK_FILE)
     git(tmp_path / "run", "commit", "-qm", "lock")
     with contextlib.chdir(tmp_path / "run"):
-        assert restorer.is_trained_on_portraits("HEAD") == (source == "sample")
-        assert not restorer.is_trained_on_portraits("none") and not restorer.is_trained_on_portraits("a.pth")
+        assert models.is_trained_on_portraits("HEAD") == (source == "sample")
+        assert not models.is_trained_on_portraits("none") and not models.is_trained_on_portraits("a.pth")
 
 
 @pytest.fixture

@@ -1,0 +1,113 @@
+"""The model that restores a face: a run, a git revision of the project, or the published weights."""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from psfr.networks import serialization
+from psfr.networks.fpn import FaceParsingNetwork
+from psfr.networks.generator import Generator
+from psfr.pretrained import loader, network_files, published
+from psfr.utils.errors import UserError, truncate
+
+LOCK_FILE = "dvc.lock"
+FPN_FILE, GENERATOR_FILE = "fpn.safetensors", "psfrgan/generator.safetensors"
+DEFAULT_MODEL = "models"
+PUBLISHED_MODEL = "published"  # the authors' networks in the user's cache
+PUBLISHED_HINT = "use the published model with `psfr-restore PHOTO -o OUT --model published`"
+
+
+def load_networks(model: str, mirror: str | None = None) -> tuple[FaceParsingNetwork, Generator]:
+    """Load the parsing network and the generator that `model` names, see `restorer.Restorer.from_pretrained`.
+
+    Args:
+        model: a name or a path.
+        mirror: as for `psfr.pretrained.published.fetch_published`.
+
+    Raises:
+        UserError: `model` names none, or its files are missing or damaged.
+    """
+    with _model_files(model, mirror) as (fpn_path, generator_path):
+        if generator_path.suffix == ".pth":
+            face_parser = serialization.from_published("fpn", loader.load(fpn_path))
+            generator = serialization.from_published("generator", loader.load(generator_path))
+            return cast(FaceParsingNetwork, face_parser), cast(Generator, generator)
+        return serialization.load(fpn_path, FaceParsingNetwork), serialization.load(generator_path, Generator)
+
+
+def model_fingerprint(model: str) -> str:
+    """Return a text that is another one if the files that `load_networks` reads have been changed or written again."""
+    digest = hashlib.sha256()
+    with _model_files(model) as paths:
+        for path in paths:
+            digest.update(f"{loader.file_hash(path)} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def is_trained_on_portraits(model: str) -> bool:
+    """Return whether a run's generator was trained on the synthetic portraits, as the run's dvc.lock says.
+
+    Args:
+        model: as for `load_networks`. Without a dvc.lock beside the folder of the models, the answer is False.
+    """
+    path = Path(model)
+    if path.is_dir() and model != PUBLISHED_MODEL:
+        lock = (path if (path / "models").is_dir() else path.resolve().parent) / LOCK_FILE
+        text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    elif model == PUBLISHED_MODEL or path.suffix == ".pth":
+        return False
+    else:
+        shown = subprocess.run(["git", "show", f"{model}:./{LOCK_FILE}"], capture_output=True, check=False)
+        text = shown.stdout.decode(errors="replace")
+    try:
+        source = yaml.safe_load(text)["stages"]["download@ffhq"]["params"]["params.yaml"]["ffhq"]["source"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        return False
+    return source == "sample"
+
+
+@contextmanager
+def _model_files(model: str, mirror: str | None = None) -> Iterator[tuple[Path, Path]]:
+    """Yield the files of the parsing network and of the generator."""
+    path = Path(model)
+    if model == PUBLISHED_MODEL:
+        path = published.fetch_published(mirror)
+    if path.suffix == ".pth":
+        yield path.with_name(network_files.PUBLISHED_FPN), path
+    elif path.is_dir() or model == DEFAULT_MODEL:
+        folder = path / "models" if (path / "models").is_dir() else path
+        files = folder / FPN_FILE, folder / GENERATOR_FILE
+        if not any(file.is_file() for file in files):
+            raise UserError(f"{model}: no model there: train one with `dvc repro`, or {PUBLISHED_HINT}")
+        yield files
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            _copy_models(model, Path(folder))
+            yield Path(folder, FPN_FILE), Path(folder, GENERATOR_FILE)
+
+
+def _copy_models(revision: str, folder: Path) -> None:
+    """Copy the models of a git revision from the DVC cache into a folder; they have no modification time."""
+    from dvc.api import DVCFileSystem  # imported here: it takes a second, and only git revisions need it
+    from dvc.exceptions import DvcException
+
+    try:
+        files = DVCFileSystem(rev=revision)
+        for name in (FPN_FILE, GENERATOR_FILE):
+            target = folder / name
+            target.parent.mkdir(exist_ok=True)
+            files.get_file(f"models/{name}", str(target))
+            os.utime(target, (0, 0))
+    except (DvcException, OSError) as error:
+        raise UserError(
+            f"{revision}: not a folder of models, a .pth file or a git revision whose models DVC has "
+            f"({truncate(error)}): "
+            "check the name, or fetch the models with `dvc fetch --all-commits`"
+        ) from None
