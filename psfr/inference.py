@@ -86,12 +86,13 @@ def restore(
     with AsyncWriter() as writer:
         for batch_paths, lq in _pending_batches(paths, existing, size, compute, "infer"):
             seg = face_parser.predict_seg(lq)
-            restored = {name: generator(lq, seg) for name, generator in generators.items()}
+            restored = {name: to_image(generator(lq, seg)) for name, generator in generators.items()}
+            segs = seg.to(torch.uint8).cpu().numpy()
             for i, path in enumerate(batch_paths):
                 file = f"{path.stem}.png"
-                writer.submit(labels.write, seg_dir / file, seg[i].to(torch.uint8).cpu().numpy())
+                writer.submit(labels.write, seg_dir / file, segs[i])
                 for name, batch in restored.items():
-                    writer.submit(images.write, out / name / file, to_image(batch[i]))
+                    writer.submit(images.write, out / name / file, batch[i])
 
 
 def _pending_batches(
@@ -116,7 +117,7 @@ def _pending_batches(
     num_images = sum(len(indices) for indices in pending)
     with tqdm(total=num_images, desc=description, unit="image", disable=processes.get_rank() > 0) as progress:
         for indices, levels in make_dataloader(ImageFiles(paths, size), pending, num_workers(compute), device):
-            yield [paths[index] for index in indices.tolist()], normalize(levels.to(device))
+            yield [paths[index] for index in indices.tolist()], normalize(levels.to(device, non_blocking=True))
             progress.update(len(indices))
 
 

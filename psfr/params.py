@@ -166,7 +166,7 @@ class ComputeParams(ParamGroup):
     """Hardware and processes. Of these keys, only `device` and `precision` may change a result."""
 
     device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "fp32", "tf32", "bf16"]
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
     batch_size: Count  # of parse, infer and evaluate
     workers: Annotated[int, Field(ge=0)] | None  # data-loading processes, None for one per core
     # Processes that share a stage's networks, one per GPU or part of the cores; None: all GPUs that divide the batch.

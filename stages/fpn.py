@@ -59,7 +59,7 @@ def _write_metrics(degraded: dict, high_quality: dict, history: list[dict[str, f
         for quality, scores in (("degraded", degraded), ("high_quality", high_quality)):
             writer.writerows([label, quality, iou] for label, iou in scores["iou"].items() if iou is not None)
     with atomic_write(METRICS / "history.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["epoch", "cross_entropy", "l1"], lineterminator="\n")
+        writer = csv.DictWriter(file, history[0] if history else ["epoch", "cross_entropy", "l1"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
 

@@ -84,7 +84,7 @@ def test_numbers_with_an_exponent_are_numbers():
         ("degrade.blur_kernel", 3), ("degrade.downsample", [0, 256]), ("degrade.noise_scale", [0, 300]),
         ("degrade.jpeg_compression", [10, 101]), ("degrade.variants", 0), ("fpn.source", "trained"),
         ("fpn.held_out", 1), ("fpn.held_out", 0), ("fpn.batch_size", 1), ("compute.workers", -1),
-        ("compute.precision", "fp16"), ("models", {}), ("evaluate.resamples", 1), ("weights.source", None),
+        ("compute.precision", "fp8"), ("models", {}), ("evaluate.resamples", 1), ("weights.source", None),
         ("degrade", None), ("generator", []),
     ],
 )  # fmt: skip

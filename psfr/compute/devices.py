@@ -19,6 +19,7 @@ from psfr.utils.errors import UserError
 
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")  # there while NVIDIA's kernel driver is loaded
+FP16_CAPABILITY = (7, 0)  # first compute capability (Volta) whose tensor cores multiply float16
 TF32_CAPABILITY = (8, 0)  # first compute capability (Ampere) whose tensor cores multiply TF32
 
 # Operations of CUDA that PyTorch may compute in TF32. Only this newer form of the settings is used: PyTorch raises an
@@ -122,31 +123,40 @@ def has_bf16(device: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
-def compute_dtype(compute: ComputeParams, device: torch.device) -> torch.dtype:
-    """Return the dtype of convolutions, torch.bfloat16 or torch.float32; "auto" selects bfloat16 if `has_bf16`.
+def has_fp16(device: torch.device) -> bool:
+    """Return whether the device is a GPU with tensor cores, all of which multiply float16."""
+    return device.type == "cuda" and torch.cuda.get_device_capability() >= FP16_CAPABILITY
 
-    It is torch.float32 for "tf32", too: `get_device` has set how that is computed.
+
+def compute_dtype(compute: ComputeParams, device: torch.device) -> torch.dtype:
+    """Return the dtype of convolutions: torch.bfloat16, torch.float16 or torch.float32.
+
+    "auto" selects bfloat16 if `has_bf16`, otherwise float16 if `has_fp16`. It is torch.float32 for "tf32", too:
+    `get_device` has set how that is computed.
     """
-    bf16 = compute.precision == "bf16" or (compute.precision == "auto" and has_bf16(device))
-    return torch.bfloat16 if bf16 else torch.float32
+    if compute.precision != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(compute.precision, torch.float32)
+    if has_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if has_fp16(device) else torch.float32
 
 
 def autocast(compute: ComputeParams, device: torch.device) -> torch.autocast:
     """Return the context in which networks run, with convolutions in `compute_dtype`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=compute_dtype(compute, device) == torch.bfloat16)
+    dtype = compute_dtype(compute, device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def report_compute(stage: str, compute: ComputeParams) -> dict[str, str | int]:
     """Print, on rank 0, what a stage's networks run on, and return it for the stage's results.
 
     Returns:
-        "device": the name of the GPU, or of the processor with the number of torch's threads; "precision": bf16, tf32
-        or fp32; "processes": their number. All three are equal in each run of the same parameters on one machine.
+        "device": the name of the GPU, or of the processor with the number of torch's threads; "precision": bf16, fp16,
+        tf32 or fp32; "processes": their number. All three are equal in each run of the same parameters on one machine.
     """
     device, world_size = get_device(compute), processes.get_world_size()
-    precision = "bf16" if compute_dtype(compute, device) == torch.bfloat16 else "fp32"
-    if compute.precision == "tf32":
-        precision = "tf32"
+    precisions = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+    precision = "tf32" if compute.precision == "tf32" else precisions[compute_dtype(compute, device)]
     name = _device_name(device)
     if processes.get_rank() == 0:
         plural = "es" if world_size > 1 else ""

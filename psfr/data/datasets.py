@@ -29,9 +29,9 @@ def normalize(pixels: Tensor) -> Tensor:
 
 
 def to_image(tensor: Tensor) -> np.ndarray:
-    """Convert an image from float (3, H, W) in [-1, 1] to uint8 (H, W, 3); values out of the range are clipped."""
+    """Convert images from float (..., 3, H, W) in [-1, 1] to uint8 (..., H, W, 3); other values are clipped."""
     pixels = ((tensor.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).cpu().numpy()
+    return pixels.movedim(-3, -1).cpu().numpy()
 
 
 class VariantBatchSampler(Sampler[list[tuple[int, int]]]):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from psfr.params import FaceParserParams, Params
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.initial import load_initial
 from psfr.training.loop import all_reduce_gradients, training_loop
+from psfr.training.scaling import LossScaler
 from psfr.utils.errors import UserError, raise_all
 from psfr.utils.seeds import derive_seed, rng_for
 
@@ -138,7 +140,7 @@ def train(
         checkpoints: where the state of the training is saved.
 
     Returns:
-        The network in evaluation mode, and for each epoch its number (epoch) and mean losses (cross_entropy, l1).
+        The network in evaluation mode, and for each epoch its number (epoch) and the means that `train_step` returns.
 
     Raises:
         UserError: see `training_loop`.
@@ -154,9 +156,14 @@ def train(
     total_steps = params.fpn.epochs * (len(dataset) // params.fpn.batch_size)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, params.fpn.learning_rate, total_steps=total_steps + 1)
 
+    scaler = LossScaler(device, compute_dtype(params.compute, device))
+    modules: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    if scaler.is_enabled():
+        modules["scaler"] = scaler
+
     def step_fn(batch: Batch, _: int) -> dict[str, Tensor]:
         lq, hq, seg = (tensor.to(device, non_blocking=True) for tensor in batch)
-        losses = train_step(network, optimizer, (normalize(lq), normalize(hq), seg.long()), weights, params)
+        losses = train_step(network, optimizer, (normalize(lq), normalize(hq), seg.long()), weights, params, scaler)
         scheduler.step()
         return losses
 
@@ -164,7 +171,7 @@ def train(
         name="fpn",
         dataset=dataset,
         sample_names=names,
-        modules={"network": network, "optimizer": optimizer, "scheduler": scheduler},
+        modules=modules,
         step_fn=step_fn,
         batch_size=params.fpn.batch_size,
         epochs=params.fpn.epochs,
@@ -177,7 +184,12 @@ def train(
 
 
 def train_step(
-    network: FaceParsingNetwork, optimizer: torch.optim.Optimizer, batch: Batch, weights: Tensor, params: Params
+    network: FaceParsingNetwork,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    weights: Tensor,
+    params: Params,
+    scaler: LossScaler | None = None,
 ) -> dict[str, Tensor]:
     """Train on this process's part of a batch.
 
@@ -187,21 +199,29 @@ def train_step(
         batch: input and target images, float (B, 3, H, W) in [-1, 1], and parsing maps, int64 (B, H, W).
         weights: the result of `class_weights`, on the device of the network.
         params: the experiment's parameters.
+        scaler: the scaler of the loss, changed in place; needed with float16 only.
 
     Returns:
-        The losses, detached, by name (cross_entropy, l1).
+        The losses, detached, by name (cross_entropy, l1). With float16 also skipped, which is 1 if the network was not
+        updated because its gradients overflowed, else 0.
     """
     lq, hq, seg = batch
+    dtype = compute_dtype(params.compute, lq.device)
+    scaler = scaler or LossScaler(lq.device, dtype)
     optimizer.zero_grad(set_to_none=True)
-    with cache_kernels(network, compute_dtype(params.compute, lq.device)):
+    with cache_kernels(network, dtype):
         with autocast(params.compute, lq.device):
             logits, restored = network(lq)
         cross_entropy, l1 = F.cross_entropy(logits.float(), seg, weights), F.l1_loss(restored.float(), hq)
         cross_entropy = cross_entropy * _batch_loss_scale(weights, seg)
-        (cross_entropy + params.fpn.lambda_image * l1).backward()
+        scaler.scale(cross_entropy + params.fpn.lambda_image * l1).backward()
     all_reduce_gradients(network)
-    optimizer.step()
-    return {"cross_entropy": cross_entropy.detach(), "l1": l1.detach()}
+    scaler.step(optimizer)
+    losses = {"cross_entropy": cross_entropy.detach(), "l1": l1.detach()}
+    if scaler.is_enabled():
+        losses["skipped"] = scaler.skipped(optimizer)
+    scaler.update()
+    return losses
 
 
 @torch.inference_mode()
@@ -224,6 +244,6 @@ def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params
     loader = make_dataloader(dataset, processes.shard(batches), num_workers(params.compute), device)
     for lq, _, seg in loader:
         with autocast(params.compute, device):
-            logits, _ = network(normalize(lq.to(device)))
+            logits, _ = network(normalize(lq.to(device, non_blocking=True)))
         matrix += confusion_matrix(logits.argmax(1).cpu().numpy(), seg.numpy())
     return np.sum(processes.all_gather_object(matrix), axis=0)

@@ -27,6 +27,7 @@ from psfr.training.losses import (
     semantic_style_loss,
     sum_tensors,
 )
+from psfr.training.scaling import LossScaler
 from psfr.training.schedule import LossWeights, make_schedule
 from psfr.utils.seeds import derive_seed
 
@@ -45,6 +46,7 @@ class Gan:
     vgg: VggFeatures
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer
+    scaler: LossScaler  # of both optimizers
 
     @property
     def trained_generator(self) -> Generator:
@@ -89,6 +91,7 @@ def build(params: Params, vgg: VggFeatures) -> Gan:
         vgg=vgg.to(device, memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
         optimizer_g=_adam((other_parameters, params.lr_generator), ([generator.constant], constant_lr)),
         optimizer_d=_adam((list(discriminator.parameters()), params.lr_discriminator)),
+        scaler=LossScaler(device, compute_dtype(params.compute, device)),
     )
 
 
@@ -105,6 +108,7 @@ def train_step(
     loss_weights: LossWeights,
     log_grad_norms: bool = False,
     shift: tuple[int, int] = (0, 0),
+    hq_labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Update the generator and the discriminator once.
 
@@ -121,19 +125,24 @@ def train_step(
         gan: the networks and optimizers, changed in place.
         batch: high-quality and degraded images, float (B, 3, H, W) in [-1, 1], and the parsing map of each, int64 (B,
             H, W).
-        dtype: dtype of the convolutions, `torch.bfloat16`, `torch.float32` or `torch.float64`.
+        dtype: dtype of the convolutions, `torch.bfloat16`, `torch.float16` (if `gan` was built for it),
+            `torch.float32` or `torch.float64`.
         loss_weights: weights of ss, pix, fm and gen.
         log_grad_norms: whether to return the gradient norms too, which takes a second backward pass of the
             discriminator. The update is the same.
         shift: rows and columns by which the discriminator's images and parsing maps are shifted cyclically.
+        hq_labels: the parsing map of the high-quality images on the CPU, integer (B, H, W), for the style loss, see
+            `semantic_style_loss`; by default that of `batch`.
 
     Returns:
         The unweighted losses (ss, pix, fm, gen, disc) and the discriminator's mean scores (score_real, score_fake),
         detached, without those that were skipped. With `log_grad_norms` also grad_ss, grad_pix, grad_fm and grad_gen,
-        the norm of the gradient of each loss with a weight with respect to a restored image, see `_grad_norm`.
+        the norm of the gradient of each loss with a weight with respect to a restored image, see `_grad_norm`. With
+        float16 also skipped_generator and skipped_discriminator, which are 1 if the network was not updated because its
+        gradients overflowed, else 0; then there are no norms.
     """
     hq, lq, hq_seg, lq_seg = batch
-    autocast = torch.autocast(hq.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    autocast = torch.autocast(hq.device.type, dtype, enabled=dtype in (torch.bfloat16, torch.float16))
     power_iteration(gan.generator)
     gan.optimizer_g.zero_grad(set_to_none=True)
 
@@ -141,7 +150,8 @@ def train_step(
         with autocast:
             output = gan.generator(lq, lq_seg)
         restored = output.detach().to(hq.dtype).requires_grad_()
-        losses, grads = _reconstruction_grads(gan, restored, hq, hq_seg, autocast, loss_weights)
+        labels = hq_seg if hq_labels is None else hq_labels
+        losses, grads = _reconstruction_grads(gan, restored, hq, labels, autocast, loss_weights)
         grad = sum_tensors(grads.values())
         if uses_discriminator(loss_weights):
             adv_losses, adv_grad, gen_grad = _adversarial_step(
@@ -153,9 +163,14 @@ def train_step(
                 grads |= {"fm": adv_grad - gen_grad, "gen": gen_grad}
         output.backward(grad.to(output.dtype))
     all_reduce_gradients(gan.generator)
-    gan.optimizer_g.step()
+    gan.scaler.step(gan.optimizer_g)
+    if gan.scaler.is_enabled():
+        losses["skipped_generator"] = gan.scaler.skipped(gan.optimizer_g)
+        log_grad_norms = log_grad_norms and not losses["skipped_generator"].item()  # overflowed norms say nothing
     if log_grad_norms:
-        losses |= {f"grad_{name}": _grad_norm(grads[name]) for name in grads if loss_weights[name]}
+        norms = {name: gan.scaler.unscale(_grad_norm(grad)) for name, grad in grads.items() if loss_weights[name]}
+        losses |= {f"grad_{name}": norm for name, norm in norms.items()}
+    gan.scaler.update()
     return losses
 
 
@@ -174,18 +189,19 @@ def _grad_norm(grad: Tensor) -> Tensor:
 
 
 def _reconstruction_grads(
-    gan: Gan, restored: Tensor, hq: Tensor, hq_seg: Tensor, autocast: torch.autocast, loss_weights: LossWeights
+    gan: Gan, restored: Tensor, hq: Tensor, labels: Tensor, autocast: torch.autocast, loss_weights: LossWeights
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return style and pixel loss, and the gradient of each, weighted, with respect to the restored image."""
+    """Return style and pixel loss, and the gradient of each, weighted and scaled, of the restored image."""
     losses = {}
     if loss_weights["ss"]:
         with autocast:
             with torch.no_grad():
                 hq_features = gan.vgg(hq)
             restored_features = gan.vgg(restored)
-        losses["ss"] = semantic_style_loss(restored_features, hq_features, hq_seg)
+        losses["ss"] = semantic_style_loss(restored_features, hq_features, labels)
     losses["pix"] = pixel_loss(restored, hq)
-    grads = {name: torch.autograd.grad(loss_weights[name] * loss, restored)[0] for name, loss in losses.items()}
+    weighted = {name: gan.scaler.scale(loss_weights[name] * loss) for name, loss in losses.items()}
+    grads = {name: torch.autograd.grad(loss, restored)[0] for name, loss in weighted.items()}
     return _detach(losses), grads
 
 
@@ -203,7 +219,7 @@ def _adversarial_step(
     """Update the discriminator.
 
     Returns:
-        The losses and mean scores of `train_step` that depend on the discriminator; the gradient of the weighted
+        The losses and mean scores of `train_step` that depend on the discriminator; the scaled gradient of the weighted
         feature matching and generator losses with respect to the restored image; with `needs_gen_grad` also that of
         the weighted generator loss alone.
     """
@@ -216,22 +232,25 @@ def _adversarial_step(
         with autocast:
             real = gan.discriminator(torch.roll(hq, shift, (2, 3)), hq_seg)
         disc_real = hinge_real_loss(real)
-        disc_real.backward(inputs=cache.leaves)
+        gan.scaler.scale(disc_real).backward(inputs=cache.leaves)
         real = [(score.detach(), [feature.detach() for feature in features]) for score, features in real]
 
         with autocast:
             fake = gan.discriminator(torch.roll(restored, shift, (2, 3)), hq_seg)
         fm, gen = feature_matching_loss(fake, real), hinge_generator_loss(fake)
         weighted = loss_weights["fm"] * fm + loss_weights["gen"] * gen
-        (grad,) = torch.autograd.grad(weighted, restored, retain_graph=True)
+        (grad,) = torch.autograd.grad(gan.scaler.scale(weighted), restored, retain_graph=True)
         gen_grad = None
         if needs_gen_grad:
-            (gen_grad,) = torch.autograd.grad(loss_weights["gen"] * gen, restored, retain_graph=True)
+            weighted_gen = gan.scaler.scale(loss_weights["gen"] * gen)
+            (gen_grad,) = torch.autograd.grad(weighted_gen, restored, retain_graph=True)
         disc_fake = hinge_fake_loss(fake)
-        disc_fake.backward(inputs=cache.leaves)
+        gan.scaler.scale(disc_fake).backward(inputs=cache.leaves)
     all_reduce_gradients(gan.discriminator)
-    gan.optimizer_d.step()
+    gan.scaler.step(gan.optimizer_d)
     losses = {"fm": fm, "gen": gen, "disc": disc_real + disc_fake}
+    if gan.scaler.is_enabled():
+        losses["skipped_discriminator"] = gan.scaler.skipped(gan.optimizer_d)
     scores = {"score_real": mean_score(real), "score_fake": mean_score(fake)}
     return _detach(losses | scores), grad, gen_grad
 
@@ -291,13 +310,15 @@ def train(
     }
     if gan.ema_generator:
         modules["ema_generator"] = gan.ema_generator
+    if gan.scaler.is_enabled():
+        modules["scaler"] = gan.scaler
 
     def step_fn(batch: Batch, step: int) -> dict[str, Tensor]:
         schedule.set_learning_rates(gan.optimizer_g, step)
         schedule.set_learning_rates(gan.optimizer_d, step)
         loss_weights = schedule.loss_weights_at(step)
         log_grad_norms, shift = schedule.measures_gradients(step), schedule.shift_at(step)
-        losses = train_step(gan, prepare_batch(batch, device), dtype, loss_weights, log_grad_norms, shift)
+        losses = train_step(gan, prepare_batch(batch, device), dtype, loss_weights, log_grad_norms, shift, batch[2])
         if "grad_ss" in losses:
             losses["grad_ss"] /= params.style_interval  # its mean over the steps, like that of the other losses
         if gan.ema_generator:

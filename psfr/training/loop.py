@@ -20,6 +20,7 @@ from psfr.training.checkpoint import CheckpointManager
 from psfr.utils.errors import UserError, join_first
 
 MAX_LOSS = 1e4  # absolute value of a loss or score beyond which the training has diverged
+MAX_SKIPPED = 32  # steps after which loss scaling that still overflows has failed: the scale has fallen by 2^32
 CHECK_INTERVAL = 10  # steps between two checks of the losses: reading a loss waits for the GPU
 
 EpochCallback = Callable[[int, dict[str, float]], None]  # takes the number of an epoch, from 1, and its mean losses
@@ -51,7 +52,8 @@ def training_loop(
     sample_names: list[str],  # Name of each sample, for error messages.
     modules: Mapping[str, Stateful],  # All that a step changes (networks, optimizers, schedulers), by checkpoint key.
     # Trains on this process's part of a batch in a step, counted from 0. Returns detached losses, not the same ones in
-    # every step, and norms of gradients, whose names begin with "grad_".
+    # every step, norms of gradients, whose names begin with "grad_", and whether loss scaling skipped an update, 1 or
+    # 0, under a name that begins with "skipped".
     step_fn: Callable[[Any, int], dict[str, Tensor]],
     batch_size: int,  # Samples per step, over all processes.
     epochs: int,  # Passes over the dataset.
@@ -107,6 +109,7 @@ def training_loop(
                     monitor.check()
                     _check_modules(name, modules, state.step, checkpoints)
                     means = _epoch_means(state)
+                    _check_skipped(name, means, state.loss_counts)
                     state.loss_sums, state.loss_counts = {}, {}
                     state.history.append(means)
                     progress.set_postfix({key: f"{mean:.3g}" for key, mean in means.items()})
@@ -137,6 +140,16 @@ def _epoch_means(state: TrainState) -> dict[str, float]:
     """Return the mean of each loss over the steps of an epoch that computed it."""
     means = torch.stack([loss_sum / state.loss_counts[key] for key, loss_sum in state.loss_sums.items()])
     return dict(zip(state.loss_sums, means.tolist(), strict=True))
+
+
+def _check_skipped(name: str, means: dict[str, float], counts: dict[str, int]) -> None:
+    """Raise a `UserError` if an epoch has skipped the updates of all of its steps, more than `MAX_SKIPPED`."""
+    for key, mean in means.items():
+        if key.startswith("skipped") and mean == 1 and counts[key] > MAX_SKIPPED:
+            raise UserError(
+                f"{name}: gradients overflow float16 in each of {counts[key]} steps ({key}): "
+                "set compute.precision to fp32"
+            )
 
 
 def _check_modules(name: str, modules: Mapping[str, Stateful], step: int, checkpoints: CheckpointManager) -> None:

@@ -101,7 +101,9 @@ def semantic_style_loss(restored_features: list[Tensor], high_features: list[Ten
     Args:
         restored_features: feature maps (B, C, h, w) of the restored image, each of any size.
         high_features: those of the high-quality image, which are constants.
-        labels: parsing map of the high-quality image, int64 (B, H, W); resized to each feature map by nearest neighbor.
+        labels: parsing map of the high-quality image, integer (B, H, W); resized to each feature map by nearest
+            neighbor. If the features are on a GPU, a map on the CPU saves time: the sizes of the regions are read from
+            it, and reading them from the GPU waits for all of its work.
     """
     return sum_tensors(
         _map_style_loss(restored.float(), hq.detach().float(), labels)
@@ -112,11 +114,8 @@ def semantic_style_loss(restored_features: list[Tensor], high_features: list[Ten
 def _map_style_loss(restored: Tensor, hq: Tensor, labels: Tensor) -> Tensor:
     """Return the style loss of one feature map."""
     batch, channels, height, width = restored.shape
-    seg = F.interpolate(labels.unsqueeze(1).float(), (height, width)).long().flatten(1)
-    # Sort the pixels of the batch by image and label, so that each region is a contiguous slice.
-    region = (seg + NUM_CLASSES * torch.arange(batch, device=seg.device).unsqueeze(1)).flatten()
-    order = torch.argsort(region, stable=True)
-    sizes = torch.bincount(region, minlength=batch * NUM_CLASSES).tolist()
+    order, sizes = _sort_by_region(labels, height, width)
+    order = order.to(restored.device, non_blocking=True)
 
     def split_by_region(features: Tensor) -> tuple[Tensor, ...]:
         pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -128,6 +127,23 @@ def _map_style_loss(restored: Tensor, hq: Tensor, labels: Tensor) -> Tensor:
         if n:
             loss = loss + _squared_gram_distance(difference, total) / (channels * (n + EPSILON)) ** 2
     return loss / (batch * NUM_CLASSES * channels * channels)
+
+
+def _sort_by_region(labels: Tensor, height: int, width: int) -> tuple[Tensor, list[int]]:
+    """Sort the pixels of a batch by image and label, so that each region is a contiguous slice.
+
+    Args:
+        labels: parsing map, integer (B, H, W).
+        height, width: size to which the map is resized first.
+
+    Returns:
+        The indices of the sorted pixels, int64 (B * height * width,), on the device of the map, and the number of
+        pixels of each region, 19 for each image.
+    """
+    seg = F.interpolate(labels.unsqueeze(1).float(), (height, width)).long().flatten(1)
+    region = (seg + NUM_CLASSES * torch.arange(len(seg), device=seg.device).unsqueeze(1)).flatten()
+    sizes = torch.bincount(region, minlength=len(seg) * NUM_CLASSES)
+    return torch.argsort(region, stable=True), sizes.tolist()
 
 
 def _squared_gram_distance(d: Tensor, s: Tensor) -> Tensor:

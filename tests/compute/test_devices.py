@@ -64,6 +64,7 @@ def driver(monkeypatch, tmp_path):
         ("fp32", "ieee", torch.float32),
         ("tf32", "tf32", torch.float32),
         ("bf16", "ieee", torch.bfloat16),
+        ("fp16", "ieee", torch.float16),
         ("auto", "ieee", torch.bfloat16),
     ],
 )
@@ -84,11 +85,16 @@ def test_fp32_is_ieee_float32_after_the_import_of_torch():
     assert not {mkldnn.conv.fp32_precision, mkldnn.matmul.fp32_precision} & {"tf32", "bf16"}
 
 
-def test_auto_without_bf16_is_ieee_float32(gpu, monkeypatch):
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float16), ((6, 1), torch.float32)])
+def test_auto_without_bf16_uses_the_tensor_cores(gpu, monkeypatch, capability, dtype):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     compute = make_params()
-    assert devices.compute_dtype(compute, devices.get_device(compute)) == torch.float32
+    assert devices.compute_dtype(compute, devices.get_device(compute)) == dtype
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert devices.report_compute("train", compute)["precision"] == ("fp16" if dtype == torch.float16 else "fp32")
+    monkeypatch.setattr(devices, "has_bf16", lambda _: False)
+    assert devices.compute_dtype(compute, CPU) == torch.float32, "float16 is slow on CPUs"
 
 
 def test_tf32_is_refused_without_its_hardware(gpu, monkeypatch):

@@ -212,6 +212,17 @@ def test_gradient_norms_are_those_of_single_images():
         assert all(torch.equal(state[key], expected[key]) for key in expected), "the update is the same"
 
 
+def test_parsing_map_of_the_style_loss_may_be_another_tensor():
+    """As on a GPU, where it is the map on the CPU, in uint8."""
+    states, batch, loss_weights = [], make_batch(), WEIGHTS | {"ss": 1e12}
+    for labels in (None, batch[2].byte()):
+        model = make_gan()
+        losses = gan.train_step(model, batch, torch.float32, loss_weights, hq_labels=labels)
+        assert losses["ss"] > 0
+        states.append(model.generator.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 @pytest.mark.parametrize("unweighted", [{"ss", "fm"}, {"fm", "gen"}])
 def test_losses_without_weight_are_skipped(unweighted):
     """The generator's gradient equals that of a step with all losses; an unused discriminator is not updated."""
