@@ -19,6 +19,7 @@ from psfr.utils.system import LIBRARIES, missing_libraries
 ROOT = Path(__file__).parents[2]
 RUN, DEVELOP = "requirements.txt", "requirements-dev.txt"
 LOCAL = {"psfr", "stages", "benchmarks", "tests"}
+OPTIONAL = {"onnxruntime"}  # of one option, which names what to install
 
 
 def pins(name: str) -> set[str]:
@@ -86,7 +87,7 @@ def test_every_imported_package_is_required(folder, files):
     distributions = packages_distributions() | {"dlib": ["dlib-bin"]}
     pinned = set().union(*(pins(name) for name in files))
     unpinned = []
-    for package in imported_packages(folder):
+    for package in imported_packages(folder) - OPTIONAL:
         candidates = {name.lower().replace("_", "-") for name in distributions.get(package, [])}
         if not candidates & pinned:
             unpinned.append(package)
