@@ -9,23 +9,25 @@ import argparse
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from psfr.compute.devices import get_device
 from psfr.data import images, labels
 from psfr.photos import album, io, models
-from psfr.photos.restoration import RestoredFace
-from psfr.photos.restorer import COMPUTE, Restorer
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
+
+if TYPE_CHECKING:
+    from psfr.photos.restoration import RestoredFace
+    from psfr.photos.restorer import Restorer
 
 NO_FACE_STATUS = 3  # exit status if a photograph has no face
 MAX_IDENTITY_DISTANCE = 0.6  # photographs of one person are usually within it
 
 
 def restore_file(
-    path: Path, out: Path, restorer: Restorer, options: argparse.Namespace
-) -> dict[Path, list[RestoredFace]]:
+    path: Path, out: Path, restorer: "Restorer", options: argparse.Namespace
+) -> "dict[Path, list[RestoredFace]]":
     """Restore a file, each page if it has several, and return the faces of each result.
 
     Without a face, a result is written only with `--copy-faceless`.
@@ -46,7 +48,7 @@ def restore_file(
     return results
 
 
-def _write_faces(result: Path, faces: list[RestoredFace]) -> None:
+def _write_faces(result: Path, faces: "list[RestoredFace]") -> None:
     for number, face in enumerate(faces, 1):
         prefix = f"{result.stem}_{number}"
         folder = result.parent / "faces"
@@ -62,6 +64,11 @@ def main() -> None:
     if options.mirror is not None and options.model != models.PUBLISHED_MODEL:
         parser.error(f"argument --mirror: needs --model {models.PUBLISHED_MODEL}")
     outputs = album.result_paths(options.photo, options.out, options.format)
+
+    # Imported here because PyTorch takes seconds, and neither --help nor a wrong argument needs it.
+    from psfr.compute.devices import get_device
+    from psfr.photos.restorer import COMPUTE, Restorer
+
     get_device(COMPUTE)  # sets the number of threads
     restorer = Restorer.from_pretrained(options.model, mirror=options.mirror)
     if models.is_trained_on_portraits(options.model):
@@ -116,7 +123,7 @@ def _open_record(options: argparse.Namespace) -> album.Record:
     return album.Record(options.out, "restore", settings, options.overwrite)
 
 
-def _report(path: Path, out: Path, faces: list[RestoredFace], copied: bool) -> str:
+def _report(path: Path, out: Path, faces: "list[RestoredFace]", copied: bool) -> str:
     """Return what is printed for a photograph: one line, and one for each face."""
     if not faces:
         action = f"copied to {printable(out)}" if copied else "nothing written"

@@ -1,9 +1,6 @@
 """Train the GAN; after each epoch, save the networks, log the losses and draw a sheet of sample faces."""
 
-from contextlib import nullcontext
 from pathlib import Path
-
-from dvclive.live import Live
 
 from psfr.compute.devices import report_compute
 from psfr.compute.processes import Work, get_rank, on_rank_zero, run_distributed
@@ -15,6 +12,7 @@ from psfr.params import Params, read_params
 from psfr.pretrained import loader, network_files
 from psfr.training import gan
 from psfr.training.checkpoint import CheckpointManager
+from psfr.training.metrics_log import open_log
 from psfr.training.sample_sheet import sample_sheet
 from psfr.utils.errors import UserError
 from psfr.utils.files import mirror_to_cache
@@ -33,11 +31,9 @@ def main() -> None:
     gray = set(table.loc[table.gray == 1, ["name", "variant"]].itertuples(index=False, name=None))
     dataset = PairedFaceDataset(FFHQ / "hr", FFHQ / "lr", FFHQ / "parse", gray)
     state = gan.build(params, _load_vgg(params))
-    metrics = Live(str(METRICS), save_dvc_exp=False, report=None, dvcyaml=None) if get_rank() == 0 else nullcontext()
-    with on_rank_zero(training_state_dir(MODELS.parent, "train")) as state_dir, metrics as live:
+    with on_rank_zero(training_state_dir(MODELS.parent, "train")) as state_dir, open_log(METRICS) as live:
 
         def on_epoch_end(epoch: int, means: dict[str, float]) -> None:
-            assert live is not None
             _save_networks(state, params, compute)
             for name, mean in means.items():
                 group, _, key = name.rpartition("_")  # score_real, grad_ss, pix, ...

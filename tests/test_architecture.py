@@ -38,7 +38,7 @@ UNTRACKED = {
         "utils/strict_yaml",
         "utils/versions",
     )
-}
+} | {"stages/__init__.py"}
 # Parameters that do not affect results.
 UNTRACKED_KEYS = {
     "compute.workers",

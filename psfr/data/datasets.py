@@ -1,6 +1,6 @@
 """Datasets of image files, and data loading."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from functools import lru_cache
 from pathlib import Path
 
@@ -147,13 +147,13 @@ def make_dataloader(dataset: Dataset, batches: Iterable[list], num_workers: int,
     Args:
         dataset: maps a key to a sample.
         batches: the keys of each batch.
-        num_workers: data loading processes, each with one thread; 0 loads in this process.
+        num_workers: data loading processes, each with one thread; 0 loads in this process, as a single batch does.
         device: where the batches are used; the loader leaves them on the CPU, in pinned memory for a GPU.
     """
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=num_workers,
+        num_workers=0 if isinstance(batches, Sized) and len(batches) == 1 else num_workers,
         pin_memory=device.type == "cuda",  # pinning opens a CUDA context
         worker_init_fn=_limit_threads,
         generator=torch.Generator(),  # its own, because the state of torch's default generator belongs to the training

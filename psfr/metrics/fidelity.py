@@ -5,12 +5,6 @@ from torch import Tensor
 
 from psfr.utils import compat
 
-compat.patch_torchvision()
-from torchmetrics.functional.image import (  # noqa: E402 (after the patch)
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
-
 DATA_RANGE = 2.0  # of images in [-1, 1]
 MAX_LEVEL = 255
 
@@ -24,6 +18,10 @@ def psnr(restored: Tensor, hq: Tensor) -> Tensor:
     Returns:
         (B,), infinite for equal images.
     """
+    # Imported here because it takes longer than PyTorch, and pictures of the mean error need only this module.
+    compat.patch_torchvision()
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     return peak_signal_noise_ratio(restored, hq, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
 
 
@@ -46,6 +44,9 @@ def ssim(restored: Tensor, hq: Tensor) -> Tensor:
     Returns:
         (B,), at most 1.
     """
+    compat.patch_torchvision()
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     values = structural_similarity_index_measure(restored, hq, data_range=DATA_RANGE, reduction="none")
     assert isinstance(values, Tensor)  # a tuple only with return_full_image
     return values.reshape(-1)

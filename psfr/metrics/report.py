@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -19,6 +19,9 @@ from psfr.metrics import bootstrap, fidelity, fixed_pattern, frechet, identity, 
 from psfr.metrics.mean_error import ErrorSum
 from psfr.metrics.testset import TRUE, TestSet
 from psfr.pretrained import metric_files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PER_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips", "identity", "tint")
 PATTERN_METRICS = ("fixed_pattern_horizontal", "fixed_pattern_vertical")
@@ -89,8 +92,10 @@ class Evaluation:
             return lambda indices: fidelity.pooled_tint(values[indices])
         return lambda indices: float(values[indices].mean())
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """Return the per-image metrics, one row for each image and variant."""
+        import pandas as pd  # imported here because only rank 0 writes the table
+
         frames = [
             pd.DataFrame({"name": self.names, "model": variant, **values}) for variant, values in self.values.items()
         ]

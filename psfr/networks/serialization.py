@@ -232,7 +232,9 @@ def _load_into(network: Network, tensors: dict[str, Tensor], config: dict, sourc
             f"({join_first(sorted(problems), limit=3)})"
         )
         raise UserError(f"{source}: {problem}: use the sizes that it was trained with")
-    network.to_empty(device="cpu").load_state_dict(tensors)
+    # Not to_empty(): PyTorch imports its compiler, which takes a second, to make a tensor like one on the meta device.
+    tensors = {key: tensor.to(expected[key].dtype, copy=True) for key, tensor in tensors.items()}
+    network.load_state_dict(tensors, assign=True)
     not_finite = [key for key, value in network.state_dict().items() if not value.isfinite().all()]
     if not_finite:
         problem = f"{not_finite[0]} has values that are not finite"

@@ -7,15 +7,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import yaml
 
-from psfr.networks import serialization
-from psfr.networks.fpn import FaceParsingNetwork
-from psfr.networks.generator import Generator
 from psfr.pretrained import loader, network_files, published
 from psfr.utils.errors import UserError, truncate
+
+if TYPE_CHECKING:
+    from psfr.networks.fpn import FaceParsingNetwork
+    from psfr.networks.generator import Generator
 
 LOCK_FILE = "dvc.lock"
 FPN_FILE, GENERATOR_FILE = "fpn.safetensors", "psfrgan/generator.safetensors"
@@ -24,7 +25,7 @@ PUBLISHED_MODEL = "published"  # the authors' networks in the user's cache
 PUBLISHED_HINT = "use the published model with `psfr-restore PHOTO -o OUT --model published`"
 
 
-def load_networks(model: str, mirror: str | None = None) -> tuple[FaceParsingNetwork, Generator]:
+def load_networks(model: str, mirror: str | None = None) -> "tuple[FaceParsingNetwork, Generator]":
     """Load the parsing network and the generator that `model` names, see `restorer.Restorer.from_pretrained`.
 
     Args:
@@ -34,6 +35,10 @@ def load_networks(model: str, mirror: str | None = None) -> tuple[FaceParsingNet
     Raises:
         UserError: `model` names none, or its files are missing or damaged.
     """
+    from psfr.networks import serialization  # imported here: it imports PyTorch, which the names of models do not need
+    from psfr.networks.fpn import FaceParsingNetwork
+    from psfr.networks.generator import Generator
+
     with _model_files(model, mirror) as (fpn_path, generator_path):
         if generator_path.suffix == ".pth":
             face_parser = serialization.from_published("fpn", loader.load(fpn_path))

@@ -6,7 +6,6 @@ An unlabeled set is `raw/NAME.ext`, a labeled set is `raw/images/NAME.ext` and `
 from pathlib import Path
 
 from psfr.params import Params
-from psfr.sources import folder, remote, sample
 
 
 def download_set(raw: Path, name: str, params: Params) -> None:
@@ -15,11 +14,18 @@ def download_set(raw: Path, name: str, params: Params) -> None:
     Raises:
         UserError: If the source lacks images or holds damaged files; the message names all of them.
     """
+    # Each source is imported where it is used: rclone's and the portraits' need packages that the others do not.
     set_params = getattr(params, name)
     match set_params.source:
         case "sample":
+            from psfr.sources import sample
+
             sample.render_set(raw, name, set_params, params.image_size, params.seed, params.compute.executor)
         case "folder":
+            from psfr.sources import folder
+
             folder.copy_set(raw, name, set_params, params.seed, params.compute.executor)
         case "rclone":
+            from psfr.sources import remote
+
             remote.fetch_set(raw, name, set_params, params.seed, params.compute.executor)

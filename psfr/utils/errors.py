@@ -1,6 +1,7 @@
 """User-fixable errors print one line; unexpected errors keep their traceback. `PSFR_DEBUG=1` prints every traceback."""
 
 import codecs
+import gc
 import io
 import os
 import re
@@ -134,6 +135,9 @@ def run_main(main: Callable[[], None], *version_groups: str) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _raise_interrupt)
     _escape_output()
+    if not gc.isenabled():  # a stage: what it has imported stays, also in the processes that it forks
+        gc.freeze()
+        gc.enable()
     try:
         warn_about_versions(*version_groups)
         main()

@@ -216,6 +216,11 @@ def test_loader_for_the_cpu_opens_no_cuda_context(gpu):
     assert make_dataloader(Threads(), [[0]], 0, CUDA).pin_memory
 
 
+def test_loader_starts_no_worker_for_a_single_batch():
+    assert make_dataloader(Threads(), [[0, 1]], 2, CPU).num_workers == 0
+    assert make_dataloader(Threads(), [[0], [1]], 2, CPU).num_workers == 2
+
+
 def test_workers_run_opencv_in_one_thread():
     """Also if OpenCV has started threads before, which a forked worker does not have."""
     threads = cv2.getNumThreads()
@@ -223,8 +228,8 @@ def test_workers_run_opencv_in_one_thread():
     try:
         cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (15, 15), 5)
         assert cv2.getNumThreads() == 4
-        (batch,) = make_dataloader(Threads(), [[0, 1]], 1, CPU)
-        assert batch.tolist() == [1, 1]
+        batches = list(make_dataloader(Threads(), [[0, 1], [2]], 1, CPU))
+        assert torch.cat(batches).tolist() == [1, 1, 1]
     finally:
         cv2.setNumThreads(threads)
 
