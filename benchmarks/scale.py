@@ -84,11 +84,12 @@ def write_params(path: Path, sources: Path) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
-def run_measured(project: Path, *command: str) -> dict[str, float]:
+def run_measured(project: Path, *command: str) -> dict[str, float | None]:
     """Run a command.
 
     Returns:
-        "seconds", and "gib": the peak memory of all its processes together (proportional set size).
+        "seconds", and "gib": the peak memory of all its processes together (proportional set size), None if the system
+        has no /proc.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     start, peak = time.perf_counter(), 0
@@ -100,7 +101,7 @@ def run_measured(project: Path, *command: str) -> dict[str, float]:
         time.sleep(0.5)
     if process.returncode:
         sys.exit(f"{' '.join(command)}: exit status {process.returncode}")
-    return {"seconds": round(time.perf_counter() - start, 1), "gib": round(peak / 2**20, 2)}
+    return {"seconds": round(time.perf_counter() - start, 1), "gib": round(peak / 2**20, 2) if peak else None}
 
 
 def _session_memory(session: int) -> int:

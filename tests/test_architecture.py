@@ -64,6 +64,17 @@ LAYERS = [
 ]
 
 
+# Modules and calls that not every system has, those of `psfr.utils.system` aside
+UNIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+UNIX_CALLS = {
+    *(f"os.{name}" for name in ("fork", "getpgid", "getuid", "geteuid", "killpg", "mkfifo", "nice", "posix_fadvise")),
+    *(f"os.{name}" for name in ("register_at_fork", "sched_getaffinity", "setsid", "statvfs", "sync", "uname")),
+    *(f"os.{name}" for name in ("O_DIRECT", "O_NOFOLLOW", "WNOHANG")),
+    *(f"signal.{name}" for name in ("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2")),
+    *(f"signal.{name}" for name in ("alarm", "pthread_sigmask", "setitimer")),
+}
+
+
 def imported(path: Path) -> set[Path]:
     """Return the project's files that a file imports, including the __init__ of packages."""
     found = set()
@@ -114,6 +125,14 @@ def test_imports_run_one_way(path):
     for other in map(module_name, imported(path)):
         if other != "psfr":
             assert layer(other) <= layer(name), f"{name} imports {other}, a layer above it"
+
+
+def test_no_module_uses_what_only_unix_has():
+    for path in [file for folder in ("psfr", "stages", "benchmarks") for file in (ROOT / folder).rglob("*.py")]:
+        tree = ast.parse(path.read_text())
+        calls = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        modules = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        assert not calls & UNIX_CALLS and not modules & UNIX_MODULES, path
 
 
 def test_imports_have_no_cycle():

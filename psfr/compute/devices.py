@@ -93,7 +93,7 @@ def _keep_freed_memory() -> None:
     Each step allocates and frees the same large tensors. By default the kernel has to find and clear their pages every
     time; in a virtual machine this made steps up to six times slower. Other C libraries are left alone.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
         mallopt(mmap_max, 0)

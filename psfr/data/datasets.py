@@ -1,5 +1,6 @@
 """Datasets of image files, and data loading."""
 
+import signal
 from collections.abc import Iterable, Iterator, Sized
 from functools import lru_cache
 from pathlib import Path
@@ -155,11 +156,16 @@ def make_dataloader(dataset: Dataset, batches: Iterable[list], num_workers: int,
         batch_sampler=batches,
         num_workers=0 if isinstance(batches, Sized) and len(batches) == 1 else num_workers,
         pin_memory=device.type == "cuda",  # pinning opens a CUDA context
-        worker_init_fn=_limit_threads,
+        worker_init_fn=_init_worker,
         generator=torch.Generator(),  # its own, because the state of torch's default generator belongs to the training
     )
 
 
-def _limit_threads(_: int) -> None:
-    """Limit OpenCV to the thread of the data loading process, as torch does with its own: each core has a process."""
+def _init_worker(_: int) -> None:
+    """Prepare a data loading process, which may have been forked or not.
+
+    It leaves Ctrl-C, which reaches all processes, to the one that started it, and ends with that one. OpenCV is limited
+    to the thread of the process, as torch does with its own: each core has a process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)  # 1 would hang: it joins OpenCV's threads, which a forked process does not have

@@ -36,7 +36,8 @@ def distinct_names(paths: list[Path], root: Path, separator: str = "/") -> dict[
 
     It is the photograph's path in the album without suffix. If two share it, as `a.jpg` and `a.tif` do, both keep their
     suffix, and if they still share a name (`a/b.jpg` and `a_b.jpg` if the separator is "_"), a checksum is appended.
-    The names of the pages of a TIFF file, see `page_path`, count as its own.
+    The names of the pages of a TIFF file, see `page_path`, count as its own. Names that differ in case only count as
+    the same, as they are on macOS and Windows.
 
     Args:
         paths: photographs in `root`.
@@ -53,13 +54,17 @@ def distinct_names(paths: list[Path], root: Path, separator: str = "/") -> dict[
     num_pages = {path: io.count_pages(path) for path in paths if path.suffix.lower() in io.FORMATS["tiff"]}
     while True:
         names = {path: candidates[path][choice] for path, choice in choices.items()}
-        own = {path: {name, *page_names(name, num_pages.get(path, 1))} for path, name in names.items()}
+        own = {path: _folded({name, *page_names(name, num_pages.get(path, 1))}) for path, name in names.items()}
         num_users = Counter(name for owned in own.values() for name in owned)
         shared = [path for path in paths if choices[path] < 2 and any(num_users[name] > 1 for name in own[path])]
         if not shared:
             return names
         for path in shared:
             choices[path] += 1
+
+
+def _folded(names: set[str]) -> set[str]:
+    return {name.casefold() for name in names}
 
 
 def page_names(name: str, num_pages: int) -> list[str]:
@@ -225,7 +230,11 @@ class Record:
 
     def _key(self, photo: Path) -> str:
         """Return the path of a photograph relative to the output folder: both may be moved together."""
-        return os.path.relpath(photo.parent.resolve() / photo.name, self._out.resolve())
+        path = photo.parent.resolve() / photo.name
+        try:
+            return os.path.relpath(path, self._out.resolve())
+        except ValueError:  # another drive of Windows
+            return str(path)
 
     def _has(self, file: str, key: str) -> bool:
         path = self._out / file

@@ -106,6 +106,11 @@ def class_weights(folder: Path, names: list[str], power: float) -> Tensor:
     return torch.from_numpy(weights / (weights * share).sum()).float()
 
 
+def _constant_fraction(fraction: float, _epoch: int) -> float:
+    """Return the fraction, for every epoch. A data loading process may be given functions of modules only."""
+    return fraction
+
+
 def _degraded_fraction(fpn: FaceParserParams, epoch: int) -> float:
     """Return the fraction of degraded inputs, which grows linearly to its final value over the first half."""
     # The network learns the regions faster on undegraded faces.
@@ -236,7 +241,7 @@ def evaluate(network: FaceParsingNetwork, folder: Path, names: list[str], params
         degraded: whether the faces are degraded first.
     """
     device = get_device(params.compute)
-    dataset = LabeledFaceDataset(folder, names, params, lambda epoch: float(degraded), flip=False)
+    dataset = LabeledFaceDataset(folder, names, params, partial(_constant_fraction, float(degraded)), flip=False)
     # The training's epochs count from 0, so it never sees the degradation of epoch -1.
     keys = [(index, -1) for index in range(len(names))]
     batches = [keys[start : start + params.fpn.batch_size] for start in range(0, len(keys), params.fpn.batch_size)]

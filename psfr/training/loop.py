@@ -210,8 +210,7 @@ class GracefulInterrupt:
     """Context manager that records the first SIGINT or SIGTERM in `signum` instead of ending the process within a step.
 
     A second signal of the same number is handled as before. Only the main thread of rank 0 listens. Data loading
-    workers start inside the context and inherit the handlers, so they keep running until the process that started
-    them ends.
+    processes ignore Ctrl-C, so they keep running until the process that started them ends.
     """
 
     signum = 0

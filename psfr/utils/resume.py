@@ -4,16 +4,15 @@ The fingerprint of a stage's dependencies (`psfr.utils.fingerprint`) is stored b
 only if its fingerprint matches the present one, so a result never mixes two sets of parameters, inputs or code.
 """
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import IO
 
 from psfr.utils.errors import UserError, join_first
 from psfr.utils.files import replace_dir, temporary_path
@@ -29,7 +28,10 @@ from psfr.utils.fingerprint import (
 FINISHED = "finished"  # empty file that marks the state of a finished training
 FINGERPRINT = "fingerprint.json"
 PNG_END = b"IEND\xaeB`\x82"
+LOCK = "lock"  # file that is locked while a training with this state runs
 MAX_CHANGES = 3  # that a message names
+# Errors of a network file system without locks
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -81,7 +83,7 @@ def resumable_dir(
         finally:
             if not folder.exists() or not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
-                os.unlink(note.name)
+                note.unlink(missing_ok=True)
 
 
 def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]) -> bool:
@@ -116,7 +118,7 @@ def restore_last_result(path: Path, stage: str, irrelevant_deps: tuple[str, ...]
             return False
         replace_dir(last_result, path)
         shutil.rmtree(temporary_path(path), ignore_errors=True)
-        os.unlink(note.name)
+        note.unlink(missing_ok=True)
     print(f"{path}: restored {num_files} files of the last run", file=sys.stderr)
     return True
 
@@ -133,50 +135,56 @@ def mention_last_result(path: Path, stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _lock_folder(path: Path) -> Iterator[IO[str]]:
-    """Context manager that opens the file with the fingerprint of a folder's unfinished work, as `exclusive_lock`."""
+def _lock_folder(path: Path) -> Iterator[Path]:
+    """Context manager that yields the file for the fingerprint of a folder's unfinished work, as `exclusive_lock`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(path.with_name(f".{path.name}.fingerprint.partial"), str(path)) as note:
-        yield note
+    with exclusive_lock(path.with_name(f".{path.name}.lock.partial"), str(path)):
+        yield path.with_name(f".{path.name}.fingerprint.partial")
 
 
 @contextmanager
-def exclusive_lock(path: Path, name: str) -> Iterator[IO[str]]:
-    """Context manager that opens a file, for reading and appending, which one process at a time may have open.
+def exclusive_lock(path: Path, name: str) -> Iterator[None]:
+    """Context manager that one process at a time may have entered.
 
-    The operating system releases the lock when the process ends, even if it is killed.
+    The operating system releases the lock when the process ends, even if it is killed and processes that it has forked
+    still run. Without locks, as on some network file systems, any number of processes may enter.
 
     Args:
-        path: the lock file; created if missing.
+        path: the lock file, which exists while the lock is held; a killed process leaves it behind.
         name: what the lock protects, for the message.
 
     Raises:
         UserError: another process holds the lock.
     """
-    with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{name}: another process is writing it: wait until it ends, or stop it (`fuser {path}` shows its id)"
-            ) from None
-        except OSError:  # a network file system without locks: proceed without one
-            pass
-        yield file
+    from filelock import FileLock, Timeout  # imported here because most processes take no lock
 
-
-def _read(note: IO[str]) -> Fingerprint:
-    note.seek(0)
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
-        return json.load(note)
-    except ValueError:  # empty, or truncated by a crash
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{name}: another process is writing it: wait until it ends, or stop it (`fuser {path}` shows its id)"
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # Windows does not remove open files
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(note: Path) -> Fingerprint:
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # empty, or truncated by a crash
         return {}
 
 
-def _write(note: IO[str], current: Fingerprint) -> None:
-    note.truncate(0)
-    json.dump(current, note)
-    note.flush()
+def _write(note: Path, current: Fingerprint) -> None:
+    note.write_text(json.dumps(current), encoding="utf-8")
 
 
 def _compatible(old: Fingerprint, new: Fingerprint, ignored_deps: tuple[str, ...]) -> bool:
@@ -256,8 +264,8 @@ def training_state_dir(folder: Path, stage: str) -> Iterator[Path]:
     if not state.is_dir():
         _report_others(all_states, current, stage)
         state.mkdir(parents=True)
-    with exclusive_lock(state / FINGERPRINT, f"{stage} with these parameters") as note:
-        _write(note, current)
+    with exclusive_lock(state / LOCK, f"{stage} with these parameters"):
+        _write(state / FINGERPRINT, current)
         yield state
         (state / FINISHED).touch()
 
@@ -268,16 +276,9 @@ def _report_others(all_states: Path, current: Fingerprint, stage: str) -> None:
         if (folder / FINISHED).exists():
             shutil.rmtree(folder)
             continue
-        note = folder / FINGERPRINT
-        other: Fingerprint = {}
-        is_running = False
-        if note.is_file():
-            with note.open(encoding="utf-8") as file:
-                other = _read(file)
-            is_running = _is_locked(note)
-        changes = explain_changes(other, current)
+        changes = explain_changes(_read(folder / FINGERPRINT), current)
         text = join_first(changes, limit=MAX_CHANGES)
-        if is_running:
+        if _is_locked(folder / LOCK):
             hint = f"the state in {folder} belongs to a training that is running"
         else:
             hint = f"the earlier state stays in {folder}; delete it if you do not need it"

@@ -1,7 +1,10 @@
 """Devices, precisions and numbers of processes and threads; a GPU is simulated by functions of torch.cuda."""
 
 import io
+import multiprocessing
 import os
+import signal
+import sys
 from pathlib import Path
 
 import cv2
@@ -203,35 +206,54 @@ def test_explicit_number_of_processes_is_used(gpu):
         choose_num_processes(make_params(devices=9), 9)
 
 
-class Threads(Dataset):
-    """Dataset whose samples are the number of OpenCV's threads."""
+class WorkerSettings(Dataset):
+    """Dataset whose samples are the number of OpenCV's threads, and whether the process ignores Ctrl-C."""
 
     def __getitem__(self, _):
-        return torch.tensor(cv2.getNumThreads())
+        return torch.tensor([cv2.getNumThreads(), signal.getsignal(signal.SIGINT) == signal.SIG_IGN])
 
 
 def test_loader_for_the_cpu_opens_no_cuda_context(gpu):
-    loader = make_dataloader(Threads(), [[0, 1]], 0, CPU)
+    loader = make_dataloader(WorkerSettings(), [[0, 1]], 0, CPU)
     assert not loader.pin_memory and len(list(loader)) == 1
-    assert make_dataloader(Threads(), [[0]], 0, CUDA).pin_memory
+    assert make_dataloader(WorkerSettings(), [[0]], 0, CUDA).pin_memory
 
 
 def test_loader_starts_no_worker_for_a_single_batch():
-    assert make_dataloader(Threads(), [[0, 1]], 2, CPU).num_workers == 0
-    assert make_dataloader(Threads(), [[0], [1]], 2, CPU).num_workers == 2
+    assert make_dataloader(WorkerSettings(), [[0, 1]], 2, CPU).num_workers == 0
+    assert make_dataloader(WorkerSettings(), [[0], [1]], 2, CPU).num_workers == 2
 
 
-def test_workers_run_opencv_in_one_thread():
+@pytest.fixture(params=sorted({multiprocessing.get_start_method(), "spawn"}))
+def start_method(request):
+    """The system's default, which depends on the version of Python, and the only one that all systems have."""
+    default = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield
+    multiprocessing.set_start_method(default, force=True)
+
+
+def test_workers_run_opencv_in_one_thread_and_ignore_ctrl_c(start_method):
     """Also if OpenCV has started threads before, which a forked worker does not have."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(4)
     try:
         cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (15, 15), 5)
         assert cv2.getNumThreads() == 4
-        batches = list(make_dataloader(Threads(), [[0, 1], [2]], 1, CPU))
-        assert torch.cat(batches).tolist() == [1, 1, 1]
+        batches = list(make_dataloader(WorkerSettings(), [[0, 1], [2]], 1, CPU))
+        assert torch.cat(batches).tolist() == [[1, 1]] * 3
     finally:
         cv2.setNumThreads(threads)
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_no_call_that_only_linux_has(monkeypatch, system):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda _: pytest.fail("loads a C library"))
+    monkeypatch.setattr(devices, "CPUINFO", Path("absent"))
+    assert num_cores() >= 1
+    assert devices.report_compute("train", make_params(device="cpu"))["device"].startswith("CPU (")
 
 
 @pytest.fixture(params=["400000 100000\n", "350000 100000"], ids=["4 cores", "3.5 cores"])

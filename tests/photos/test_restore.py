@@ -467,19 +467,31 @@ def test_photographs_of_one_stem_have_results_of_their_own(instant_restore, run_
     assert visible_files(tmp_path / "out") == ["a.bmp.png", "a.png.png", "b.png", "sub/a.png"]
 
 
-NAMES = st.text("ab_.", min_size=1, max_size=4).filter(lambda name: name.strip("."))
+NAMES = st.text("aAb_.", min_size=1, max_size=4).filter(lambda name: name.strip("."))
 
 
 @given(st.sets(st.tuples(st.lists(NAMES, max_size=2), NAMES).map(lambda t: Path("in", *t[0], f"x{t[1]}.jpg"))))
 def test_names_are_distinct(paths):
-    """For any album, in folders and joined by "_"; a name that nobody shares has no suffix."""
+    """For any album, in folders and joined by "_", whatever the case; a name that nobody shares has no suffix."""
     for separator in "/_":
         names = album.distinct_names(sorted(paths), Path("in"), separator)
-        assert len(set(names.values())) == len(paths) == len(names)
-        full_names = [separator.join(path.parts[1:]) for path in names]
+        assert len({name.casefold() for name in names.values()}) == len(paths) == len(names)
+        full_names = [separator.join(path.parts[1:]).casefold() for path in names]
         stems = [name.removesuffix(".jpg") for name in full_names]
         for name, stem in zip(names.values(), stems, strict=True):
-            assert name == stem or stems.count(stem) > 1 or stem in full_names
+            assert name.casefold() == stem or stems.count(stem) > 1 or stem in full_names
+
+
+def test_a_record_names_photographs_on_another_drive_by_their_path(tmp_path, monkeypatch):
+    def relpath(path, start):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(album.os.path, "relpath", relpath)
+    photo = tmp_path / "a.png"
+    record = album.Record(tmp_path / "out", "restore", {}, overwrite=False)
+    assert record.find(photo, "a") is None
+    record.add(photo, "a", [], 0)
+    assert album.Record(tmp_path / "out", "restore", {}, overwrite=False).find(photo, "a") is not None
 
 
 def test_results_in_a_folder_above_the_album(instant_restore, run_restore, tmp_path):

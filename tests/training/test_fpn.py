@@ -1,5 +1,6 @@
 """Training of the face parsing network: data, class weights, determinism."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 
 from psfr.data import images, labels
+from psfr.networks.fpn import FaceParsingNetwork
 from psfr.params import read_params
-from psfr.training import fpn
+from psfr.training import fpn, loop
 from psfr.training.checkpoint import CheckpointManager
 from psfr.utils.errors import UserError
 
@@ -74,6 +76,22 @@ def test_degradation_depends_on_epoch(folder):
     dataset = fpn.LabeledFaceDataset(folder, ["0", "1"], TINY, lambda epoch: 1.0, flip=False)
     assert torch.equal(dataset[0, 3][0], dataset[0, 3][0])
     assert not torch.equal(dataset[0, 3][0], dataset[0, 4][0])
+
+
+def test_datasets_can_be_sent_to_processes_that_are_not_forked(folder, monkeypatch):
+    """macOS and Windows spawn them, and Linux does not fork them from Python 3.14 on."""
+
+    def make_dataloader(dataset, *_):
+        copy = pickle.loads(pickle.dumps(dataset))
+        assert all(torch.equal(a, b) for a, b in zip(copy[0, 3], dataset[0, 3], strict=True))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fpn, "make_dataloader", make_dataloader)
+    monkeypatch.setattr(loop, "make_dataloader", make_dataloader)
+    with pytest.raises(KeyboardInterrupt):
+        fpn.train(folder, ["0", "1"], TINY, CheckpointManager(folder, 60))
+    with pytest.raises(KeyboardInterrupt):
+        fpn.evaluate(FaceParsingNetwork(**fpn.network_config(TINY)), folder, ["0"], TINY, degraded=True)
 
 
 def test_training_and_evaluation_are_deterministic(folder, tmp_path_factory):

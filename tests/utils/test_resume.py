@@ -1,5 +1,6 @@
 """Interrupted work is resumed if, and only if, its fingerprint is the same."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -206,13 +208,18 @@ def test_a_failed_run_without_files_leaves_nothing(repository):
     assert not list(repository.glob(".hr*"))
 
 
-def start_holder(context: str) -> subprocess.Popen:
-    """Start a process that enters a context manager of `psfr.utils.resume` and stays in it until it is killed."""
+def start_holder(context: str, action: str = "pass") -> subprocess.Popen:
+    """Start a process that enters a context manager of `psfr.utils.resume` and stays in it until it is killed.
+
+    Args:
+        action: a statement that it runs there first.
+    """
     program = f"""
 import sys
 from pathlib import Path
 from psfr.utils.resume import resumable_dir, training_state_dir
 with {context}:
+    {action}
     print("in", flush=True)
     sys.stdin.read()
 """
@@ -235,6 +242,36 @@ def test_two_processes_cannot_write_the_same_folder(repository):
     assert run_stage(9) == list("abcd"), "the lock ends with the process, even if it is killed"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_does_not_keep_the_lock(repository):
+    """A data loading process lives for some seconds after its training has been killed."""
+    context = 'resumable_dir(Path("hr"), "halve")'
+    other = start_holder(context, "import os, time\n    if os.fork() == 0: time.sleep(60)")
+    other.kill()
+    other.wait()
+    assert run_stage(9) == list("abcd")
+
+
+def test_folders_are_locked_without_fcntl(repository, monkeypatch):
+    """Windows has no fcntl; filelock chooses what the system has when it is imported."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert run_stage(2) == ["a", "b"]
+    assert run_stage(9) == ["c", "d"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EACCES])
+def test_work_goes_on_where_the_file_system_has_no_locks(repository, monkeypatch, code):
+    def acquire(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    if code == errno.ENOLCK:
+        assert run_stage(9) == list("abcd")
+    else:
+        with pytest.raises(PermissionError):
+            run_stage(9)
+
+
 def test_changes_are_explained_with_the_values_of_parameters():
     old = {"parameters": {"lambda_ss": 100, "losses.pix": 10}, "files": {"psfr/training/losses.py": "1", "same": "3"}}
     new = {"parameters": {"lambda_ss": 50, "losses.pix": 10}, "files": {"psfr/training/losses.py": "2", "same": "3"}}
@@ -246,11 +283,11 @@ def interrupted_training() -> set[str]:
     """Run a training that writes a state and is interrupted; return the names of the files that it found."""
     try:
         with training_state_dir(Path("models"), "halve") as folder:
-            found = {path.name for path in folder.iterdir()}
-            (folder / f"state {len(found)}").touch()
+            found = {path.name for path in folder.iterdir()} - {"fingerprint.json", "lock"}
+            (folder / f"state {len(found) + 1}").touch()
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        return found - {"fingerprint.json"}
+        return found
 
 
 def finished_training() -> Path:
