@@ -165,7 +165,7 @@ class WeightsParams(ParamGroup):
 class ComputeParams(ParamGroup):
     """Hardware and processes. Of these keys, only `device` and `precision` may change a result."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
     batch_size: Count  # of parse, infer and evaluate
     workers: Annotated[int, Field(ge=0)] | None  # data-loading processes, None for one per core

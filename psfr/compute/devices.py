@@ -33,16 +33,18 @@ _FP32_OPERATIONS = (
 def get_device(compute: ComputeParams) -> torch.device:
     """Return the device that `compute.device` selects, and set how float32 is computed there.
 
-    "auto" selects the GPU if there is one. On a GPU, float32 is IEEE float32, or TF32 if `compute.precision` is "tf32".
+    "auto" selects the NVIDIA GPU if there is one. On it, float32 is IEEE float32, or TF32 if `compute.precision` is
+    "tf32". "mps", the GPU of a Mac, has to be requested; it computes in float32 only.
     On the CPU this also limits torch's threads to `num_cores`, which torch takes from the CPU affinity alone, and sets
     how the process's allocator treats freed memory, see `_keep_freed_memory`.
 
     Raises:
-        UserError: "cuda" is requested and PyTorch finds no GPU, or "tf32" and the device does not have it.
+        UserError: "cuda" or "mps" is requested and PyTorch finds no such GPU, or a precision that the device does not
+            have.
     """
     device = select_device(compute)
     use_cuda = device.type == "cuda"
-    if not use_cuda:
+    if device.type == "cpu":
         if num_cores() < torch.get_num_threads():
             torch.set_num_threads(num_cores())
         _keep_freed_memory()
@@ -60,14 +62,26 @@ def select_device(compute: ComputeParams) -> torch.device:
     """Return the device that `compute.device` selects, without changing a setting of the process.
 
     Raises:
-        UserError: "cuda" is requested and PyTorch finds no GPU.
+        UserError: "cuda" or "mps" is requested and PyTorch finds no such GPU, or a precision that "mps" does not have.
     """
+    if compute.device == "mps":
+        return _select_mps(compute)
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device: cuda, but PyTorch finds no GPU: set it to auto or cpu")
     use_cuda = compute.device != "cpu" and torch.cuda.is_available()
     if not use_cuda and compute.device == "auto":
         _warn_if_driver_is_there()
     return torch.device("cuda" if use_cuda else "cpu")
+
+
+def _select_mps(compute: ComputeParams) -> torch.device:
+    if not torch.backends.mps.is_available():
+        raise UserError("compute.device: mps, but PyTorch finds no GPU of a Mac: set it to auto or cpu")
+    if compute.precision not in ("auto", "fp32"):
+        raise UserError(
+            f"compute.precision: {compute.precision}, but mps computes in float32 only: set it to auto or fp32"
+        )
+    return torch.device("mps")
 
 
 @cache
@@ -117,7 +131,12 @@ def deterministic_float32() -> Iterator[None]:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Return whether the device has units that multiply bfloat16: tensor cores, or a CPU's AMX or AVX512-BF16."""
+    """Return whether the device has units that multiply bfloat16: tensor cores, or a CPU's AMX or AVX512-BF16.
+
+    They are not used on a Mac's GPU, where nothing has been measured.
+    """
+    if device.type == "mps":
+        return False
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
@@ -167,6 +186,8 @@ def report_compute(stage: str, compute: ComputeParams) -> dict[str, str | int]:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name()} (cuda)"
+    if device.type == "mps":
+        return f"{platform.machine()} (mps)"
     model = re.search(r"(?m)^model name\s*:\s*(.+)$", CPUINFO.read_text()) if CPUINFO.is_file() else None
     threads = torch.get_num_threads()
     plural = "s" if threads > 1 else ""

@@ -160,6 +160,10 @@ def choose_num_processes(params: Params, work: Work) -> int:
     than the start of more processes.
     """
     compute = params.compute
+    if compute.device == "mps":  # a Mac has one, and gloo cannot share its tensors
+        if (compute.devices or 1) > 1:
+            raise UserError(f"compute.devices: {compute.devices}, but mps is one device: set it to null or 1")
+        return 1
     gpus = torch.cuda.device_count() if compute.device != "cpu" and torch.cuda.is_available() else 0
     if gpus and (compute.devices or 0) > gpus:
         raise UserError(f"compute.devices: {compute.devices}, but PyTorch finds {gpus} GPUs: lower it")

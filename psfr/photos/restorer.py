@@ -52,18 +52,18 @@ class Restorer:
     Args:
         face_parser: moved to the device and fused, as is the generator.
         generator: determines `size`, the side length of the aligned faces.
-        device: "auto" selects the GPU if there is one.
+        device: "auto" selects the NVIDIA GPU if there is one; "mps" is the GPU of a Mac, in float32.
         precision: of the convolutions; "auto" selects bf16 if the device has units that multiply it.
 
     Raises:
-        UserError: "cuda" is requested and PyTorch finds no GPU.
+        UserError: "cuda" or "mps" is requested and PyTorch finds no such GPU.
     """
 
     def __init__(
         self,
         face_parser: FaceParsingNetwork,
         generator: Generator,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
     ):
         compute = COMPUTE.model_copy(update={"device": device, "precision": precision})
@@ -78,7 +78,7 @@ class Restorer:
     def from_pretrained(
         cls,
         model: str | Path,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         mirror: str | None = None,
     ) -> "Restorer":

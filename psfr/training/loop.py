@@ -188,6 +188,8 @@ def _load_checkpoint(
     torch.set_rng_state(saved["rng"]["cpu"])
     if "cuda" in saved["rng"] and device.type == "cuda":
         torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
+    if "mps" in saved["rng"] and device.type == "mps":
+        torch.mps.set_rng_state(saved["rng"]["mps"])
     state = TrainState(**saved["train_state"])
     state.loss_sums = {key: loss_sum.to(device) for key, loss_sum in state.loss_sums.items()}
     if processes.get_rank() == 0:
@@ -203,6 +205,8 @@ def _rng_state(device: torch.device) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":  # reading the state opens a CUDA context
         states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 

@@ -98,23 +98,29 @@ def frozen_kernel_and_bias(layer: ReparameterizedConv) -> KernelAndBias:
 def compose_kernels(first: KernelAndBias, second: KernelAndBias) -> tuple[Tensor, Tensor]:
     """Return kernel and bias of the convolution that equals two convolutions of stride 1 in a row, away from padding.
 
-    It is computed in float64: its sums over the channels in between are longer than those of a convolution.
+    It is computed in float64, on the CPU, because a Mac's GPU does not have it: its sums over the channels in between
+    are longer than those of a convolution.
 
     Args:
         first: kernel (mid, in, h, w) and bias of the first convolution.
         second: kernel (out, mid, h', w') and bias of the second convolution; one of the biases may be None.
 
     Returns:
-        Kernel (out, in, h + h' - 1, w + w' - 1) and bias (out,), in the dtype of the first kernel.
+        Kernel (out, in, h + h' - 1, w + w' - 1) and bias (out,), in the dtype and on the device of the first kernel.
     """
-    first_kernel, first_bias = first
-    second_kernel, second_bias = second
-    dtype = first_kernel.dtype
-    first_kernel, second_kernel = first_kernel.double(), second_kernel.double()
+    first_kernel, first_bias = _float64_on_cpu(first)
+    second_kernel, second_bias = _float64_on_cpu(second)
     height, width = second_kernel.shape[2:]
     padding = (height - 1, width - 1)
     kernel = F.conv2d(first_kernel.transpose(0, 1), second_kernel.flip(2, 3), padding=padding).transpose(0, 1)
-    bias = kernel.new_zeros(len(kernel)) if second_bias is None else second_bias.double()
+    bias = kernel.new_zeros(len(kernel)) if second_bias is None else second_bias
     if first_bias is not None:
-        bias = bias + second_kernel.sum((2, 3)) @ first_bias.double()
-    return kernel.to(dtype), bias.to(dtype)
+        bias = bias + second_kernel.sum((2, 3)) @ first_bias
+    # The dtype first: the device may not have float64
+    dtype, device = first[0].dtype, first[0].device
+    return kernel.to(dtype).to(device), bias.to(dtype).to(device)
+
+
+def _float64_on_cpu(layer: KernelAndBias) -> KernelAndBias:
+    kernel, bias = layer
+    return kernel.cpu().double(), None if bias is None else bias.cpu().double()
