@@ -33,7 +33,7 @@ def make_params(**compute: object) -> Params:
 @pytest.fixture
 def on_both(monkeypatch):
     """Return a function that calls another one with the parameters of the CPU, then with those of the stand-in."""
-    monkeypatch.setattr(torch.mps, "get_rng_state", torch.get_rng_state)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.get_rng_state())
 
     def call(function):
         expected = function(make_params(device="cpu", precision="fp32"))
