@@ -22,8 +22,8 @@ def main() -> None:
     """Exit with a one-line message if a requirement is missing."""
     if sys.platform == "win32":
         sys.exit(
-            "error: the pipeline runs on Linux and macOS: on Windows, use WSL (psfr-restore and psfr-align run on "
-            "Windows: `pip install -e . -c requirements.lock`)"
+            "error: the pipeline runs on Linux and macOS: on Windows, use WSL (psfr-restore and psfr-align use nothing "
+            "that Windows lacks: `pip install -e . -c requirements.lock`)"
         )
     missing = missing_libraries() if sys.platform == "linux" else {}
     if missing:
