@@ -1,5 +1,6 @@
 """Datasets of image files, and data loading."""
 
+import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Sized
 from functools import lru_cache
@@ -151,10 +152,14 @@ def make_dataloader(dataset: Dataset, batches: Iterable[list], num_workers: int,
         num_workers: data loading processes, each with one thread; 0 loads in this process, as a single batch does.
         device: where the batches are used; the loader leaves them on the CPU, in pinned memory for a GPU.
     """
+    if isinstance(batches, Sized) and len(batches) == 1:
+        num_workers = 0
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=0 if isinstance(batches, Sized) and len(batches) == 1 else num_workers,
+        num_workers=num_workers,
+        # A process that is not forked takes seconds to start, so it also serves the following epochs.
+        persistent_workers=num_workers > 0 and multiprocessing.get_start_method() != "fork",
         pin_memory=device.type == "cuda",  # pinning opens a CUDA context
         worker_init_fn=_init_worker,
         generator=torch.Generator(),  # its own, because the state of torch's default generator belongs to the training

@@ -207,10 +207,10 @@ def test_explicit_number_of_processes_is_used(gpu):
 
 
 class WorkerSettings(Dataset):
-    """Dataset whose samples are the number of OpenCV's threads, and whether the process ignores Ctrl-C."""
+    """Dataset whose samples are the number of OpenCV's threads, whether the process ignores Ctrl-C, and its id."""
 
     def __getitem__(self, _):
-        return torch.tensor([cv2.getNumThreads(), signal.getsignal(signal.SIGINT) == signal.SIG_IGN])
+        return torch.tensor([cv2.getNumThreads(), signal.getsignal(signal.SIGINT) == signal.SIG_IGN, os.getpid()])
 
 
 def test_loader_for_the_cpu_opens_no_cuda_context(gpu):
@@ -240,8 +240,11 @@ def test_workers_run_opencv_in_one_thread_and_ignore_ctrl_c(start_method):
     try:
         cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (15, 15), 5)
         assert cv2.getNumThreads() == 4
-        batches = list(make_dataloader(WorkerSettings(), [[0, 1], [2]], 1, CPU))
-        assert torch.cat(batches).tolist() == [[1, 1]] * 3
+        loader = make_dataloader(WorkerSettings(), [[0, 1], [2]], 1, CPU)
+        samples = torch.cat([batch for _ in range(2) for batch in loader])
+        assert samples[:, :2].tolist() == [[1, 1]] * 6
+        num_started = len(samples[:, 2].unique())
+        assert num_started == (2 if multiprocessing.get_start_method() == "fork" else 1)
     finally:
         cv2.setNumThreads(threads)
 
