@@ -6,6 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from psfr import checkpoints
 from psfr.networks import serialization
@@ -32,12 +33,13 @@ def export(tmp_path, monkeypatch, capsys, face_parser: dict[str, int], generator
 
 
 def trained_norm(generator: Generator) -> Generator:
-    """Let spectral norm find the singular vectors of random weights, as a training does."""
+    """Let spectral norm find the first singular vectors of random weights, as a training does."""
     for module in generator.modules():
         if hasattr(module, "u") and hasattr(module, "v"):
-            left, _, right = torch.linalg.svd(module.weight.detach().flatten(1).double(), full_matrices=False)
-            module.u.copy_(left[:, 0])
-            module.v.copy_(right[0])
+            weight = module.weight.detach().flatten(1)
+            for _ in range(10):
+                module.u.copy_(nn.functional.normalize(weight @ module.v, dim=0))
+                module.v.copy_(nn.functional.normalize(weight.T @ module.u, dim=0))
     return generator
 
 
@@ -64,7 +66,7 @@ def test_graph_equals_pytorch(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_graph_equals_pytorch_at_the_published_size(tmp_path, monkeypatch, capsys):
     printed = export(tmp_path, monkeypatch, capsys, {}, {})
-    assert float(printed.split()[-1]) < 1e-3 * 2
+    assert float(printed.split()[-1]) < 1e-3 * 2, "a thousandth of the range"
 
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
