@@ -22,8 +22,8 @@ TRAIN = [sys.executable, "-m", "stages.train"]
 
 @pytest.fixture
 def training(project):
-    """A project with a long training that has not started."""
-    set_params(project, epochs=1000, checkpoint_seconds=0)
+    """A project with a long training in one process that has not started."""
+    set_params(project, epochs=1000, checkpoint_seconds=0, devices=1)
     shutil.rmtree(project / "models/.train.unfinished")
     return project
 
@@ -65,6 +65,7 @@ def test_full_disk_is_reported(training, tmp_path):
 def test_out_of_memory_is_reported(training, tmp_path):
     program = """
 import resource
+import dvclive.live, pandas, torch._dynamo  # which the training imports
 import stages.train
 from psfr.utils.errors import run_main
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
