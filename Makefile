@@ -1,5 +1,6 @@
 # make repro       everything, from a fresh clone to trained networks, restored faces and metrics
 # make test        the tests
+# make check       formatter, linter, type checker and the tests that start no processes
 # make lint        formatter, linter and type checker
 # make check-lock  whether dvc.lock belongs to this code and these parameters
 # make lock        requirements.lock, after a pin in requirements.txt or requirements-dev.txt has changed
@@ -13,13 +14,19 @@ PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-chec
 UV = uv==0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint check-lock lock
+# One worker of pytest-xdist per core, at most 8: each imports PyTorch
+PYTEST = python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+
+.PHONY: repro test check lint check-lock lock
 
 repro: .venv/installed .dvc/plots/offline.html
 	dvc repro
 
 test: .venv/installed-dev
-	python -m pytest
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow and not process"
 
 lint: .venv/installed-dev
 	ruff format --check .

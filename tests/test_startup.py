@@ -42,6 +42,7 @@ def heavy_packages(*modules: str, network: str = "") -> dict[str, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.process
 def test_images_and_networks_import_nothing_else(tmp_path):
     """Neither does a network that is loaded: PyTorch imports its compiler for some operations."""
     sizes = {"image_size": 32, "base_channels": 4, "min_channels": 4, "max_channels": 4, "body_blocks": 1}
@@ -53,6 +54,7 @@ def test_images_and_networks_import_nothing_else(tmp_path):
     assert "load" in found
 
 
+@pytest.mark.process
 def test_degradation_imports_imgaug_but_not_torch():
     found = heavy_packages("stages.degrade", "stages.make_testset")
     assert found == {"stages.degrade": ["imgaug", "scipy", "skimage"], "stages.make_testset": []}

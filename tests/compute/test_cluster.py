@@ -20,6 +20,8 @@ from psfr.params import read_params
 from psfr.utils.errors import UserError
 from tests.helpers.running import ROOT, wait_for
 
+pytestmark = pytest.mark.process
+
 TINY = read_params(ROOT / "params/tiny.yaml")
 
 
@@ -76,7 +78,7 @@ def scheduler(project):
     """Start a scheduler with two workers in the project's folder, one of them with two threads; yield its address."""
     with empty_scheduler(project) as address, worker(project, address, 1), worker(project, address, 2):
         with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(2, timeout=300)
         yield address
 
 

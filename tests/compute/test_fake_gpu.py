@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.running import ROOT, run_command
+from tests.helpers.running import ROOT, run_process
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 SOURCE = ROOT / "tests/helpers/fake_gpu.cpp"
 PRECISIONS = ["fp32", "bf16", "fp16"]
@@ -46,7 +46,7 @@ def results(tmp_path_factory) -> dict[str, dict]:
         arguments.append(folder / "fake_gpu.so")
     elif subprocess.run([sys.executable, "-c", PROBE], check=False).returncode:
         pytest.skip("this PyTorch has no autograd for fake tensors on device cuda without a GPU")
-    run_command([sys.executable, "-m", "tests.helpers.fake_gpu", *map(str, arguments)], ROOT)
+    run_process([sys.executable, "-m", "tests.helpers.fake_gpu", *map(str, arguments)], ROOT)
     return json.loads((folder / "result.json").read_text())
 
 

@@ -205,6 +205,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.process
 def test_results_are_independent_of_workers_and_other_images(tmp_path, picture, monkeypatch):
     monkeypatch.setattr(parallel, "START_AFTER", 0)  # else seven images start no workers
     for number in range(7):

@@ -43,7 +43,7 @@ def test_the_message_names_some_pairs(tmp_path):
         check_unseen(test, test, "test", "remove them")
 
 
-@pytest.mark.parametrize("source", ["folder", "rclone"])
+@pytest.mark.parametrize("source", ["folder", pytest.param("rclone", marks=pytest.mark.process)])
 @pytest.mark.parametrize("name", ["ffhq", "celebamask"])
 def test_one_image_from_two_sources_is_named(tmp_path, user_images, monkeypatch, source, name):
     """The training set is a copy of the folder of test images under other names, or the folder as a remote."""

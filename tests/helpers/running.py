@@ -1,15 +1,30 @@
-"""Run git and DVC as a user does, in temporary clones of the project."""
+"""Run git, DVC and the stages as a user does, in temporary clones of the project.
+
+`run_module` runs a module in this process. `run_command` and `start_command` run DVC and the stages in forks of this
+process, which have imported PyTorch before. `run_process` and `start_process` start new processes.
+"""
 
 import hashlib
+import io
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.helpers.forking import Fork
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,13 +46,55 @@ def user_environment() -> dict[str, str]:
 
 def run_command(command: list[str], folder: Path, status: int = 0) -> str:
     """Run a command, check its exit status and return what it printed, stdout before stderr."""
+    from tests.helpers.forking import Fork, can_fork
+
+    if not can_fork(command):
+        return run_process(command, folder, status)
+    with tempfile.TemporaryDirectory() as temporary:
+        files = Path(temporary, "stdout"), Path(temporary, "stderr")
+        fork = Fork(command, folder, user_environment(), *files)
+        fork.wait()
+        output = "".join(file.read_text() for file in files)
+    assert fork.returncode == status, output
+    return output
+
+
+def run_process(command: list[str], folder: Path, status: int = 0) -> str:
+    """Do what `run_command` does, in a new process."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=user_environment())
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def clone(folder: Path) -> Path:
-    """Copy the files that a fresh clone would contain to `folder`, with the tiny parameters, and commit them."""
+def run_module(folder: Path, *arguments: object) -> subprocess.CompletedProcess:
+    """Run `python -m` in a folder, but in this process, and return what `subprocess.run` would return."""
+    stdout, stderr, status = io.StringIO(), io.StringIO(), 0
+    sigterm = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(action="ignore", category=RuntimeWarning),  # the module may have been imported before
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [str(argument) for argument in arguments])
+        try:
+            runpy.run_module(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+                status = 1
+    signal.signal(signal.SIGTERM, sigterm)
+    return subprocess.CompletedProcess(list(arguments), status or 0, stdout.getvalue(), stderr.getvalue())
+
+
+def clone(folder: Path, **params: object) -> Path:
+    """Copy the files that a fresh clone would contain to `folder`, with the tiny parameters, and commit them.
+
+    Args:
+        params: for `set_params`. By default the work of a stage remains in its process.
+    """
     files = run_command(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).split("\0")
     for name in filter(None, files):
         if (ROOT / name).is_file():
@@ -45,6 +102,7 @@ def clone(folder: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     (folder / "dvc.lock").unlink(missing_ok=True)
     shutil.copy(folder / "params/tiny.yaml", folder / "params.yaml")
+    set_params(folder, **({"workers": 0, "devices": 1} | params))
     run_command(["git", "init", "-q"], folder)
     run_command(["git", "add", "-A"], folder)
     run_command(["git", "commit", "-q", "-m", "tiny"], folder)
@@ -95,13 +153,25 @@ def start_process(
         )
 
 
-def kill(process: subprocess.Popen) -> None:
+def start_command(
+    command: list[str], folder: Path, log: Path, limits: Callable[[], None] | None = None
+) -> "subprocess.Popen | Fork":
+    """Do what `start_process` does, in a fork of this process if the command is DVC or a stage."""
+    from tests.helpers.forking import Fork, can_fork
+
+    if not can_fork(command):
+        return start_process(command, folder, log, limits)
+    log.write_text("")
+    return Fork(command, folder, user_environment(), log, limits=limits)
+
+
+def kill(process: "subprocess.Popen | Fork") -> None:
     """Kill a process and its whole group at once, as a power failure would."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
+def wait_for(folder: Path, pattern: str, process: "subprocess.Popen | Fork") -> None:
     """Wait until the process creates a file that matches the pattern; fail if it ends before."""
     while not any(folder.glob(pattern)):
         assert process.poll() is None

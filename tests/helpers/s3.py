@@ -51,7 +51,7 @@ class S3:
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while True:
             try:
                 socket.create_connection(self.address).close()

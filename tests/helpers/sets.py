@@ -1,10 +1,8 @@
 """Helpers of the tests of image sets: parameters, images of a user, and running of stages."""
 
 import copy
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +36,6 @@ def write_params(folder: Path, **sets: dict) -> Params:
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(small_params(**sets)))
     return read_params(folder / "params.yaml")
-
-
-def run_stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a stage's script in a folder as `dvc repro` does."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
 
 
 def assert_fails(done: subprocess.CompletedProcess, *words: str) -> None:

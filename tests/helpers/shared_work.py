@@ -1,5 +1,9 @@
-"""Functions that tests/compute/test_processes.py runs in several processes; rank 0 writes their result to result.pt."""
+"""Functions that tests/compute/test_processes.py runs in several processes. Rank 0 writes each result to NAME.pt.
 
+python -m tests.helpers.shared_work NAME ...
+"""
+
+import importlib
 import sys
 import time
 from contextlib import suppress
@@ -41,13 +45,8 @@ def local_part(batch: gan.Batch) -> gan.Batch:
     return hq, lq, hq_seg, lq_seg
 
 
-def write(result: object) -> None:
-    if processes.get_rank() == 0:
-        torch.save(result, "result.pt")
-
-
-def gan_steps() -> None:
-    """Write the gradients of the first training step and the losses of each step."""
+def gan_steps() -> dict[str, list]:
+    """Return the gradients of the first training step and the losses of each step."""
     params = read_params()
     torch.manual_seed(0)
     state = gan.build(params, VggFeatures("vgg16", 64, 3e3))
@@ -61,11 +60,11 @@ def gan_steps() -> None:
         means = torch.stack(list(losses.values()))
         processes.all_reduce_mean_([means])
         history.append(dict(zip(losses, means.tolist(), strict=True)))
-    write({"gradients": gradients, "losses": history})
+    return {"gradients": gradients, "losses": history}
 
 
-def fpn_gradients() -> None:
-    """Write the gradients of one step of the parsing network, and its batch norms' statistics."""
+def fpn_gradients() -> dict:
+    """Return the gradients of one step of the parsing network, and its batch norms' statistics."""
     params = read_params()
     torch.manual_seed(0)
     network = FaceParsingNetwork(**fpn.network_config(params))
@@ -77,24 +76,22 @@ def fpn_gradients() -> None:
     loss.backward()
     processes.all_reduce_mean_(parameter.grad for parameter in network.parameters())
     gradients = [parameter.grad for parameter in network.parameters()]
-    write({"gradients": gradients, "buffers": dict(network.named_buffers())})
+    return {"gradients": gradients, "buffers": dict(network.named_buffers())}
 
 
-def collectives() -> None:
-    """Write the results of sharding, gathering and broadcasting."""
+def collectives() -> list:
+    """Return the results of sharding, gathering and broadcasting."""
     squares = [item**2 for item in processes.shard(list(range(11)))]
     rank = processes.get_rank()
-    write(
-        [
-            processes.gather_in_order(squares),
-            processes.all_gather_object(rank),
-            processes.broadcast_from_rank_zero(rank),
-        ]
-    )
+    return [
+        processes.gather_in_order(squares),
+        processes.all_gather_object(rank),
+        processes.broadcast_from_rank_zero(rank),
+    ]
 
 
-def parse_with_delays() -> None:
-    """Write the parsing maps of 24 images; each process starts a second after the previous one."""
+def parse_with_delays() -> dict[str, torch.Tensor]:
+    """Return the parsing maps of 24 images; each process starts a second after the previous one."""
     params = read_params()
     torch.manual_seed(0)
     network = FaceParsingNetwork(**fpn.network_config(params))
@@ -108,7 +105,7 @@ def parse_with_delays() -> None:
     compute = params.compute.model_copy(update={"batch_size": 2})
     inference.parse(fuse(network, torch.float32), paths, Path("maps"), params.image_size, compute, "parse")
     processes.all_gather_object(None)
-    write({path.name: torch.from_numpy(labels.read(path)) for path in images.list_images(Path("maps"))})
+    return {path.name: torch.from_numpy(labels.read(path)) for path in images.list_images(Path("maps"))}
 
 
 class Indices(Dataset):
@@ -118,8 +115,8 @@ class Indices(Dataset):
         return key[0]
 
 
-def resumed_epoch_means() -> None:
-    """Write each process's history of a training whose losses depend on the rank, stopped and resumed in its epoch."""
+def resumed_epoch_means() -> list:
+    """Return each process's history of a training whose losses depend on the rank, stopped and resumed in its epoch."""
 
     def train(max_steps: int) -> list[dict[str, float]]:
         remaining = iter(range(max_steps))
@@ -147,13 +144,27 @@ def resumed_epoch_means() -> None:
     Path("checkpoints").mkdir(exist_ok=True)
     with suppress(KeyboardInterrupt):
         train(2)
-    write(processes.all_gather_object(train(1)))
+    return processes.all_gather_object(train(1))
+
+
+def stages() -> None:
+    """Run the stages that processes share, in the folder of a project."""
+    for name in ("fpn", "parse", "train", "infer", "evaluate"):
+        importlib.import_module(f"stages.{name}").main()
 
 
 FUNCTIONS = {
     function.__name__: function
-    for function in (gan_steps, fpn_gradients, collectives, parse_with_delays, resumed_epoch_means)
+    for function in (gan_steps, fpn_gradients, collectives, parse_with_delays, resumed_epoch_means, stages)
 }
 
+
+def main() -> None:
+    for name in sys.argv[1:]:
+        result = FUNCTIONS[name]()
+        if processes.get_rank() == 0:
+            torch.save(result, f"{name}.pt")
+
+
 if __name__ == "__main__":
-    processes.run_distributed(FUNCTIONS[sys.argv[1]], work=lambda _: processes.Work(0))
+    processes.run_distributed(main, work=lambda _: processes.Work(0))

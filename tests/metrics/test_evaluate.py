@@ -215,6 +215,7 @@ def test_results_sheet_shows_images_unchanged(evaluated):
             assert np.array_equal(shown, cell), (row, column)
 
 
+@pytest.mark.process
 def test_output_is_reproducible(evaluated, monkeypatch):
     expected = output_files(evaluated)
     monkeypatch.chdir(evaluated)

@@ -1,8 +1,6 @@
 """Checkpoints can be read back, and files that do not match are refused with a one-line error."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.utils.errors import UserError
+from tests.helpers.running import run_module
 
 CONFIG = {"image_size": 32, "constant_size": 16, "min_channels": 4, "max_channels": 8}
 
@@ -221,10 +220,8 @@ def test_to_published_is_the_inverse_of_from_published(kind):
 def test_export_writes_the_authors_format(saved, tmp_path):
     network, path = saved
     out = tmp_path / "generator.pth"
-    done = subprocess.run(
-        [sys.executable, "-m", "psfr.checkpoints", "export", path, out], capture_output=True, text=True, check=True
-    )
-    assert str(out) in done.stdout
+    done = run_module(tmp_path, "psfr.checkpoints", "export", path, out)
+    assert done.returncode == 0 and str(out) in done.stdout
     weights = torch.load(out, weights_only=True)
     assert {"const_input", "head.0.weight_orig", "body.0.2.norm_0.conv1.0.weight_u", "img_out.bias"} <= weights.keys()
     loaded = serialization.from_published("generator", weights, **CONFIG)
@@ -244,8 +241,7 @@ def test_replicated_padding_is_kept_and_cannot_be_exported(tmp_path):
 
 def test_export_of_an_invalid_file_prints_one_line(tmp_path):
     (tmp_path / "a.safetensors").write_text("no tensors")
-    command = [sys.executable, "-m", "psfr.checkpoints", "export", tmp_path / "a.safetensors", tmp_path / "b.pth"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_module(tmp_path, "psfr.checkpoints", "export", tmp_path / "a.safetensors", tmp_path / "b.pth")
     assert done.returncode == 1
     assert "not a checkpoint of this project" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "b.pth").exists()

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -36,6 +35,7 @@ from psfr.photos.restorer import Restoration, Restorer
 from psfr.pretrained import network_files
 from psfr.utils.errors import UserError, printable
 from tests.helpers import photos
+from tests.helpers.running import run_command
 
 SIZE = 64
 SMALL_FPN = {
@@ -527,11 +527,7 @@ def test_invalid_arguments(run_restore, tmp_path, run_folder, monkeypatch):
     assert status == 1 and "no such weights file" in err
 
 
-def git(folder: Path, *arguments: str) -> None:
-    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
-    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, env={**os.environ, **who})
-
-
+@pytest.mark.process
 def test_model_from_a_run_a_git_revision_or_published_weights(run_folder, tmp_path, monkeypatch):
     """The models of a revision come from the DVC cache, whatever is in the working tree."""
     aligned = alignment.crop(photos.astronaut(), photos.FRAME, SIZE)
@@ -540,13 +536,15 @@ def test_model_from_a_run_a_git_revision_or_published_weights(run_folder, tmp_pa
     (project / "models/psfrgan").mkdir(parents=True)
     for name in (models.FPN_FILE, models.GENERATOR_FILE):
         (project / "models" / name).write_bytes((run_folder / "models" / name).read_bytes())
-    dvc = [sys.executable, "-m", "dvc"]
-    git(project, "init", "-q")
-    subprocess.run([*dvc, "init", "-q"], cwd=project, check=True)
-    subprocess.run([*dvc, "add", "-q", "models/fpn.safetensors", "models/psfrgan"], cwd=project, check=True)
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "models")
-    git(project, "tag", "good")
+    for command in (
+        ["git", "init", "-q"],
+        ["dvc", "init", "-q"],
+        ["dvc", "add", "-q", "models/fpn.safetensors", "models/psfrgan"],
+        ["git", "add", "-A"],
+        ["git", "commit", "-qm", "models"],
+        ["git", "tag", "good"],
+    ):
+        run_command(command, project)
     for name in (models.FPN_FILE, models.GENERATOR_FILE):
         (project / "models" / name).unlink()
     monkeypatch.chdir(project)
@@ -575,6 +573,7 @@ def test_warns_of_faces_that_look_like_another_person(fixed_detection, run_resto
     assert "identity distance 0.601" in lines[warning - 1]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("source", ["sample", "folder"])
 def test_says_once_that_a_model_knows_portraits_only(fixed_detection, run_restore, run_folder, tmp_path, source):
     """By the dvc.lock of the run, beside the folder of the models or in the git revision."""
@@ -587,9 +586,9 @@ def test_says_once_that_a_model_knows_portraits_only(fixed_detection, run_restor
         _, _, err = run_restore(tmp_path / "in", "-o", tmp_path / f"out{number}", model=model)
         assert err.count("trained on synthetic portraits only") == (source == "sample")
         assert err.count("`psfr-restore PHOTO -o OUT --model published`") == (source == "sample")
-    git(tmp_path / "run", "init", "-q")
-    git(tmp_path / "run", "add", models.LOCK_FILE)
-    git(tmp_path / "run", "commit", "-qm", "lock")
+    run_command(["git", "init", "-q"], tmp_path / "run")
+    run_command(["git", "add", models.LOCK_FILE], tmp_path / "run")
+    run_command(["git", "commit", "-qm", "lock"], tmp_path / "run")
     with contextlib.chdir(tmp_path / "run"):
         assert models.is_trained_on_portraits("HEAD") == (source == "sample")
         assert not models.is_trained_on_portraits("none") and not models.is_trained_on_portraits("a.pth")

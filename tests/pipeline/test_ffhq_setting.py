@@ -139,6 +139,7 @@ def first_answer(first, second):
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_ffhq_setting_runs_on_few_images(tmp_path, internet):
     project = clone(tmp_path / "project")
     shutil.copy(project / "params/ffhq.yaml", project / "params.yaml")

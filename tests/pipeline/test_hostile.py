@@ -121,10 +121,12 @@ def attack(sandbox: Path, seed: int, count: int, large: bool) -> None:
     assert not faults
 
 
+@pytest.mark.process
 def test_hostile_files(tmp_path):
     attack(tmp_path, seed=1, count=300, large=False)
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_thousands_of_hostile_files(tmp_path):
     attack(tmp_path, seed=2, count=3000, large=True)

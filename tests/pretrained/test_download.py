@@ -82,6 +82,7 @@ def test_the_next_run_resumes(server, path, no_retries):
     assert complete_file(path) == CONTENT and [requested for _, requested, _ in server.requests] == [f"bytes={size}-"]
 
 
+@pytest.mark.process
 def test_resumes_after_sigkill(server, path):
     program = (
         "import sys; from pathlib import Path; from psfr.pretrained.download import Downloader; "

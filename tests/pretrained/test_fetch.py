@@ -12,7 +12,7 @@ import torch
 from psfr.pretrained import download, fetch, loader, metric_files, network_files, registry
 from psfr.pretrained.registry import WeightFile
 from psfr.utils.errors import UserError
-from tests.helpers.running import clone, kill, run_command, set_params, start_process, wait_for
+from tests.helpers.running import clone, kill, run_command, set_params, start_command, wait_for
 from tests.helpers.webserver import WebServer
 
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.count": torch.tensor(3)}
@@ -155,6 +155,7 @@ def test_the_next_run_resumes_interrupted_downloads(tmp_path, server):
     assert len(list_files(tmp_path / "out")) == 3
 
 
+@pytest.mark.process
 def test_dvc_resumes_after_sigkill(tmp_path):
     """The mirror has only the two published files, whose SHA-256 is not known."""
     content = to_bytes({"layer.weight": torch.rand(300, 300)})
@@ -166,7 +167,7 @@ def test_dvc_resumes_after_sigkill(tmp_path):
         text = (project / "params.yaml").read_text()
         (project / "params.yaml").write_text(text.replace("source: packages", "source: download"))
         web.cuts, web.hold = [200_000], True
-        process = start_process(["dvc", "repro", "fetch_weights"], project, tmp_path / "log")
+        process = start_command(["dvc", "repro", "fetch_weights"], project, tmp_path / "log")
         partial = project / f"data/weights/published/.{fpn}.partial"
         wait_for(partial.parent, partial.name, process)
         while not partial.stat().st_size:

@@ -10,8 +10,9 @@ from psfr import portraits, sources
 from psfr.data import images, labels, resize
 from psfr.sources import celebamask
 from psfr.utils.errors import UserError
+from tests.helpers.running import run_module
 from tests.helpers.s3 import empty_dir, s3  # noqa: F401 - s3 is a fixture
-from tests.helpers.sets import assert_fails, read_tree, run_stage, write_params
+from tests.helpers.sets import assert_fails, read_tree, write_params
 
 # The authors' g_mask.py writes the parts as labels 1, 2, ... in this order, later ones over earlier ones.
 AUTHORS = [
@@ -65,7 +66,7 @@ def test_labels_of_parts():
     )
 
 
-@pytest.mark.parametrize("source", ["folder", "rclone"])
+@pytest.mark.parametrize("source", ["folder", pytest.param("rclone", marks=pytest.mark.process)])
 def test_distributed_layout(tmp_path, source, request):
     """Merging restores the maps that the parts were made from, from a folder and from an S3 server."""
     faces = portrait_maps([0, 7, 1999, 2000, 12345])
@@ -114,7 +115,7 @@ def test_all_damaged_parts_are_named(tmp_path):
     write_part(masks / "00001_nose.png", np.ones((32, 32), bool))
     Image.new("RGB", (96, 128)).save(tmp_path / "CelebA-HQ-img" / "2.jpg")
     write_params(tmp_path / "set", celebamask=set_params)
-    done = run_stage(tmp_path / "set", "stages.download", "celebamask")
+    done = run_module(tmp_path / "set", "stages.download", "celebamask")
     assert_fails(
         done,
         "0/00000_skin.png: not a readable image",

@@ -10,12 +10,12 @@ from psfr import sources
 from psfr.data import images
 from psfr.sources import remote as rclone_remote
 from psfr.utils.errors import UserError
+from tests.helpers.running import run_module
 from tests.helpers.s3 import RCLONE, empty_dir
 from tests.helpers.sets import (
     assert_fails,
     folder_set,
     read_tree,
-    run_stage,
     user_images,  # noqa: F401 (fixture)
     write_params,
 )
@@ -32,6 +32,7 @@ def test_missing_rclone(tmp_path, user_images, monkeypatch):
         sources.download_set(tmp_path / "raw", "ffhq", write_params(tmp_path, ffhq=rclone_set(user_images)))
 
 
+@pytest.mark.process
 def test_falls_back_to_the_rclone_in_path(tmp_path, user_images, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setenv("PATH", str(RCLONE.parent))
@@ -41,13 +42,15 @@ def test_falls_back_to_the_rclone_in_path(tmp_path, user_images, monkeypatch):
     assert len(read_tree(tmp_path / "raw")) == 12
 
 
+@pytest.mark.process
 def test_remote_that_is_not_configured(tmp_path, user_images):
     """The rclone of requirements.txt reports an unknown remote."""
     write_params(tmp_path, ffhq=rclone_set(user_images, images="nobody-set-this-up:"))
-    assert_fails(run_stage(tmp_path, "stages.download", "ffhq"), "rclone: nobody-set-this-up:", "rclone config")
+    assert_fails(run_module(tmp_path, "stages.download", "ffhq"), "rclone: nobody-set-this-up:", "rclone config")
     assert not list(tmp_path.rglob("raw"))
 
 
+@pytest.mark.process
 def test_rclone_and_folder_give_the_same_files(tmp_path, user_images):
     """To rclone, a local path is a remote."""
     for source in ("folder", "rclone"):
@@ -75,6 +78,7 @@ def fake_rclone(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "name",
     [
@@ -95,6 +99,7 @@ def test_hostile_names_of_a_listing_are_refused(tmp_path, user_images, fake_rclo
     assert str(caught.value).isprintable() and "a.png" not in str(caught.value).replace(repr(name), "")
 
 
+@pytest.mark.process
 def test_listing_with_invalid_utf_8_and_hidden_files(tmp_path, user_images, fake_rclone):
     fake_rclone(".hidden.png", ".cache/a.png", "\ufffd.png")
     with pytest.raises(UserError, match="\ufffd.png: did not arrive"):
@@ -106,6 +111,7 @@ def test_system_folders_of_a_remote_are_left_out():
     assert rclone_remote.select_images("lab:", names, images.SUFFIXES) == [Path("b.png"), Path("sub/a.png")]
 
 
+@pytest.mark.process
 def test_copies_in_another_size_are_refused(tmp_path, user_images, fake_rclone):
     fake_rclone(
         *(f"{kind}/{number:05}.png" for kind in ("images1024x1024", "thumbnails128x128") for number in range(2000))
@@ -115,6 +121,7 @@ def test_copies_in_another_size_are_refused(tmp_path, user_images, fake_rclone):
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.process
 def test_secrets_in_messages_of_rclone_are_masked(tmp_path, user_images, fake_rclone):
     fake_rclone(
         error="2026/01/01 00:00:00 CRITICAL: "
@@ -126,6 +133,7 @@ def test_secrets_in_messages_of_rclone_are_masked(tmp_path, user_images, fake_rc
     assert "SECRET" not in str(caught.value) and "***" in str(caught.value) and str(caught.value).isprintable()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("remote", ["--log-file=harm", "-vv"])
 def test_a_remote_is_not_parsed_as_an_option(tmp_path, user_images, remote, monkeypatch):
     """An option could name a file to write or a command to run."""

@@ -20,12 +20,12 @@ from psfr.data.subset import choose_subset
 from psfr.params import SETS
 from psfr.utils.errors import UserError
 from psfr.utils.seeds import derive_seed
+from tests.helpers.running import run_module
 from tests.helpers.sets import (  # noqa: F401
     SIZE,
     assert_fails,
     folder_set,
     read_tree,
-    run_stage,
     small_params,
     user_images,
     write_params,
@@ -69,7 +69,9 @@ def double(number: int) -> int:
 
 
 @pytest.mark.parametrize("start_after", [0, 60])
-@pytest.mark.parametrize("workers", [0, 1, 2, None])
+@pytest.mark.parametrize(
+    "workers", [0, 1, pytest.param(2, marks=pytest.mark.process), pytest.param(None, marks=pytest.mark.process)]
+)
 def test_map_keeps_the_order_and_accepts_generators(workers, start_after, monkeypatch):
     monkeypatch.setattr(parallel, "START_AFTER", start_after)
     assert parallel.map(double, (number for number in range(9)), workers, "double") == list(range(0, 18, 2))
@@ -85,6 +87,7 @@ def process_id(_: int) -> int:
     return os.getpid()
 
 
+@pytest.mark.process
 def test_other_processes_start_after_the_first_seconds_of_work(monkeypatch):
     assert set(parallel.map(process_id, range(9), 2, "short")) == {os.getpid()}
     monkeypatch.setattr(parallel, "START_AFTER", 0)
@@ -216,7 +219,7 @@ def test_all_damaged_files_are_named_and_nothing_is_written(tmp_path, user_image
     Image.fromarray(np.full((30, 40), 19, np.uint8)).save(masks / "face 4#.png")
     Image.new("RGB", (40, 30)).save(masks / "face 5#.png")
     write_params(tmp_path, celebamask=folder_set(user_images, masks=str(masks)))
-    done = run_stage(tmp_path, "stages.download", "celebamask")
+    done = run_module(tmp_path, "stages.download", "celebamask")
     assert_fails(
         done,
         "faces/face 0#.png",
@@ -275,7 +278,7 @@ def test_errors_of_a_stage_are_one_line(tmp_path, user_images, fault):
             words = ["12 images", "ffhq.count"]
     if fault != "params missing":
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    assert_fails(run_stage(tmp_path, "stages.download", "ffhq"), *words or ["params.yaml"])
+    assert_fails(run_module(tmp_path, "stages.download", "ffhq"), *words or ["params.yaml"])
     assert not list(tmp_path.rglob("raw")) and not list(tmp_path.rglob("*.partial"))
 
 
@@ -285,19 +288,20 @@ def test_errors_of_a_stage_are_one_line(tmp_path, user_images, fault):
 def test_missing_inputs_of_a_stage_are_one_line(tmp_path, name, missing):
     write_params(tmp_path)
     script, *arguments = name.split()
-    assert_fails(run_stage(tmp_path, f"stages.{script}", *arguments), missing)
+    assert_fails(run_module(tmp_path, f"stages.{script}", *arguments), missing)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "params.yaml"]
 
 
 def test_a_failing_stage_keeps_its_last_output(tmp_path, user_images):
     write_params(tmp_path, ffhq=folder_set(user_images))
-    assert run_stage(tmp_path, "stages.download", "ffhq").returncode == 0
+    assert run_module(tmp_path, "stages.download", "ffhq").returncode == 0
     before = read_tree(tmp_path / "data")
     (user_images / "faces" / "face 0#.png").write_bytes(b"")
-    assert_fails(run_stage(tmp_path, "stages.download", "ffhq"), "face 0#.png")
+    assert_fails(run_module(tmp_path, "stages.download", "ffhq"), "face 0#.png")
     assert read_tree(tmp_path / "data") == before
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of imageio, whose deprecated interface imgaug uses
 def test_data_stages_end_to_end(tmp_path, user_images, monkeypatch, capsys):
     """Runs with different numbers of workers write the same files, byte for byte."""

@@ -94,6 +94,7 @@ def test_datasets_can_be_sent_to_processes_that_are_not_forked(folder, monkeypat
         fpn.evaluate(FaceParsingNetwork(**fpn.network_config(TINY)), folder, ["0"], TINY, degraded=True)
 
 
+@pytest.mark.process  # those that load data
 def test_training_and_evaluation_are_deterministic(folder, tmp_path_factory):
     names = [str(index) for index in range(8)]
     runs = []

@@ -20,6 +20,7 @@ from psfr.training.checkpoint import CheckpointManager
 from psfr.utils.errors import UserError
 
 TINY = read_params(Path(__file__).parents[2] / "params/tiny.yaml")
+TINY = TINY.model_copy(update={"compute": TINY.compute.model_copy(update={"workers": 0})})
 FOLDER = Path("models/init/gan")
 ARGUMENTS = list(inspect.signature(Generator).parameters)
 

@@ -78,10 +78,8 @@ def test_interrupted_training_resumes_exactly(tmp_path, capsys, step, signum):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as stopped:
         Training(send_signal(step, signum)).run(tmp_path / "parts")
-    assert stopped.value.args == (
-        f"small: stopped at step {step} of 12, its state is saved: run it again to resume",
-        128 + signum,
-    )
+    message, status = stopped.value.args
+    assert message.startswith(f"small: stopped at step {step} of 12") and status == 128 + signum
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     resumed = Training()
     assert resumed.run(tmp_path / "parts") == history

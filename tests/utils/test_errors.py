@@ -79,11 +79,12 @@ def test_nothing_that_is_printed_ends_the_work(name, encoding):
 @pytest.mark.parametrize(
     "text", ["x" * 10**7, " " * 10**7, "key=" * 10**6, "://" * 10**6, "@" * 10**7, "://" + "a" * 10**7]
 )
-def test_long_texts_are_processed_within_a_second(text):
-    start = time.perf_counter()
+def test_long_texts_take_little_processor_time(text):
+    """Their end is not looked at; regular expressions on all of it would take minutes."""
+    start = time.process_time()
     truncate(text)
     safe_repr(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
@@ -183,6 +184,7 @@ def test_psfr_debug_shows_the_traceback_and_the_hidden_cause(monkeypatch, capsys
         assert (text in printed) == (debug == "1")
 
 
+@pytest.mark.process
 def test_psfr_debug_of_a_program(tmp_path, monkeypatch):
     """The traceback goes to stderr before the one line, and the exit status stays the same."""
     program = "from psfr.utils.errors import run_main; from psfr.params import read_params; run_main(read_params)"

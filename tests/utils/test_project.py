@@ -96,9 +96,9 @@ def test_generators_are_those_of_the_copy(tmp_path, copy):
     """A generator that the copy has trained must not be taken from the project, whatever the spelling."""
     for name in ("models/psfrgan/generator.safetensors", "models/external/x.safetensors"):
         for spelling in (name, str(tmp_path / name), f"{tmp_path}/models/../{name}"):
-            assert params._is_tracked(spelling)
+            assert params._lies_in(spelling, params.MODEL_DIRS)
             assert project.workspace_path(spelling) == Path(name)
-    assert not params._is_tracked("photos/x.safetensors")
+    assert not params._lies_in("photos/x.safetensors", params.MODEL_DIRS)
 
 
 STEPS = st.lists(st.sampled_from(["./", "/", "gray/../", "../photos/"]), max_size=4).map("".join)

@@ -11,12 +11,13 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from dvc.repo import Repo
 
 from psfr.data import images
 from psfr.utils.errors import UserError
 from psfr.utils.fingerprint import explain_changes, fingerprints
 from psfr.utils.resume import resumable_dir, training_state_dir
-from tests.helpers.running import ROOT, run_command
+from tests.helpers.running import ROOT
 
 PIPELINE = """
 stages:
@@ -33,8 +34,7 @@ def repository(tmp_path, monkeypatch):
     """A repository with a stage that writes hr/NAME.png for each raw/NAME.png, at half the gray level."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    run_command(["git", "init", "-q"], tmp_path)
-    run_command(["dvc", "init", "-q"], tmp_path)
+    Repo.init(no_scm=True).close()
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "params.yaml").write_text("size: 8\nlosses: {pix: 10}\n")
     (tmp_path / "pyproject.toml").write_text("[versions.images]\npillow = '13.0.0'\n")
@@ -106,9 +106,9 @@ def test_files_of_other_parameters_or_code_are_not_reused(repository, file, text
 
 def record() -> None:
     """Record the result as the stage's last one and remove the folder, as DVC does before it runs a stage."""
-    run_command(["dvc", "commit", "--force", "halve"], Path())
-    # Puts the files of raw/ into the cache, as the stage that writes them would.
-    run_command(["dvc", "add", "-q", "raw"], Path())
+    with Repo() as repo:
+        repo.commit("halve", force=True)
+        repo.add("raw")  # puts its files into the cache, as the stage that writes them would
     shutil.rmtree("hr")
 
 
@@ -233,6 +233,7 @@ with {context}:
     return holder
 
 
+@pytest.mark.process
 def test_two_processes_cannot_write_the_same_folder(repository):
     other = start_holder('resumable_dir(Path("hr"), "halve")')
     with pytest.raises(UserError, match="hr: another process is writing it"):
@@ -242,6 +243,7 @@ def test_two_processes_cannot_write_the_same_folder(repository):
     assert run_stage(9) == list("abcd"), "the lock ends with the process, even if it is killed"
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_does_not_keep_the_lock(repository):
     """A data loading process lives for some seconds after its training has been killed."""
@@ -311,6 +313,7 @@ def test_a_training_with_other_parameters_starts_from_scratch_and_keeps_the_earl
     assert "raw has changed" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_the_state_of_a_running_training_is_not_offered_for_deletion(repository, capsys):
     other = start_holder('training_state_dir(Path("models"), "halve")')
     params = Path("params.yaml").read_text()
@@ -332,7 +335,8 @@ def test_the_state_of_a_finished_training_stays_until_it_is_recorded_and_another
     assert folder.is_dir()
     assert interrupted_training() == {"finished"}, "DVC was interrupted before it recorded the result"
     Path("hr").mkdir()
-    run_command(["dvc", "commit", "--force", "halve"], repository)
+    with Repo() as repo:
+        repo.commit("halve", force=True)
     assert interrupted_training() == set(), "dvc repro --force trains again"
     finished_training()
     Path("code.py").write_text("2")

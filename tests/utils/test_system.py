@@ -106,6 +106,7 @@ def test_the_pipeline_is_refused_on_windows_in_one_line(monkeypatch):
         system.main()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("versions", "expected"),
     [

@@ -39,11 +39,9 @@ def test_warns_in_one_line_with_both_versions_and_the_fix(project, capfd):
     run_main(lambda: print("ran"), "images", "networks")
     out, err = capfd.readouterr()
     assert out == "ran\n"
-    assert err == (
-        "warning: opencv-python is 5.0.0.93, pinned is 4.13.0.90, pillow is not installed, pinned is 13.0.0: "
-        "results may differ from those of the pinned versions, which dvc.lock records: "
-        "run `pip install -r requirements.txt -c requirements.lock`\n"
-    )
+    assert err.startswith("warning: ") and err.count("\n") == 1
+    assert "opencv-python is 5.0.0.93, pinned is 4.13.0.90, pillow is not installed, pinned is 13.0.0" in err
+    assert "`pip install -r requirements.txt -c requirements.lock`" in err
 
 
 def test_pinned_versions_and_other_groups_give_no_warning(project, tmp_path, capfd):
