@@ -58,6 +58,14 @@ sys.addaudithook(fail_unmarked_test)
 BaseProcess.start = start_checked
 
 
+@pytest.fixture(autouse=True)
+def default_float32():
+    """Let torch compute float32 as after its import: `get_device` sets how, after which torch exports no ONNX graph."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = "none", "tf32"
+
+
 @pytest.fixture(scope="session")
 def build_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
     """A function that builds a folder, once for all workers of pytest-xdist, and returns it."""
