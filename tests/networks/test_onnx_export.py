@@ -21,6 +21,13 @@ SMALL_FPN = {"image_size": SIZE, "min_feature_size": 16, "base_channels": 8, "ma
 SMALL_GENERATOR = {"image_size": SIZE, "min_channels": 8, "max_channels": 8}
 
 
+@pytest.fixture(autouse=True)
+def same_tf32(monkeypatch):
+    """The exporter reads one setting for all of cuDNN, which `get_device` sets for convolutions alone."""
+    precision = torch.backends.cudnn.conv.fp32_precision
+    monkeypatch.setattr(torch.backends.cudnn.rnn, "fp32_precision", precision)
+
+
 def export(tmp_path, monkeypatch, capsys, face_parser: dict[str, int], generator: dict[str, int]) -> str:
     """Export a model of random weights to model.onnx by the command, and return what it printed."""
     torch.manual_seed(0)
