@@ -212,7 +212,7 @@ def start_holder(context: str, action: str = "pass") -> subprocess.Popen:
     """Start a process that enters a context manager of `psfr.utils.resume` and stays in it until it is killed.
 
     Args:
-        action: a statement that it runs there first.
+        action: statements that it runs there first, indented by four spaces but the first.
     """
     program = f"""
 import sys
@@ -247,8 +247,16 @@ def test_two_processes_cannot_write_the_same_folder(repository):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_does_not_keep_the_lock(repository):
     """A data loading process lives for some seconds after its training has been killed."""
-    context = 'resumable_dir(Path("hr"), "halve")'
-    other = start_holder(context, "import os, time\n    if os.fork() == 0: time.sleep(20) or os._exit(0)")
+    action = """
+    import os, time
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        os.write(write_end, b"x")  # the fork has let go of the lock
+        time.sleep(20)
+        os._exit(0)
+    os.read(read_end, 1)
+    """
+    other = start_holder('resumable_dir(Path("hr"), "halve")', action)
     other.kill()
     other.wait()
     assert run_stage(9) == list("abcd")
