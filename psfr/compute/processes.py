@@ -3,8 +3,8 @@
 A stage's `main` runs in each process. On a single machine `compute.devices` sets their number; on several machines
 torchrun starts them. Only rank 0 writes metrics, checkpoints and messages.
 
-Processes use the cores of a CPU better than the threads of one process: the threads wait for each other, busily, after
-each operation of a network, processes once per step. As soon as another program takes a core from a thread, the others
+Processes share the cores of a CPU with other programs better than the threads of one process: the threads wait for
+each other, busily, after each operation of a network. As soon as another program takes a core from a thread, the others
 wait for it thousands of times per second.
 """
 

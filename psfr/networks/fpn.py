@@ -1,7 +1,7 @@
 """Face parsing network (FPN; the reimplementation, section Face Parsing Network)."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,18 +14,39 @@ from psfr.networks.blocks import LEAKY_SLOPE, ReparameterizedConv, pad, upsample
 Scale = Literal["none", "down", "up"]
 
 
-class AllReduceSum(torch.autograd.Function):
-    """Sum of a tensor over all processes, with the gradient of the sum of their losses."""
+class NormalizeOverProcesses(torch.autograd.Function):
+    """Normalize feature maps by mean and variance over the batch of all processes: one collective call each way.
+
+    The gradient is that of the sum of the losses of the processes.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        total = x.clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the normalized maps, and mean and variance (divided by the number of pixels), each (C,)."""
+        local = torch.stack(torch.var_mean(x, (0, 2, 3), correction=0))
+        gathered = torch.empty(distributed.get_world_size(), *local.shape, dtype=x.dtype, device=x.device)
+        distributed.all_gather_single(gathered.flatten(), local.flatten())
+        variances, means = gathered[:, 0], gathered[:, 1]
+        mean = means.mean(0)
+        variance = (variances + (means - mean) ** 2).mean(0)
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        ctx.mark_non_differentiable(mean, variance)
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return AllReduceSum.apply(grad)
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, inverse_std = ctx.saved_tensors
+        grad_bias = grad.sum((0, 2, 3))
+        grad_weight = ((grad * x).sum((0, 2, 3)) - mean * grad_bias) * inverse_std
+        sums = torch.stack((grad_bias, grad_weight))
+        distributed.all_reduce(sums)
+        # weight * inverse_std * (grad - mean(grad) - normalized * mean(grad * normalized)), as a * grad + b * x + c
+        mean_grad, mean_product = sums / (x.numel() // x.shape[1] * distributed.get_world_size())
+        a = weight * inverse_std
+        b = -a * inverse_std * mean_product
+        c = -a * mean_grad - b * mean
+        a, b, c = (value[:, None, None] for value in (a, b, c))
+        return torch.addcmul(torch.addcmul(c, b, x), a, grad), grad_weight, grad_bias, None
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -34,10 +55,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and distributed.is_initialized()):
             return super().forward(x)
-        x_float = x.float()
-        mean = self._mean_over_processes(x_float.mean((0, 2, 3)))
-        centered = x_float - mean[:, None, None]
-        variance = self._mean_over_processes(centered.square().mean((0, 2, 3)))
+        result, mean, variance = NormalizeOverProcesses.apply(x.float(), self.weight, self.bias, self.eps)
         num_pixels = x.numel() // x.shape[1] * distributed.get_world_size()
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         assert self.num_batches_tracked is not None
@@ -45,12 +63,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * num_pixels / (num_pixels - 1), self.momentum)
             self.num_batches_tracked += 1
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-
-    @staticmethod
-    def _mean_over_processes(value: Tensor) -> Tensor:
-        return AllReduceSum.apply(value) / distributed.get_world_size()
+        return result.to(x.dtype)
 
 
 class ConvLayer(ReparameterizedConv):
