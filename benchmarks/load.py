@@ -27,7 +27,7 @@ from psfr.training import fpn
 
 ROUNDS = 3
 WARMUP_SECONDS = 1.0
-STEPS_PER_CHECK = 2  # the processes agree every so many steps whether the time is over
+STEPS_PER_CHECK = 2  # steps between two checks of the time, on which the processes agree
 
 
 def main() -> None:

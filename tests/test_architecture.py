@@ -32,6 +32,7 @@ UNTRACKED = {
         "utils/files",
         "utils/fingerprint",
         "utils/param_errors",
+        "utils/param_groups",
         "utils/param_types",
         "utils/project",
         "utils/resume",

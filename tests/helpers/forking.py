@@ -76,7 +76,7 @@ class Fork:
         self._process.start()
         self.pid = self._process.pid
         with suppress(ProcessLookupError):
-            os.setpgid(self.pid, self.pid)  # here and in the fork: it has its group before either goes on
+            os.setpgid(self.pid, self.pid)  # here and in the fork: it has its group before either continues
 
     def poll(self) -> int | None:
         return self._process.exitcode

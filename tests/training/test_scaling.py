@@ -1,7 +1,6 @@
 """Loss scaling in float16: skipped updates, resuming, several processes, and gradients of the size of float32's."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from psfr.training import checkpoint, fpn, gan, loop
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.scaling import LossScaler
 from psfr.utils.errors import UserError
-from tests.training.test_gan import TINY, UniformImages, make_batch, make_gan
+from tests.training.test_gan import TINY, make_batch, make_gan, train
 
 CPU = torch.device("cpu")
 LOSS_WEIGHTS = {"ss": 0.0, "pix": 10.0, "fm": 10.0, "gen": 1.0}  # VGG takes most of the time of a step
@@ -111,28 +110,16 @@ def test_overflow_in_another_process_skips_the_update_in_all(monkeypatch):
     assert_equal(state_of(model.generator, model.discriminator), before)
 
 
-def train(folder: Path, max_epochs: int = 100) -> tuple[gan.Gan, list[dict[str, float]]]:
-    update = {"pixel_warmup": 0.3, "style_interval": 1, "lambda_ss": 0.0, "ema": 0.5, "batch_size": 2, "epochs": 3}
-    params = PARAMS.model_copy(update=update)
-    model, history = make_gan(params), []
-
-    def on_epoch_end(epoch: int, means: dict[str, float]) -> None:
-        history.append(means)
-        if epoch == max_epochs:
-            raise KeyboardInterrupt
-
-    gan.train(params, model, UniformImages(), CheckpointManager(folder, 0), on_epoch_end)
-    return model, history
-
-
 def test_training_resumes_exactly(tmp_path):
     """With the scale and the skipped steps that it had."""
+    update = {"pixel_warmup": 0.3, "style_interval": 1, "lambda_ss": 0.0, "ema": 0.5, "batch_size": 2, "epochs": 3}
+    params = PARAMS.model_copy(update=update)
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-    model, history = train(tmp_path / "whole")
+    model, history = train(params, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "parts", 1)
-    resumed, resumed_history = train(tmp_path / "parts")
+        train(params, tmp_path / "parts", 1)
+    resumed, resumed_history = train(params, tmp_path / "parts")
     assert resumed_history == history and 0 < history[0]["skipped_generator"] <= 1
     assert resumed.scaler.state_dict() == model.scaler.state_dict()
     assert model.scaler.get_scale() < 2**16
