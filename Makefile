@@ -3,7 +3,7 @@
 # make check       formatter, linter, type checker and the tests that start no processes
 # make lint        formatter, linter and type checker
 # make check-lock  whether dvc.lock belongs to this code and these parameters
-# make lock        requirements.lock, after a pin in requirements.txt or requirements-dev.txt has changed
+# make lock        requirements.lock, after a pin in requirements*.txt has changed
 # Each works alone: it makes the environment in .venv first.
 
 # The newest Python 3.11 to 3.14 in PATH that can make an environment; `make PYTHON=...` names another one
@@ -45,7 +45,7 @@ check-lock: .venv/installed
 	$(PIP_INSTALL) --requirement requirements.txt
 	@touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-demo.txt .venv/installed
 	$(PIP_INSTALL) --requirement requirements-dev.txt
 	@touch $@
 
