@@ -6,7 +6,6 @@ python -m psfr.restore PHOTO|FOLDER -o OUT [--format png|jpeg|webp|tiff] [--mode
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +14,13 @@ from tqdm import tqdm
 
 from psfr.data import images, labels
 from psfr.photos import album, io, models
+from psfr.photos.options import NO_FACE_STATUS, parse_options
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
 
 if TYPE_CHECKING:
     from psfr.photos.restoration import RestoredFace
     from psfr.photos.restorer import Restorer
 
-NO_FACE_STATUS = 3  # exit status if a photograph has no face
 MAX_IDENTITY_DISTANCE = 0.6  # photographs of one person are usually within it
 
 
@@ -59,10 +58,7 @@ def _write_faces(result: Path, faces: "list[RestoredFace]") -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = _parser()
-    options = parser.parse_args()
-    if options.mirror is not None and options.model != models.PUBLISHED_MODEL:
-        parser.error(f"argument --mirror: needs --model {models.PUBLISHED_MODEL}")
+    options = parse_options()
     outputs = album.result_paths(options.photo, options.out, options.format)
 
     # Imported here because PyTorch takes seconds, and neither --help nor a wrong argument needs it.
@@ -142,73 +138,6 @@ def _report(path: Path, out: Path, faces: "list[RestoredFace]", copied: bool) ->
                 "try --twicing or a lower --strength"
             )
     return "\n".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m psfr.restore",
-        description="Restore the faces of photographs.",
-        epilog="exit status: 0 all restored, 1 an error, 2 invalid arguments, "
-        f"{NO_FACE_STATUS} no error, but a photograph without a face",
-    )
-    parser.add_argument("photo", type=Path, help="a photograph, or a folder of photographs, searched recursively")
-    parser.add_argument(
-        "-o",
-        dest="out",
-        type=Path,
-        required=True,
-        help=f"a {', '.join(io.SUFFIXES)} file for one photograph, or a folder",
-    )
-    parser.add_argument(
-        "--format", choices=list(io.FORMATS), default="png", help="format of results in a folder (default: png)"
-    )
-    parser.add_argument(
-        "--model",
-        default=models.DEFAULT_MODEL,
-        help="published (the authors' networks, fetched once: 269 MB), folder of a run, published .pth file, or git "
-        "revision of this project (default: models)",
-    )
-    parser.add_argument(
-        "--mirror",
-        help="folder or URL to fetch the published model from (default: $PSFR_WEIGHTS, else the authors' release)",
-    )
-    parser.add_argument("--scale", type=int, choices=(1, 2, 4), default=1, help="upscale the photograph (default: 1)")
-    parser.add_argument(
-        "--strength",
-        type=_strength,
-        default="auto",
-        help="0 keeps the faces, 1 restores them fully, auto chooses by their estimated degradation (default: auto)",
-    )
-    parser.add_argument(
-        "--twicing",
-        action="store_true",
-        help="restore each restored face again and add what that loses: often closer to the person, at twice the time",
-    )
-    parser.add_argument(
-        "--keep-faces",
-        action="store_true",
-        help="also write the aligned faces, their parsing maps and the restored faces to faces/ next to the result",
-    )
-    parser.add_argument("--copy-faceless", action="store_true", help="write photographs without a face unchanged")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="restore every photograph of a folder, also if an earlier run did it with these options and this model",
-    )
-    return parser
-
-
-def _strength(text: str) -> float | None:
-    """Return a strength, None for auto."""
-    if text == "auto":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to 1 or auto")
-    return value
 
 
 def cli() -> None:
