@@ -10,7 +10,7 @@ from psfr.utils.files import atomic_dir, atomic_write
 
 
 def write(folder: Path, testset: TestSet, evaluation: Evaluation, summary: dict, num_rows: int) -> None:
-    """Write evaluation.json, per_image.csv, plots/results.png, plots/mean_error.png and plots/table.md.
+    """Write evaluation.json, per_image.csv, plots/results.png, plots/table.md and, of errors, plots/mean_error.png.
 
     Args:
         folder: the output folder.
@@ -19,7 +19,8 @@ def write(folder: Path, testset: TestSet, evaluation: Evaluation, summary: dict,
     """
     with atomic_dir(folder / "plots") as plots:
         results_sheet.write(plots / "results.png", testset, evaluation, num_rows)
-        mean_error.write(plots / "mean_error.png", evaluation.mean_errors, summary)
+        if evaluation.mean_errors:
+            mean_error.write(plots / "mean_error.png", evaluation.mean_errors, summary)
         (plots / "table.md").write_text(table.to_markdown(summary), encoding="utf-8")
     with atomic_write(folder / "per_image.csv") as path:
         evaluation.table().to_csv(path, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")

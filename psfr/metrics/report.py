@@ -1,4 +1,4 @@
-"""Evaluation of the test set: per-image metrics, metrics of the whole set, and confidence intervals."""
+"""Evaluation of a test set: per-image metrics, metrics of the whole set, and confidence intervals."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ PER_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips", "identity", "tint")
 PATTERN_METRICS = ("fixed_pattern_horizontal", "fixed_pattern_vertical")
 FRECHET_METRICS = ("fid", "frechet_vgg16", "frechet_alexnet")
 SET_METRICS = (*PATTERN_METRICS, *FRECHET_METRICS)  # defined for a set of images only
+PAIRED_METRICS = (*PER_IMAGE_METRICS, *SET_METRICS)  # defined only where each image has a true one
 METRICS = (  # in the order of the report
     "psnr",
     "ssim",
@@ -55,7 +56,8 @@ FEW_IMAGES = (
     "{num_images} images are too few for the covariance of {num_features} features, so the distance is biased: compare "
     "it only between models on the same images"
 )
-SINGLE_IMAGE = "no interval: all resamples of a single test image are equal: raise testset.count"
+NO_TRUE_IMAGES = "compares with true images, which this set does not have"
+SINGLE_IMAGE = "no interval: all resamples of a single test image are equal"
 
 
 @dataclass
@@ -107,7 +109,8 @@ def evaluate(
 ) -> Evaluation:
     """Compute every metric for every variant of the test images.
 
-    Networks compute in IEEE float32. LPIPS and FID are skipped if their weights are missing. With several processes,
+    Networks compute in IEEE float32. LPIPS and FID are skipped if their weights are missing, `PAIRED_METRICS` if there
+    are no true images. With several processes,
     each computes its share of the batches and only rank 0 gets the complete evaluation.
 
     Args:
@@ -119,11 +122,27 @@ def evaluate(
             missing.
     """
     evaluation = Evaluation(testset.names, {variant: {} for variant in testset.variants}, {})
+    if testset.has_true:
+        _compare_with_true(evaluation, testset, weights_dir, batch_size, device, executor)
+    else:
+        evaluation.missing_reasons |= {metric: [NO_TRUE_IMAGES] for metric in PAIRED_METRICS}
+    return evaluation
+
+
+def _compare_with_true(
+    evaluation: Evaluation,
+    testset: TestSet,
+    weights_dir: Path,
+    batch_size: int,
+    device: torch.device,
+    executor: Executor,
+) -> None:
+    """Compute `PAIRED_METRICS`; the arguments are those of `evaluate`."""
     with deterministic_float32():
         image_values = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
         _add_fid_features(evaluation, testset, weights_dir, batch_size, device)
     if processes.get_rank():
-        return evaluation
+        return
 
     variants = (TRUE, *testset.variants)
     for metric in ("frechet_vgg16", "frechet_alexnet", *PATTERN_METRICS):
@@ -141,9 +160,8 @@ def evaluate(
         }
     if len(testset.names) < 2:
         evaluation.features.clear()
-        reason = "defined for a set of at least two images: raise testset.count"
+        reason = "defined for a set of at least two images"
         evaluation.missing_reasons |= {metric: [reason] for metric in SET_METRICS}
-    return evaluation
 
 
 def _perceptual_values(
@@ -264,7 +282,7 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
             interval = bootstrap.confidence_interval(resamples, statistic, value if metric in FRECHET_METRICS else None)
             intervals[variant][metric] = [_round(bound) for bound in interval]
     if len(all_indices) < 2:
-        for metric in METRICS:
+        for metric in dict.fromkeys(metric for bounds in intervals.values() for metric in bounds):
             reasons.setdefault(metric, []).append(SINGLE_IMAGE)
     notes = _notes(evaluation)
     return values | {"intervals": intervals, "reasons": reasons, "notes": notes}

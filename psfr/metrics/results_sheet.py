@@ -1,4 +1,4 @@
-"""Contact sheet of results: degraded image, parsing map, restored images and true image side by side."""
+"""Contact sheet of results: degraded image, parsing map, restored images and, if there is one, true image."""
 
 from pathlib import Path
 
@@ -30,10 +30,11 @@ def write(path: Path, testset: TestSet, evaluation: Evaluation, num_rows: int) -
     """Write the contact sheet of `num_rows` test images as a PNG.
 
     The images are picked by the rank of the first model's ST-LPIPS, so the best and the worst restoration are included.
+    Without true images they are picked evenly from the set.
     """
     models = [variant for variant in testset.variants if variant != DEGRADED]
-    columns = [DEGRADED, MAP, *models, TRUE]
-    distances = evaluation.values[models[0]]["st_lpips"]
+    columns = [DEGRADED, MAP, *models, *([TRUE] if testset.has_true else [])]
+    distances = evaluation.values[models[0]].get("st_lpips", np.arange(len(evaluation.names)))
     ranks = np.empty(len(distances), int)
     ranks[np.argsort(distances, kind="stable")] = np.arange(1, len(distances) + 1)
 
@@ -52,9 +53,13 @@ def _read(testset: TestSet, column: str, name: str) -> np.ndarray:
 
 
 def _caption(evaluation: Evaluation, column: str, index: int, ranks: np.ndarray) -> str:
+    name = evaluation.names[index][:MAX_NAME]
     if column == TRUE:
-        return evaluation.names[index][:MAX_NAME]
+        return name
+    values = evaluation.values[DEGRADED if column == MAP else column]
+    is_compared = "st_lpips" in values
     if column == MAP:
-        return f"rank {ranks[index]} of {len(ranks)}"
-    values = evaluation.values[column]
+        return f"rank {ranks[index]} of {len(ranks)}" if is_compared else name
+    if not is_compared:
+        return ""
     return f"{values['psnr'][index]:.2f} dB   ST-LPIPS {values['st_lpips'][index]:.3f}"

@@ -23,7 +23,7 @@ MISSING = "\N{EN DASH}"
 def to_markdown(summary: dict) -> str:
     """Format the result of `report.summarize` as two Markdown tables.
 
-    Below each table, a line for each metric says why values are missing and how the metric was computed.
+    Below each table, lines say why values are missing and how the metrics were computed.
     """
     variants = {name: values for name, values in summary.items() if name not in RESERVED_NAMES - {"degraded"}}
     tables = [_table(columns, variants, summary) for columns in (COLUMNS, FURTHER_COLUMNS)]
@@ -39,11 +39,14 @@ def _table(columns: dict, variants: dict[str, dict], summary: dict) -> str:
             for metrics, (_, spec) in columns.items()
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    titles_by_remark: dict[str, list[str]] = {}
     for metrics, (title, _) in columns.items():
         remarks = []
         for metric in metrics:
             if any(values[metric] is None for values in variants.values()):
                 remarks += summary["reasons"].get(metric, [])
             remarks += summary["notes"].get(metric, [])
-        lines += [f"\n{title[:-2]}: {remark}." for remark in dict.fromkeys(remarks)]
+        for remark in dict.fromkeys(remarks):
+            titles_by_remark.setdefault(remark, []).append(title[:-2])
+    lines += [f"\n{', '.join(titles)}: {remark}." for remark, titles in titles_by_remark.items()]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The test set on disk: true, degraded and restored images and parsing maps, under the same file names."""
+"""A test set on disk: degraded, restored and true images and parsing maps, under the same file names."""
 
 from pathlib import Path
 
@@ -12,33 +12,41 @@ class TestSet:
     """Paths of the test images.
 
     Args:
-        folder: holds hr/, lr/, parse/ and sr/MODEL/ for each model.
+        folder: holds parse/ and sr/MODEL/ for each model.
         models: names of the models.
+        inputs: holds lr/ and, if there are true images, hr/; by default `folder`.
+        has_true: whether there are true images.
 
     Attributes:
         names: the test images, without suffix.
-        variants: what is evaluated against the true images: the degraded images and those of each model.
+        variants: what is evaluated: the degraded images and those of each model.
 
     Raises:
-        UserError: files are missing, have no true image, or differ from it in size. The message lists all of them.
+        UserError: files are missing, belong to no test image, or differ in size from the true images (from the degraded
+            ones if there are none). The message lists all of them.
     """
 
     __test__ = False  # pytest would collect a class of this name
 
-    def __init__(self, folder: Path, models: list[str]):
+    def __init__(self, folder: Path, models: list[str], inputs: Path | None = None, has_true: bool = True):
         folder = Path(folder)
-        self.folders = {TRUE: folder / "hr", DEGRADED: folder / "lr", MAP: folder / "parse"}
+        inputs = inputs or folder
+        self.folders = {TRUE: inputs / "hr"} if has_true else {}
+        self.folders |= {DEGRADED: inputs / "lr", MAP: folder / "parse"}
         self.folders |= {model: folder / "sr" / model for model in models}
+        self.has_true = has_true
         self.variants = [DEGRADED, *models]
-        self.names = [path.stem for path in images.list_images(self.folders[TRUE])]
+        self._reference = TRUE if has_true else DEGRADED  # what defines the test images and their sizes
+        self.names = [path.stem for path in images.list_images(self.folders[self._reference])]
         raise_all(self._problems(), "make the test set again with `dvc repro`")
 
     def path(self, variant: str, name: str) -> Path:
-        """Return the path of an image; `variant` is one of `variants`, TRUE or MAP."""
+        """Return the path of an image; `variant` is one of `variants`, MAP or, if there is one, TRUE."""
         return self.folders[variant] / f"{name}.png"
 
     def _problems(self) -> list[str]:
         problems = []
+        noun = f"{self._reference} image"
         expected = {f"{name}.png" for name in self.names}
         for variant, folder in self.folders.items():
             if not folder.is_dir():
@@ -46,22 +54,21 @@ class TestSet:
                 continue
             existing = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
             problems += [f"{folder / name} is missing" for name in sorted(expected - existing)]
-            problems += [f"{folder / name} has no true image" for name in sorted(existing - expected)]
+            problems += [f"{folder / name} has no {noun}" for name in sorted(existing - expected)]
             for name in self.names:
-                path, true = self.path(variant, name), self.path(TRUE, name)
-                if variant != TRUE and true.is_file() and path.is_file():
-                    problems += self._size_problems(path, true)
+                path, reference = self.path(variant, name), self.path(self._reference, name)
+                if variant != self._reference and reference.is_file() and path.is_file():
+                    problems += self._size_problems(path, reference, noun)
         return problems
 
     @staticmethod
-    def _size_problems(path: Path, true: Path) -> list[str]:
+    def _size_problems(path: Path, reference_path: Path, noun: str) -> list[str]:
         try:
-            with images.open_image(path) as image, images.open_image(true) as true_image:
-                if image.size == true_image.size:
+            with images.open_image(path) as image, images.open_image(reference_path) as reference:
+                if image.size == reference.size:
                     return []
-                return [
-                    f"{path} is {image.width}x{image.height}, its true image {true_image.width}x{true_image.height}"
-                ]
+                sizes = f"is {image.width}x{image.height}, its {noun} {reference.width}x{reference.height}"
+                return [f"{path} {sizes}"]
         except UserError as error:
             print_debug_traceback(error)
             return [str(error)]

@@ -320,7 +320,27 @@ def test_single_image_has_no_set_metrics(tmp_path, evaluated):
         assert summary["reasons"][metric] == [report.SINGLE_IMAGE]
     output.write(tmp_path / "metrics", TestSet(tmp_path, ["ours"]), evaluation, summary, 1)
     table_text = (tmp_path / "metrics/plots/table.md").read_text()
-    assert table_text.count("fixed pattern: defined for a set of at least two images") == 1
+    assert (
+        table_text.count("fixed pattern, Fréchet AlexNet, Fréchet VGG16: defined for a set of at least two images") == 1
+    )
+
+
+def test_set_without_true_images(evaluated, tmp_path):
+    """Everything is null with one reason in the table; the sheet shows degraded image, parsing map, restored images."""
+    inputs, folder = tmp_path / "images", evaluated / "data/testset"
+    shutil.copytree(folder / "lr", inputs / "lr")
+    testset = TestSet(folder, ["ours", "other"], inputs, has_true=False)
+    evaluation = report.evaluate(testset, evaluated / "data/weights/metrics", 8, torch.device("cpu"), 1)
+    summary = report.summarize(evaluation, 1, 100)
+    output.write(tmp_path / "metrics", testset, evaluation, summary, 2)
+    for metric in report.PAIRED_METRICS:
+        assert summary["ours"][metric] is None and summary["reasons"][metric] == [report.NO_TRUE_IMAGES]
+    assert f"PSNR, SSIM, LPIPS, FID: {report.NO_TRUE_IMAGES}." in (tmp_path / "metrics/plots/table.md").read_text()
+    assert {path.name for path in (tmp_path / "metrics/plots").iterdir()} == {"results.png", "table.md"}
+    assert Image.open(tmp_path / "metrics/plots/results.png").size == (4 * (256 + 8) + 8, 34 + 2 * (256 + 28) + 0)
+    (inputs / "lr/face1.png").unlink()
+    with pytest.raises(UserError, match="parse/face1.png has no degraded image"):
+        TestSet(folder, ["ours"], inputs, has_true=False)
 
 
 @pytest.mark.parametrize(("num_images", "noted"), [(2, True), (4, True), (5, False)])
