@@ -223,6 +223,12 @@ def test_versions_that_stages_depend_on_are_the_pinned_ones():
     assert affects_images.keys() <= set(PINNED_PACKAGES)  # what dask workers are compared in
 
 
+def test_artifacts_are_outputs_of_stages():
+    artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]
+    outputs = {out for stage in STAGES for out in definition(stage)["outs"] if isinstance(out, str)}
+    assert {artifact["path"] for artifact in artifacts.values()} <= outputs
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_metrics_in_git_are_mirrored_to_the_cache(stage):
     """DVC pushes only what it caches: without the copies, the run cache of a colleague would be incomplete."""

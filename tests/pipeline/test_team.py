@@ -119,6 +119,18 @@ def test_colleague_gets_experiment_without_training(team, finished_experiment):
     restore_workspace(team.bob)
 
 
+def test_a_registered_model_is_fetched_by_its_name(project, tmp_path):
+    run_command(["dvc", "remote", "add", "-d", "team", str(tmp_path / "remote")], project)
+    run_command(["git", "commit", "-q", "-a", "-m", "Add the remote of the team"], project)
+    run_command(["dvc", "push", "models/psfrgan"], project)
+    run_command(["gto", "register", "psfrgan", "--version", "v1.0.0"], project)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    run_command(["dvc", "artifacts", "get", str(project), "psfrgan"], outside)
+    assert file_hashes(outside / "psfrgan") == file_hashes(project / "models/psfrgan") != {}
+    assert run_command(["git", "tag"], project) == "psfrgan@v1.0.0\n"
+
+
 def restore_workspace(clone: Path) -> None:
     run_command(["git", "checkout", "--force", "-q", "."], clone)
     run_command(["dvc", "checkout", "-q"], clone)
