@@ -46,13 +46,13 @@ check-lock: .venv/installed
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt requirements-demo.txt .venv/installed
-	$(PIP_INSTALL) --requirement requirements-dev.txt
+	$(PIP_INSTALL) --requirement requirements-dev.txt --requirement requirements-demo.txt
 	@touch $@
 
 lock: .venv/bin/python
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
-		--custom-compile-command 'make lock' requirements.txt requirements-dev.txt --output-file requirements.lock
+		--custom-compile-command 'make lock' requirements.txt requirements-dev.txt requirements-demo.txt --output-file requirements.lock
 
 # The template of DVC's page of plots, with Vega inside: it draws without the internet
 .dvc/plots/offline.html: .dvc/plots/page.html psfr/utils/plots_page.py .venv/installed

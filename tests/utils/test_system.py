@@ -17,7 +17,7 @@ from psfr.utils import system
 from psfr.utils.system import LIBRARIES, missing_libraries
 
 ROOT = Path(__file__).parents[2]
-RUN, DEVELOP = "requirements.txt", "requirements-dev.txt"
+RUN, DEVELOP, DEMO = "requirements.txt", "requirements-dev.txt", "requirements-demo.txt"
 LOCAL = {"psfr", "stages", "benchmarks", "tests"}
 OPTIONAL = {"onnxruntime"}  # of one option, which names what to install
 
@@ -49,7 +49,7 @@ def imported_packages(folder: str) -> set[str]:
     return found - set(sys.stdlib_module_names) - LOCAL
 
 
-@pytest.mark.parametrize("name", [RUN, DEVELOP])
+@pytest.mark.parametrize("name", [RUN, DEVELOP, DEMO])
 def test_every_requirement_is_pinned_exactly(name):
     lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     assert [line for line in lines if line and not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
@@ -67,7 +67,7 @@ def test_every_pin_is_locked(python, platform):
             if requirement.marker is None or requirement.marker.evaluate(environment):
                 locked.setdefault(canonicalize_name(requirement.name), []).append(str(requirement.specifier))
     assert {name: versions for name, versions in locked.items() if len(versions) > 1} == {}
-    for name in (RUN, DEVELOP):
+    for name in (RUN, DEVELOP, DEMO):
         for package, version in re.findall(r"^([\w.-]+)(==[\w.]+)", (ROOT / name).read_text(), re.MULTILINE):
             assert locked.get(canonicalize_name(package)) == [version], f"{package} of {name}: run `make lock`"
 
@@ -75,7 +75,7 @@ def test_every_pin_is_locked(python, platform):
 @pytest.mark.parametrize(
     ("folder", "files"),
     [
-        ("psfr", [RUN]),
+        ("psfr", [RUN, DEMO]),
         ("stages", [RUN]),
         ("benchmarks", [RUN, DEVELOP]),
         ("tests", [RUN, DEVELOP]),
