@@ -2,7 +2,7 @@
 
 python -m psfr.restore PHOTO|FOLDER -o OUT [--format png|jpeg|webp|tiff] [--model published|MODEL]
     [--mirror FOLDER|URL] [--scale 1|2|4] [--strength auto|0..1] [--twicing] [--keep-faces] [--copy-faceless]
-    [--overwrite]
+    [--overwrite] [--page]
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from psfr.data import images, labels
-from psfr.photos import album, io, models
+from psfr.photos import album, gallery, io, models
 from psfr.photos.options import NO_FACE_STATUS, parse_options
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
 
@@ -60,6 +60,7 @@ def main() -> None:
     """Run the command."""
     options = parse_options()
     outputs = album.result_paths(options.photo, options.out, options.format)
+    page = _open_page(options, outputs) if options.page else None
 
     # Imported here because PyTorch takes seconds, and neither --help nor a wrong argument needs it.
     from psfr.compute.devices import get_device
@@ -83,12 +84,17 @@ def main() -> None:
             if record and (entry := record.find(path, name)) is not None:
                 num_passed_over += 1
                 is_face_missing |= entry.num_faces == 0
+                if page:
+                    page.add(path, album.page_paths(out, len(entry.faces)), entry.faces)
                 continue
             results = restore_file(path, out, restorer, options)
             num_faces = sum(map(len, results.values()))
+            described = [gallery.describe_faces(faces) for faces in results.values()]
             if record:
                 written = [result for result, faces in results.items() if faces or options.copy_faceless]
-                record.add(path, name, written, num_faces)
+                record.add(path, name, written, num_faces, described)
+            if page:
+                page.add(path, list(results), described)
         except (UserError, OSError, MemoryError) as error:
             print_debug_traceback(error)
             failed.append(album.failure(path, error))
@@ -105,18 +111,28 @@ def main() -> None:
         )
         if num_unlike:
             print(f"{num_unlike} of the restored faces may look like another person")
-    failed += album.report_unread(options.photo, options.out)
-    raise_all(failed)
+    unread = album.report_unread(options.photo, options.out)
+    if page:
+        settings = {name: str(getattr(options, name)) for name in ("model", "scale")}
+        settings |= {"strength": "auto" if options.strength is None else str(options.strength)}
+        print(f"{printable(page.write(settings, failed, unread))}: written, open it in a browser")
+    raise_all([*failed, *unread])
     if is_face_missing or num_faceless:
         sys.exit(NO_FACE_STATUS)
 
 
 def _open_record(options: argparse.Namespace) -> album.Record:
     """Return the record of an album. Its settings are all options that affect results, and the content of the model."""
-    ignored = ("photo", "out", "model", "mirror", "overwrite")
+    ignored = ("photo", "out", "model", "mirror", "overwrite", "page")
     settings = {name: value for name, value in vars(options).items() if name not in ignored}
     settings["model"] = models.model_fingerprint(options.model)
     return album.Record(options.out, "restore", settings, options.overwrite)
+
+
+def _open_page(options: argparse.Namespace, outputs: dict[Path, Path]) -> gallery.Gallery:
+    is_album = options.photo.is_dir()
+    folder = options.out if is_album else outputs[options.photo].parent
+    return gallery.Gallery(folder, options.photo, MAX_IDENTITY_DISTANCE)
 
 
 def _report(path: Path, out: Path, faces: "list[RestoredFace]", copied: bool) -> str:

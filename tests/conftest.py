@@ -21,7 +21,7 @@ from tests.helpers.running import clone, run_command
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
 
-PROCESS_FIXTURES = {"finished_project", "finished_experiment", "s3"}  # tests that use them are marked
+PROCESS_FIXTURES = {"finished_project", "finished_experiment", "s3", "browser"}  # tests that use them are marked
 PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec"}
 
 unmarked_test: str | None = None  # the running test, if it is not marked with `process`

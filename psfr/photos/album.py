@@ -166,6 +166,7 @@ class Entry:
         stamp: modification time (ns) and size (bytes) of the photograph when it was read.
         files: that were written, relative to the output folder.
         num_faces: number of its faces.
+        faces: what the command records of them, serializable as JSON.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Entry:
     stamp: tuple[int, int]
     files: tuple[str, ...]
     num_faces: int
+    faces: Any = ()
 
 
 class Record:
@@ -218,7 +220,7 @@ class Record:
         self._append(key, Entry(entry.name, None, entry.stamp, entry.files, entry.num_faces))
         return None
 
-    def add(self, photo: Path, name: str, files: list[Path], num_faces: int) -> None:
+    def add(self, photo: Path, name: str, files: list[Path], num_faces: int, faces: Any = ()) -> None:
         """Record a photograph, after `find`, as done, and remove the files that an earlier run wrote for it only."""
         key = self._key(photo)
         entry = self._entries.get(key)
@@ -226,7 +228,7 @@ class Record:
         for file in entry.files if entry is not None else ():
             if file not in new_files and self._owners.get(file) == key:
                 (self._out / file).unlink(missing_ok=True)
-        self._append(key, Entry(name, self._settings, self._stamps[key], new_files, num_faces))
+        self._append(key, Entry(name, self._settings, self._stamps[key], new_files, num_faces, faces))
 
     def _key(self, photo: Path) -> str:
         """Return the path of a photograph relative to the output folder: both may be moved together."""

@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="restore every photograph of a folder, also if an earlier run did it with these options and this model",
     )
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="also write index.html next to the results: each photograph with a slider between before and after",
+    )
     return parser
 
 
