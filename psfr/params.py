@@ -1,5 +1,6 @@
 """Parameters of an experiment: typed, read from params.yaml and validated before any work starts."""
 
+import json
 import math
 import os
 from collections.abc import Iterable
@@ -9,7 +10,8 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from psfr.utils import strict_yaml
-from psfr.utils.errors import MAX_LISTED, UserError, join_first, truncate
+from psfr.utils.errors import MAX_LISTED, UserError, join_first, printable, run_main, truncate
+from psfr.utils.files import atomic_write
 from psfr.utils.param_errors import describe
 from psfr.utils.param_groups import (
     ComputeParams,
@@ -208,10 +210,72 @@ def read_params(path: Path | str = "params.yaml") -> Params:
         UserError: the file is missing or not valid YAML, or it has unknown or missing keys, wrong types or invalid
             values. The message lists them.
     """
-    content = strict_yaml.read(Path(path))
+    return validate(strict_yaml.read(Path(path)), path)
+
+
+def validate(content: object, path: Path | str) -> Params:
+    """Validate the content of a parameter file; `path` is for the message.
+
+    Raises:
+        UserError: it has unknown or missing keys, wrong types or invalid values. The message lists them.
+    """
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         errors = error.errors()
         problems = [describe(problem, Params) for problem in errors[:MAX_LISTED]]
         raise UserError(f"{path}: {join_first(problems, total=len(errors))}") from None
+
+
+def json_schema() -> str:
+    """Return the JSON schema of params.yaml, with which editors complete and check it."""
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class WithoutTitles(GenerateJsonSchema):
+        def field_title_should_be_set(self, schema: object) -> bool:
+            return False  # the titles that pydantic makes are the keys again
+
+    return json.dumps(Params.model_json_schema(schema_generator=WithoutTitles), indent=2) + "\n"
+
+
+def main() -> None:
+    """Merge parameter files and single values into params.yaml and print what changes (README, "Experiments")."""
+    import argparse
+
+    from psfr.utils import presets
+
+    parser = argparse.ArgumentParser("python -m psfr.params", description="Change params.yaml and validate it.")
+    parser.add_argument("files", nargs="*", type=Path, metavar="PRESET", help="a file with the keys to change, or all")
+    values = "set a value, after the presets; dots between groups"
+    parser.add_argument("-S", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=values)
+    parser.add_argument("--schema", action="store_true", help="only print the JSON schema, for editors")
+    arguments = parser.parse_args()
+    if arguments.schema:
+        print(json_schema(), end="")
+        return
+
+    path = Path("params.yaml")
+    before = after = presets.read(path)
+    for file in arguments.files:
+        after = presets.merge_file(after, file, SETS, path.parent.glob("params/*.yaml"), _is_valid)
+    for assignment in arguments.assignments:
+        after = presets.merge(after, presets.parse_assignment(assignment))
+    sources = ", ".join([*map(str, arguments.files), *(f"-S {assignment}" for assignment in arguments.assignments)])
+    validate(strict_yaml.parse(after, path), f"{path} with {sources}" if sources else path)
+    if after != before:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(after.encode())
+    for line in presets.differences(before, after):
+        print(printable(line))
+
+
+def _is_valid(content: object) -> bool:
+    try:
+        Params.model_validate(content)
+    except ValidationError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    run_main(main)

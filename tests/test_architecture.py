@@ -34,6 +34,7 @@ UNTRACKED = {
         "utils/param_errors",
         "utils/param_groups",
         "utils/param_types",
+        "utils/presets",
         "utils/project",
         "utils/resume",
         "utils/strict_yaml",

@@ -424,3 +424,10 @@ def test_a_published_generator_needs_the_published_image_size(tmp_path):
     (tmp_path / "params.yaml").write_text(text.replace("image_size: 512", "image_size: 256"))
     with pytest.raises(UserError, match="models.published.*512.*256"):
         params.read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_files_name_their_schema(path):
+    line = path.read_text().splitlines()[0]
+    schema = path.parent / line.removeprefix("# yaml-language-server: $schema=")
+    assert schema.read_text() == params.json_schema(), "run: python -m psfr.params --schema > params/schema.json"

@@ -47,11 +47,11 @@ StrictLoader.add_implicit_resolver(
 )
 
 
-def read(path: Path) -> object:
-    """Return the content of a file that holds one YAML document.
+def read_text(path: Path) -> str:
+    """Return the text of a YAML file.
 
     Raises:
-        UserError: the file is missing, not a regular file, too large, not UTF-8 or not valid YAML.
+        UserError: the file is missing, not a regular file, too large or not UTF-8.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file: copy one of params/*.yaml to it")
@@ -62,6 +62,31 @@ def read(path: Path) -> object:
     if len(content) > MAX_BYTES:
         raise UserError(f"{path}: more than {MAX_BYTES} bytes, not a parameter file: copy one of params/*.yaml to it")
     try:
-        return yaml.load(content.decode(), StrictLoader)
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise _invalid(path, error) from None
+
+
+def parse(text: str, path: Path | str) -> object:
+    """Return the content of a text that holds one YAML document.
+
+    Raises:
+        UserError: it is not valid YAML. The message begins with `path`.
+    """
+    try:
+        return yaml.load(text, StrictLoader)
     except Exception as error:  # PyYAML's constructors raise many types on malformed values
-        raise UserError(f"{path}: not valid YAML ({truncate(error, 300)}): fix it there") from None
+        raise _invalid(path, error) from None
+
+
+def read(path: Path) -> object:
+    """Return the content of a file that holds one YAML document.
+
+    Raises:
+        UserError: the file is missing, not a regular file, too large, not UTF-8 or not valid YAML.
+    """
+    return parse(read_text(path), path)
+
+
+def _invalid(path: Path | str, error: Exception) -> UserError:
+    return UserError(f"{path}: not valid YAML ({truncate(error, 300)}): fix it there")
