@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from psfr.utils import strict_yaml
-from psfr.utils.errors import MAX_LISTED, UserError, join_first, printable, run_main, truncate
+from psfr.utils.errors import MAX_LISTED, UserError, join_first, printable, run_main, safe_repr, truncate
 from psfr.utils.files import atomic_write
 from psfr.utils.param_errors import describe
 from psfr.utils.param_groups import (
@@ -22,6 +22,7 @@ from psfr.utils.param_groups import (
     GeneratorParams,
     ImageSetParams,
     LabeledSetParams,
+    NamedTestsetParams,
     ParamGroup,
     PerceptualParams,
     TestsetParams,
@@ -34,13 +35,15 @@ from psfr.utils.param_types import (
     ModelName,
     NonNegative,
     Probability,
+    SetName,
     Text,
 )
 from psfr.utils.project import project_root
 
 SETS = ("ffhq", "celebahq", "celebamask")  # training set, test set, labeled set of the face parsing network
-# Keys of metrics/evaluation.json and folders of the test set; no model may have one of these names.
-RESERVED_NAMES = {"degraded", "true", "intervals", "reasons", "notes", "compute"}
+TESTSET = "testset"  # the test set that this project degrades; the others are named in `testsets`
+# Keys of evaluation.json and folders of a test set; no model may have one of these names.
+RESERVED_NAMES = {"degraded", "true", "intervals", "reasons", "notes", "compute", "testset", "images"}
 PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks were trained on
 PUBLISHED = "published"  # value of `init` that stands for the authors' network
 # Folder of the checkpoints that a training may start from, by group of parameters; its stage depends on it.
@@ -77,6 +80,7 @@ class Params(ParamGroup):
     perceptual: PerceptualParams
     compute: ComputeParams
     testset: TestsetParams
+    testsets: dict[SetName, NamedTestsetParams]
     models: Annotated[dict[ModelName, Text], Field(min_length=1)]
     evaluate: EvaluateParams
 
@@ -145,6 +149,13 @@ class Params(ParamGroup):
         return self
 
     @model_validator(mode="after")
+    def _check_testsets(self) -> Self:
+        reserved = {*SETS, TESTSET} & self.testsets.keys()
+        if reserved:
+            raise ValueError(f"testsets.{min(reserved)}: another set has this name: choose another")
+        return self
+
+    @model_validator(mode="after")
     def _check_devices(self) -> Self:
         # A set that is smaller than a batch is one batch.
         batches = {"batch_size": min(self.batch_size, self.ffhq.count or self.batch_size)}
@@ -178,6 +189,35 @@ class Params(ParamGroup):
                     "choose count and skip of both so that one ends where the other begins"
                 )
         return self
+
+    def image_set(self, name: str) -> ImageSetParams | NamedTestsetParams:
+        """Return the parameters of one of SETS or of a named test set.
+
+        Raises:
+            UserError: there is no set of this name.
+        """
+        sets: dict[str, ImageSetParams | NamedTestsetParams] = {key: getattr(self, key) for key in SETS}
+        sets |= self.testsets
+        if name not in sets:
+            raise UserError(f"{safe_repr(name)}: no such set in params.yaml: choose one of {', '.join(sets)}")
+        return sets[name]
+
+
+def set_folder(name: str) -> Path:
+    """Return the folder of one of SETS, of the test set or of a named test set."""
+    return Path("data", name) if name in (*SETS, TESTSET) else Path("data/testsets", name)
+
+
+def test_images_folder(name: str) -> Path:
+    """Return the folder that holds lr/ and, if there are true images, hr/ of the test set or of a named test set."""
+    return set_folder(name) if name == TESTSET else set_folder(name) / "images"
+
+
+def stage_name(stage: str, set_name: str) -> str:
+    """Return the name of the stage for a set: `infer` for the test set, `resize@ffhq`, `resize_testset@lfw`."""
+    if set_name == TESTSET:
+        return stage
+    return f"{stage}@{set_name}" if set_name in SETS else f"{stage}_testset@{set_name}"
 
 
 def _lies_in(path: str, folders: Iterable[str]) -> bool:

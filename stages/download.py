@@ -1,22 +1,22 @@
 """Fill data/SET/raw with the images of the source that the parameters select."""
 
 import argparse
-from pathlib import Path
 
 from psfr import sources
-from psfr.params import SETS, read_params
+from psfr.params import SETS, read_params, set_folder, stage_name
 from psfr.utils.errors import run_main
 from psfr.utils.resume import mention_last_result, restore_last_result, resumable_dir
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("set", choices=SETS)
+    parser.add_argument("set", help=f"{', '.join(SETS)} or a name of testsets in params.yaml")
     name = parser.parse_args().set
     params = read_params()
-    raw, stage = Path("data", name, "raw"), f"download@{name}"
-    ignored_deps = (f"{name}.count", f"{name}.skip")
-    if getattr(params, name).source != "sample":
+    raw, stage = set_folder(name) / "raw", stage_name("download", name)
+    key = name if name in SETS else f"testsets.{name}"
+    ignored_deps = (f"{key}.count", f"{key}.skip")
+    if params.image_set(name).source != "sample":
         if restore_last_result(raw, stage, ("image_size", "psfr/portraits", "tool.psfr.versions.portraits")):
             return
         # Each file of the last run is compared with the source, so code and versions may differ.

@@ -1,6 +1,8 @@
-"""Restore the test images with every model; write the restored images and the parsing maps used."""
+"""Restore the images of a test set with every model; write the restored images and the parsing maps used."""
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 
 from psfr import inference
@@ -11,16 +13,19 @@ from psfr.networks import serialization
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
-from psfr.params import MODEL_DIRS, Params, read_params
+from psfr.params import MODEL_DIRS, TESTSET, Params, read_params, set_folder, stage_name, test_images_folder
 from psfr.pretrained import loader
 from psfr.utils.files import atomic_write
 from psfr.utils.project import provide, workspace_path
 from psfr.utils.resume import resumable_dir
 
-TESTSET = Path("data/testset")
 
+def main(set_name: str = TESTSET) -> None:
+    """Run the stage.
 
-def main() -> None:
+    Args:
+        set_name: the test set, or a name of testsets in params.yaml.
+    """
     params = read_params()
     models = {name: workspace_path(path) for name, path in params.models.items()}
     if get_rank() == 0:
@@ -31,9 +36,10 @@ def main() -> None:
     dtype = compute_dtype(params.compute, device)
     face_parser = fuse(serialization.load(Path("models/fpn.safetensors"), FaceParsingNetwork).to(device), dtype)
     generators = {name: fuse(_load_generator(path).to(device), dtype) for name, path in models.items()}
-    paths = images.list_images(TESTSET / "lr")
-    sr_dir = resumable_dir(TESTSET / "sr", "infer", per_file_deps=("data/testset/lr",))
-    seg_dir = resumable_dir(TESTSET / "parse", "infer", per_file_deps=("data/testset/lr",))
+    lr, folder, stage = test_images_folder(set_name) / "lr", set_folder(set_name), stage_name("infer", set_name)
+    paths = images.list_images(lr)
+    sr_dir = resumable_dir(folder / "sr", stage, per_file_deps=(str(lr),))
+    seg_dir = resumable_dir(folder / "parse", stage, per_file_deps=(str(lr),))
     with on_rank_zero(sr_dir) as sr, on_rank_zero(seg_dir) as seg:
         inference.restore(face_parser, generators, paths, sr, seg, params.image_size, params.compute)
         if get_rank() == 0:
@@ -50,9 +56,11 @@ def _load_generator(path: Path) -> Generator:
     return generator
 
 
-def _work(params: Params) -> Work:
-    return Work((1 + len(params.models)) * len(images.list_images(TESTSET / "lr")))
+def _work(params: Params, set_name: str = TESTSET) -> Work:
+    return Work((1 + len(params.models)) * len(images.list_images(test_images_folder(set_name) / "lr")))
 
 
 if __name__ == "__main__":
-    run_distributed(main, "images", "networks", work=_work)
+    run_distributed(
+        partial(main, *sys.argv[1:]), "images", "networks", work=lambda params: _work(params, *sys.argv[1:])
+    )

@@ -431,3 +431,35 @@ def test_files_name_their_schema(path):
     line = path.read_text().splitlines()[0]
     schema = path.parent / line.removeprefix("# yaml-language-server: $schema=")
     assert schema.read_text() == params.json_schema(), "run: python -m psfr.params --schema > params/schema.json"
+
+
+TESTSET = {"source": "folder", "lr": "low", "hr": None, "count": None, "skip": 0}
+
+
+@pytest.mark.parametrize(
+    ("testsets", "problem"),
+    [
+        ({"ffhq": TESTSET}, "testsets.ffhq: another set has this name: choose another"),
+        ({"a/b": TESTSET}, "testsets.a/b: 'a/b' is not a name of a test set: use only letters, digits, _ and -"),
+        ({1: TESTSET}, "testsets.1: input should be a valid string"),
+        ({"x": TESTSET | {"cout": 3}}, "testsets.x.cout: unknown key: did you mean count"),
+        ({"x": {"source": "folder"}}, "testsets.x.lr: missing key: see docs/testsets.md"),
+        ({"x": TESTSET | {"source": "sample"}}, "testsets.x.source: input should be 'folder' or 'rclone'"),
+        ({"x": TESTSET | {"hr": ""}}, "testsets.x: hr: empty"),
+        ({"x": TESTSET | {"source": "rclone", "hr": ":s3,access_key_id=SECRET:b"}}, "testsets.x: hr: contains a user"),
+        (None, "testsets: must be a group of keys, not None"),
+    ],
+)
+def test_named_test_sets_are_checked(tmp_path, testsets, problem):
+    message = rejection(tmp_path, DEFAULT | {"testsets": testsets})
+    assert problem in message and "SECRET" not in message
+
+
+def test_named_test_sets_have_folders_and_stages_of_their_own(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(DEFAULT | {"testsets": {"LFW-2": TESTSET}}))
+    assert params.read_params(tmp_path / "params.yaml").image_set("LFW-2").source == "folder"
+    assert params.set_folder("LFW-2") == Path("data/testsets/LFW-2") and params.set_folder("ffhq") == Path("data/ffhq")
+    assert (
+        params.stage_name("infer", "LFW-2") == "infer_testset@LFW-2"
+        and params.stage_name("infer", "testset") == "infer"
+    )

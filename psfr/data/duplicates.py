@@ -5,7 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from psfr.data import images
 from psfr.utils.errors import UserError, join_first
+
+# What the GAN and the face parsing network are trained on
+TRAINING_DIRS = (Path("data/ffhq/raw"), Path("data/celebamask/raw/images"))
 
 
 def find_equal_files(files: Iterable[Path], others: Iterable[Path]) -> list[tuple[Path, Path]]:
@@ -26,7 +30,7 @@ def find_equal_files(files: Iterable[Path], others: Iterable[Path]) -> list[tupl
     return sorted(pairs)
 
 
-def check_unseen(test_files: Iterable[Path], training_files: Iterable[Path], where: str, hint: str) -> None:
+def check_unseen(test_files: Iterable[Path], where: str, hint: str) -> None:
     """Check that no test image is a copy of a training image; images that were encoded again are not recognized.
 
     Args:
@@ -36,6 +40,7 @@ def check_unseen(test_files: Iterable[Path], training_files: Iterable[Path], whe
     Raises:
         UserError: files of both sets have the same content. The message names them.
     """
+    training_files = [path for folder in TRAINING_DIRS for path in images.list_images(folder)]
     pairs = find_equal_files(test_files, training_files)
     if pairs:
         named = join_first([f"{file} = {equal}" for file, equal in pairs], ", ")

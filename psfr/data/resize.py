@@ -11,9 +11,10 @@ from PIL import Image
 from psfr.compute import parallel
 from psfr.compute.parallel import Executor
 from psfr.data import images, labels
-from psfr.utils.errors import UserError, join_first
+from psfr.utils.errors import UserError, join_first, raise_all
 
 MAX_NAMED = 5  # enlarged images in the warning
+MAX_SHAPE_DIFFERENCE = 0.02  # of the aspect ratios of an image and its true image, whose sizes may be rounded
 
 
 def center_crop(array: np.ndarray) -> np.ndarray:
@@ -49,6 +50,34 @@ def resize_folder(raw: Path, hr: Path, size: int, executor: Executor) -> None:
     paths = images.list_images(raw)
     sides = parallel.map(partial(_resize, hr, size), paths, executor, f"resize {raw.parent.name}")
     _report_enlarged(raw, paths, sides, size)
+
+
+def resize_testset(raw: Path, out: Path, size: int, executor: Executor) -> None:
+    """Resize a named test set, `raw/lr` and perhaps true images `raw/hr`, to `out/lr/NAME.png` and `out/hr/NAME.png`.
+
+    Existing files are kept. A line names true images that are enlarged.
+
+    Raises:
+        UserError: If images are damaged, or if a low-quality image and its true image differ in shape; the message
+            names them.
+    """
+    lq_paths = images.list_images(raw / "lr")
+    hq_paths = images.list_images(raw / "hr") if (raw / "hr").is_dir() else []
+    lq_by_name = {path.stem: path for path in lq_paths}
+    _check_shapes([(lq_by_name[path.stem], path) for path in hq_paths])
+    parallel.map(partial(_resize, out / "lr", size), lq_paths, executor, "resize low-quality images")
+    if hq_paths:
+        sides = parallel.map(partial(_resize, out / "hr", size), hq_paths, executor, "resize true images")
+        _report_enlarged(raw / "hr", hq_paths, sides, size)
+
+
+def _check_shapes(pairs: list[tuple[Path, Path]]) -> None:
+    problems = []
+    for lq, hq in pairs:
+        (lq_width, lq_height), (width, height) = images.read_size(lq), images.read_size(hq)
+        if abs(lq_width * height / (lq_height * width) - 1) > MAX_SHAPE_DIFFERENCE:
+            problems.append(f"{lq} is {lq_width}x{lq_height}, its true image {width}x{height}")
+    raise_all(problems, "crop both alike")
 
 
 def resize_labeled_folder(raw: Path, hr: Path, size: int, executor: Executor) -> None:

@@ -1,8 +1,8 @@
 """Choose the images of a set."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from psfr.utils.errors import UserError
+from psfr.utils.errors import UserError, join_first
 from psfr.utils.seeds import derive_seed
 
 
@@ -32,3 +32,21 @@ def choose_subset(
         hint = f"lower {set_name}.count" + (" or skip" if skip else "")
         raise UserError(f"{source}: {len(order)} images, {set_name} takes {count}{after}: {hint}")
     return sorted(order[skip : skip + count])
+
+
+def choose_named(names: Collection[str], wanted: Iterable[str], source: str) -> list[str]:
+    """Return the true images of a test set: those of `names` that are wanted, sorted.
+
+    Args:
+        wanted: The names of the low-quality images.
+        source: The folder or remote that holds the true images, for the error message.
+
+    Raises:
+        UserError: If low-quality images have no true image; the message names them.
+    """
+    wanted = sorted(wanted)
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        problem = f"{len(missing)} of {len(wanted)} low-quality images have no true image ({join_first(missing, ', ')})"
+        raise UserError(f"{source}: {problem}: name each true image as its low-quality one")
+    return wanted

@@ -21,12 +21,14 @@ MISSING = "\N{EN DASH}"
 
 
 def to_markdown(summary: dict) -> str:
-    """Format the result of `report.summarize` as two Markdown tables.
+    """Format the content of evaluation.json as two Markdown tables, below the name of a named test set.
 
     Below each table, lines say why values are missing and how the metrics were computed.
     """
     variants = {name: values for name, values in summary.items() if name not in RESERVED_NAMES - {"degraded"}}
     tables = [_table(columns, variants, summary) for columns in (COLUMNS, FURTHER_COLUMNS)]
+    if "testset" in summary:
+        tables.insert(0, f"Test set {summary['testset']}, {summary['images']} images:")
     return "\n\n".join(tables) + "\n"
 
 

@@ -1,11 +1,12 @@
 """Sources of image sets; each fills a folder `raw`.
 
-An unlabeled set is `raw/NAME.ext`, a labeled set is `raw/images/NAME.ext` and `raw/masks/NAME.png`.
+An unlabeled set is `raw/NAME.ext`, a labeled set is `raw/images/NAME.ext` and `raw/masks/NAME.png`, a named test set is
+`raw/lr/NAME.ext` and, if it has true images, `raw/hr/NAME.ext`.
 """
 
 from pathlib import Path
 
-from psfr.params import Params
+from psfr.params import NamedTestsetParams, Params
 
 
 def download_set(raw: Path, name: str, params: Params) -> None:
@@ -15,7 +16,12 @@ def download_set(raw: Path, name: str, params: Params) -> None:
         UserError: If the source lacks images or holds damaged files; the message names all of them.
     """
     # Each source is imported where it is used: rclone's and the portraits' need packages that the others do not.
-    set_params = getattr(params, name)
+    set_params = params.image_set(name)
+    if isinstance(set_params, NamedTestsetParams):
+        from psfr.sources import testset
+
+        testset.download(raw, name, set_params, params.seed, params.compute.executor)
+        return
     match set_params.source:
         case "sample":
             from psfr.sources import sample

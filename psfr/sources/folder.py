@@ -3,14 +3,14 @@
 import filecmp
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
 from psfr.compute import parallel
 from psfr.compute.parallel import Executor
 from psfr.data import images, names
-from psfr.data.subset import choose_subset
+from psfr.data.subset import choose_named, choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
 from psfr.sources.pairs import Pair, match_pairs, validate_pair
 from psfr.utils import project
@@ -18,10 +18,20 @@ from psfr.utils.errors import raise_all
 from psfr.utils.files import atomic_write
 
 
-def copy_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: Executor) -> None:
+def copy_set(
+    raw: Path,
+    name: str,
+    params: ImageSetParams,
+    seed: int,
+    executor: Executor,
+    only: Collection[str] | None = None,
+) -> None:
     """Validate and copy the chosen images of `params.images`, and their masks of `params.masks`, to `raw`.
 
     No file is copied before all are validated.
+
+    Args:
+        only: Names of the images to take, instead of those that `params.count` and `params.skip` choose.
 
     Raises:
         UserError: If a folder is missing or holds too few images, or if images or masks are damaged or do not match.
@@ -29,7 +39,10 @@ def copy_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: 
     assert params.images is not None
     masks = params.masks if isinstance(params, LabeledSetParams) else None
     pairs = _list_pairs(_find(params.images), _find(masks) if masks is not None else None)
-    subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+    if only is None:
+        subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+    else:
+        subset = choose_named(pairs, only, params.images)
     chosen = [pairs[image] for image in subset]
     remove_stale(raw, chosen)
     parallel.map(partial(_validate, raw), chosen, executor, f"check {name}")

@@ -10,7 +10,7 @@ from psfr.compute import parallel
 from psfr.compute.parallel import Executor
 from psfr.data import names
 from psfr.data.images import SUFFIXES, check_name, is_system_name
-from psfr.data.subset import choose_subset
+from psfr.data.subset import choose_named, choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
 from psfr.sources import checksums, fetching
 from psfr.sources.checksums import Checksum
@@ -46,10 +46,20 @@ class RemoteDir(NamedTuple):
         fetching.copy(self.remote, sizes, self.folder, description)
 
 
-def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor: Executor) -> None:
+def fetch_set(
+    raw: Path,
+    name: str,
+    params: ImageSetParams,
+    seed: int,
+    executor: Executor,
+    only: Collection[str] | None = None,
+) -> None:
     """Fetch the chosen images of the remote `params.images`, and their masks of `params.masks`, and move them to `raw`.
 
     Files are validated before they are moved.
+
+    Args:
+        only: Names of the images to take, instead of those that `params.count` and `params.skip` choose.
 
     Raises:
         UserError: If rclone fails, if the remote holds too few images, or if files are corrupt there or do not match;
@@ -63,7 +73,10 @@ def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor:
             assert params.masks is not None
             remotes.append(_list_remote(params.masks, scratch / "masks", f"list {name}'s masks"))
         pairs = _list_pairs(remotes)
-        subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+        if only is None:
+            subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+        else:
+            subset = choose_named(pairs, only, params.images)
         chosen = [pairs[image] for image in subset]
         remove_stale(raw, chosen)
         _restore_moved(raw, chosen)
@@ -73,7 +86,7 @@ def fetch_set(raw: Path, name: str, params: ImageSetParams, seed: int, executor:
         _validate(raw, chosen, ffhq, remotes, executor, name)
         for pair in chosen:
             for file, destination in pair.destinations(raw).items():
-                destination.parent.mkdir(exist_ok=True)
+                destination.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(destination)
 
 

@@ -1,7 +1,7 @@
 """Messages of invalid parameters."""
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -21,7 +21,8 @@ def describe(error: Any, model: type[BaseModel]) -> str:
         similar = difflib.get_close_matches(location[-1], _keys(model, location[:-1]), 1)
         message = f"unknown key: did you mean {similar[0]}?" if similar else "unknown key: remove it"
     elif kind == "missing":
-        message = "missing key: copy it from params/*.yaml"
+        named = location[0] == "testsets"
+        message = "missing key: see docs/testsets.md" if named else "missing key: copy it from params/*.yaml"
     elif kind in ("model_type", "dict_type"):
         message = f"must be a group of keys, not {safe_repr(value)}"
     else:
@@ -38,5 +39,6 @@ def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
     """Return the keys of the group of parameters at a location."""
     group: Any = model
     for name in location:
-        group = group.model_fields[name].annotation
+        is_mapping = not isinstance(group, type)  # dict[name, group]
+        group = get_args(group)[1] if is_mapping else group.model_fields[name].annotation
     return list(group.model_fields)

@@ -60,6 +60,25 @@ class LabeledSetParams(ImageSetParams):
         return self
 
 
+class NamedTestsetParams(ParamGroup):
+    """Source of a test set that is not degraded by this project: a published one, or photographs of the user."""
+
+    source: Literal["folder", "rclone"]
+    lr: Text  # folder: path; rclone: remote of the low-quality images
+    hr: Text | None  # that of the true images, named as the low-quality ones; None if there are none
+    count: Count | None  # number of images to select, None for all
+    skip: Annotated[int, Field(ge=0, le=10**9)]
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        for key in ("lr", "hr"):
+            location = getattr(self, key)
+            if location == "":
+                raise ValueError(f"{key}: empty: set it to the path of the folder or to the remote")
+            check_no_secrets(key, location, self.source == "rclone")
+        return self
+
+
 class DegradeParams(ParamGroup):
     """Degradation program of the reimplementation; lengths in pixels of a 512-pixel image, scaled to image_size."""
 

@@ -39,6 +39,12 @@ def _model_name(text: str) -> str:
     return text
 
 
+def _set_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
+        raise ValueError(f"{safe_repr(text)} is not a name of a test set: use only letters, digits, _ and -")
+    return text
+
+
 Count = Annotated[int, Field(ge=1, le=10**9)]
 SmallCount = Annotated[int, Field(ge=1, le=8)]
 Channels = Annotated[int, Field(ge=1, le=2**13)]
@@ -50,6 +56,7 @@ LearningRate = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(max_length=4096), AfterValidator(_no_control_chars)]
 SchedulerAddress = Annotated[str, Field(max_length=256), AfterValidator(_scheduler_address)]
 ModelName = Annotated[str, Field(max_length=64), AfterValidator(_model_name)]
+SetName = Annotated[str, Field(max_length=64), AfterValidator(_set_name)]
 
 _PAIR = Field(min_length=2, max_length=2)
 _ASCENDING = AfterValidator(_ascending)

@@ -36,11 +36,12 @@ def test_only_files_of_equal_size_are_read(tmp_path, monkeypatch):
     assert find_equal_files(test, training) == []
 
 
-def test_the_message_names_some_pairs(tmp_path):
+def test_the_message_names_some_pairs(tmp_path, monkeypatch):
     test = write_files(tmp_path / "test", **{f"{i}.png": bytes([i]) for i in range(25)})
+    monkeypatch.setattr(duplicates, "TRAINING_DIRS", (tmp_path / "test",))
     message = rf"test: 25 test images .*\({test[0]} = {test[0]}, .* and 5 more\): remove them"
     with pytest.raises(UserError, match=message):
-        check_unseen(test, test, "test", "remove them")
+        check_unseen(test, "test", "remove them")
 
 
 @pytest.mark.parametrize("source", ["folder", pytest.param("rclone", marks=pytest.mark.process)])
