@@ -95,7 +95,8 @@ def measure(
     hq: np.ndarray, lq: np.ndarray, restorer: Restorer, frame: alignment.Frame, twicing: bool
 ) -> tuple[dict, np.ndarray]:
     """Restore a degraded photograph; return what it changes and identity distances, and the result at full strength."""
-    result, faces = restoration.restore(io.Photograph(lq), restorer, restorer.size, 1, 1.0, twicing)
+    done = restoration.restore(io.Photograph(lq), restorer, restorer.size, 1, 1.0, twicing)
+    result, faces = done.image, done.faces
     lq_face, restored_face = (alignment.crop(photo, frame, SIZE) for photo in (lq, result.pixels))
     shift = (restored_face[CENTER, CENTER].astype(float) - lq_face[CENTER, CENTER]).mean((0, 1))
     in_frame = np.zeros(lq.shape[:2], bool)
@@ -154,7 +155,7 @@ def main() -> None:
         write_picture(options.picture, columns[: len(DEGRADATIONS)], frame)
     large = io.Photograph(twelve_megapixels(image))
     start = time.perf_counter()
-    faces = restoration.restore(large, restorer, restorer.size, 1, 1.0, options.twicing)[1]
+    faces = restoration.restore(large, restorer, restorer.size, 1, 1.0, options.twicing).faces
     seconds = time.perf_counter() - start
     summary = {
         "megapixels": 12,

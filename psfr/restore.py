@@ -1,35 +1,55 @@
 """Restore the faces of photographs.
 
 python -m psfr.restore PHOTO|FOLDER -o OUT [--format png|jpeg|webp|tiff] [--model published|MODEL]
-    [--mirror FOLDER|URL] [--scale 1|2|4] [--strength auto|0..1] [--twicing] [--keep-faces] [--copy-faceless]
+    [--mirror FOLDER|URL] [--device auto|cpu|cuda|mps] [--faces all|largest|1,3] [--min-size PIXELS] [--aligned]
+    [--list] [--scale 1|2|4] [--background FILE] [--strength auto|0..1] [--twicing] [--keep-faces] [--copy-faceless]
     [--overwrite] [--page]
 """
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from psfr.data import images, labels
-from psfr.photos import album, gallery, io, models
+from psfr.photos import album, gallery, io, listing, models
 from psfr.photos.options import NO_FACE_STATUS, parse_options
+from psfr.photos.selection import Selection
+from psfr.pretrained.loader import file_hash
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
 
 if TYPE_CHECKING:
+    from psfr.photos.background import Background
     from psfr.photos.restoration import RestoredFace
     from psfr.photos.restorer import Restorer
 
 MAX_IDENTITY_DISTANCE = 0.6  # photographs of one person are usually within it
 
 
-def restore_file(
-    path: Path, out: Path, restorer: "Restorer", options: argparse.Namespace
-) -> "dict[Path, list[RestoredFace]]":
-    """Restore a file, each page if it has several, and return the faces of each result.
+@dataclass(frozen=True)
+class Result:
+    """What was done for a photograph or a page of it.
 
-    Without a face, a result is written only with `--copy-faceless`.
+    Args:
+        faces: that were restored, the largest first.
+        num_found: number of all faces that were found.
+        is_written: whether there is a file.
+    """
+
+    faces: "list[RestoredFace]"
+    num_found: int
+    is_written: bool
+
+
+def restore_file(
+    path: Path, out: Path, restorer: "Restorer", background: "Background | None", options: argparse.Namespace
+) -> dict[Path, Result]:
+    """Restore a file, each page if it has several, and return what was done by the path of the result.
+
+    Without a face, a result is written only with `--copy-faceless` or `--background`.
 
     Raises:
         UserError: as `io.read`, `Restorer.restore` and `io.write`.
@@ -38,18 +58,24 @@ def restore_file(
     for page, result in enumerate(album.page_paths(out, io.count_pages(path))):
         photograph = io.read(path, page)
         album.report_frames(path, photograph)
-        restoration = restorer.restore(photograph, options.scale, options.strength, options.twicing)
-        if restoration.faces or options.copy_faceless:
+        how = {"scale": options.scale, "strength": options.strength, "twicing": options.twicing}
+        if options.aligned:
+            restoration = restorer.restore_aligned(photograph, **how)
+        else:
+            which = {"faces": options.faces, "min_size": options.min_size}
+            restoration = restorer.restore(photograph, **how, **which, background=background)
+        is_written = bool(restoration.faces or options.copy_faceless or background)
+        if is_written:
             io.write(result, restoration.image)
         if options.keep_faces:
             _write_faces(result, restoration.faces)
-        results[result] = restoration.faces
+        results[result] = Result(restoration.faces, restoration.num_found, is_written)
     return results
 
 
 def _write_faces(result: Path, faces: "list[RestoredFace]") -> None:
-    for number, face in enumerate(faces, 1):
-        prefix = f"{result.stem}_{number}"
+    for face in faces:
+        prefix = f"{result.stem}_{face.number}"
         folder = result.parent / "faces"
         images.write(folder / f"{prefix}_aligned.png", face.aligned)
         labels.write(folder / f"{prefix}_regions.png", face.seg)
@@ -59,15 +85,46 @@ def _write_faces(result: Path, faces: "list[RestoredFace]") -> None:
 def main() -> None:
     """Run the command."""
     options = parse_options()
+    if options.list:
+        _list(options)
+    else:
+        _restore(options)
+
+
+def _list(options: argparse.Namespace) -> None:
+    """Print the faces of each photograph and write its contact sheet."""
+    num_faceless = 0
+    failed = []
+    sheets = listing.sheet_paths(options.photo, options.out)
+    for path, sheet in tqdm(sheets.items(), "list", unit="photo", disable=len(sheets) == 1):
+        try:
+            num_faces, lines = listing.list_faces(path, sheet, Selection(options.faces, options.min_size))
+        except (UserError, OSError, MemoryError) as error:
+            print_debug_traceback(error)
+            failed.append(album.failure(path, error))
+            continue
+        num_faceless += num_faces == 0
+        tqdm.write("\n".join(lines), file=sys.stdout)
+    raise_all(failed + album.report_unread(options.photo, options.out or options.photo.parent))
+    if num_faceless:
+        sys.exit(NO_FACE_STATUS)
+
+
+def _restore(options: argparse.Namespace) -> None:
+    """Restore the photographs and print what was done."""
     outputs = album.result_paths(options.photo, options.out, options.format)
     page = _open_page(options, outputs) if options.page else None
 
     # Imported here because PyTorch takes seconds, and neither --help nor a wrong argument needs it.
     from psfr.compute.devices import get_device
+    from psfr.photos.background import Background
     from psfr.photos.restorer import COMPUTE, Restorer
 
-    get_device(COMPUTE)  # sets the number of threads
-    restorer = Restorer.from_pretrained(options.model, mirror=options.mirror)
+    get_device(COMPUTE.model_copy(update={"device": options.device}))  # sets the number of threads
+    restorer = Restorer.from_pretrained(options.model, options.device, mirror=options.mirror)
+    background = None
+    if options.background is not None:
+        background = Background.from_file(options.background, options.device, show_progress=True)
     if models.is_trained_on_portraits(options.model):
         print(
             f"{options.model}: trained on synthetic portraits only (ffhq.source: sample): for photographs, train on "
@@ -87,11 +144,11 @@ def main() -> None:
                 if page:
                     page.add(path, album.page_paths(out, len(entry.faces)), entry.faces)
                 continue
-            results = restore_file(path, out, restorer, options)
-            num_faces = sum(map(len, results.values()))
-            described = [gallery.describe_faces(faces) for faces in results.values()]
+            results = restore_file(path, out, restorer, background, options)
+            num_faces = sum(len(result.faces) for result in results.values())
+            described = [gallery.describe_faces(result.faces) for result in results.values()]
             if record:
-                written = [result for result, faces in results.items() if faces or options.copy_faceless]
+                written = [result_path for result_path, result in results.items() if result.is_written]
                 record.add(path, name, written, num_faces, described)
             if page:
                 page.add(path, list(results), described)
@@ -101,9 +158,9 @@ def main() -> None:
             continue
         num_restored += num_faces > 0
         num_faceless += num_faces == 0
-        for result, faces in results.items():
-            num_unlike += sum(face.identity_distance > MAX_IDENTITY_DISTANCE for face in faces)
-            tqdm.write(_report(path, result, faces, options.copy_faceless), file=sys.stdout)
+        for result_path, result in results.items():
+            num_unlike += sum(face.identity_distance > MAX_IDENTITY_DISTANCE for face in result.faces)
+            tqdm.write(_report(path, result_path, result), file=sys.stdout)
     if record:
         print(
             f"{num_restored} photographs restored, {num_faceless} without a face, {len(failed)} failed, "
@@ -122,10 +179,15 @@ def main() -> None:
 
 
 def _open_record(options: argparse.Namespace) -> album.Record:
-    """Return the record of an album. Its settings are all options that affect results, and the content of the model."""
-    ignored = ("photo", "out", "model", "mirror", "overwrite", "page")
+    """Return the record of an album. Its settings are all options that affect results, and the content of the models.
+
+    Args:
+        options: with a `background` that has been loaded.
+    """
+    ignored = ("photo", "out", "model", "mirror", "background", "overwrite", "list", "page")
     settings = {name: value for name, value in vars(options).items() if name not in ignored}
     settings["model"] = models.model_fingerprint(options.model)
+    settings["background"] = options.background and file_hash(options.background)
     return album.Record(options.out, "restore", settings, options.overwrite)
 
 
@@ -135,16 +197,15 @@ def _open_page(options: argparse.Namespace, outputs: dict[Path, Path]) -> galler
     return gallery.Gallery(folder, options.photo, MAX_IDENTITY_DISTANCE)
 
 
-def _report(path: Path, out: Path, faces: "list[RestoredFace]", copied: bool) -> str:
+def _report(path: Path, out: Path, result: Result) -> str:
     """Return what is printed for a photograph: one line, and one for each face."""
-    if not faces:
-        action = f"copied to {printable(out)}" if copied else "nothing written"
-        return f"{printable(path)}: no face found, {action}"
-    lines = [f"{printable(out)}: {len(faces)} face{'s' if len(faces) > 1 else ''}"]
-    for number, face in enumerate(faces, 1):
-        center = face.frame.center
+    if not result.faces:
+        action = f"written to {printable(out)}" if result.is_written else "nothing written"
+        return f"{printable(path)}: {listing.describe_none(result.num_found)}, {action}"
+    lines = [f"{printable(out)}: {listing.describe_number(len(result.faces), result.num_found)}"]
+    for face in result.faces:
         lines.append(
-            f"  {number}: at {center.real:.0f}, {center.imag:.0f}, frame of {face.frame.size:.0f} pixels, "
+            f"  {face.number}: {listing.describe_frame(face.frame)}, "
             f"strength {face.strength:.2f}, severity {face.severities[0]:.2f} to {face.severities[1]:.2f}, "
             f"identity distance {face.identity_distance:.3f}"
         )

@@ -15,7 +15,7 @@ from psfr.utils.errors import run_main
 from tests.helpers.running import ROOT
 
 HEAVY = {"torch", "torchvision", "torchmetrics", "imgaug", "skimage", "matplotlib", "pandas", "scipy", "dvc", "dvclive"}
-HEAVY |= {"distributed", "sympy", "torch._dynamo", "ijson", "vl_convert"}
+HEAVY |= {"distributed", "sympy", "torch._dynamo", "ijson", "vl_convert", "spandrel"}
 
 # Imports them one after another and then loads a network; prints which heavy packages each has added.
 PROGRAM = """

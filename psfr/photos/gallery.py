@@ -58,6 +58,7 @@ def describe_faces(faces: "Sequence[RestoredFace]") -> list[dict[str, Any]]:
     """Return what the page shows of the faces of a photograph, serializable as JSON."""
     return [
         {
+            "number": face.number,
             "frame": [face.frame.corner.real, face.frame.corner.imag, face.frame.side.real, face.frame.side.imag],
             "strength": round(face.strength, 4),
             "severities": [round(severity, 4) for severity in face.severities],

@@ -1,6 +1,7 @@
 """Read and write photographs with their bit depth, channels, alpha, EXIF orientation and color profile."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from psfr.utils.files import atomic_write
 
 # By format, as `--format` names it: the suffix of new files first.
 FORMATS = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",), "tiff": (".tif", ".tiff")}
+# Maps pixels, uint8 or uint16 RGB (H, W, 3), and a factor to pixels of the same dtype, larger by the factor.
+EnlargeFn = Callable[[np.ndarray, int], np.ndarray]
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 
@@ -33,8 +36,12 @@ class Photograph(Raster):
     dpi: tuple[float, float] | None = None
     num_frames: int = 1
 
-    def upscaled(self, scale: int) -> "Photograph":
-        """Return the photograph upscaled by bicubic interpolation; at scale 1, a copy of the pixels.
+    def upscaled(self, scale: int, enlarge: EnlargeFn | None = None) -> "Photograph":
+        """Return the photograph upscaled by bicubic interpolation or by a function; its pixels are a copy.
+
+        Args:
+            scale: factor; at 1, bicubic interpolation changes nothing.
+            enlarge: a function of the pixels, such as `psfr.photos.background.Background`.
 
         Raises:
             UserError: the result would have more than `images.MAX_PIXELS` pixels.
@@ -44,11 +51,18 @@ class Photograph(Raster):
             raise UserError(
                 f"{width * scale}x{height * scale} pixels are more than {images.MAX_PIXELS}: choose a smaller scale"
             )
-        if scale == 1:
-            return replace(self, pixels=self.pixels.copy())
-        size = (width * scale, height * scale)
-        alpha = None if self.alpha is None else cv2.resize(self.alpha, size, interpolation=cv2.INTER_LINEAR)
-        return replace(self, pixels=cv2.resize(self.pixels, size, interpolation=cv2.INTER_CUBIC), alpha=alpha)
+        if enlarge is not None:
+            pixels = enlarge(self.pixels, scale)
+        else:
+            pixels = self.pixels.copy() if scale == 1 else _resize(self.pixels, scale, cv2.INTER_CUBIC)
+        if self.alpha is None or scale == 1:
+            return replace(self, pixels=pixels)
+        return replace(self, pixels=pixels, alpha=_resize(self.alpha, scale, cv2.INTER_LINEAR))
+
+
+def _resize(levels: np.ndarray, scale: int, interpolation: int) -> np.ndarray:
+    height, width = levels.shape[:2]
+    return cv2.resize(levels, (width * scale, height * scale), interpolation=interpolation)
 
 
 def list_photos(folder: Path) -> list[Path]:

@@ -4,9 +4,10 @@ import argparse
 import math
 from pathlib import Path
 
-from psfr.photos import io, models
+from psfr.photos import io, models, selection
 
 NO_FACE_STATUS = 3  # exit status if a photograph has no face
+ALIGNED_EXCLUDES = ("faces", "min_size", "background", "list", "copy_faceless")  # there is nothing to find or to keep
 
 
 def parse_options() -> argparse.Namespace:
@@ -15,6 +16,16 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.mirror is not None and options.model != models.PUBLISHED_MODEL:
         parser.error(f"argument --mirror: needs --model {models.PUBLISHED_MODEL}")
+    if options.out is None and not (options.list and not options.photo.is_dir()):
+        parser.error("argument -o: is required" + (" with --list for a folder" if options.list else ""))
+    for name in ALIGNED_EXCLUDES if options.aligned else ():
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"argument --aligned: not allowed with argument --{name.replace('_', '-')}")
+    suffix = options.out.suffix.lower() if options.out else ""
+    is_file = suffix in io.SUFFIXES and not options.photo.is_dir() and not options.out.is_dir()
+    if options.format and is_file and suffix not in io.FORMATS[options.format]:
+        parser.error(f"argument --format: {options.format}, but the result is a {suffix} file")
+    options.format = options.format or "png"
     return options
 
 
@@ -30,12 +41,16 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         dest="out",
         type=Path,
-        required=True,
         help=f"a {', '.join(io.SUFFIXES)} file for one photograph, or a folder",
     )
-    parser.add_argument(
-        "--format", choices=list(io.FORMATS), default="png", help="format of results in a folder (default: png)"
-    )
+    parser.add_argument("--format", choices=list(io.FORMATS), help="format of results in a folder (default: png)")
+    _add_model_options(parser)
+    _add_face_options(parser)
+    _add_result_options(parser)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=models.DEFAULT_MODEL,
@@ -46,7 +61,50 @@ def _parser() -> argparse.ArgumentParser:
         "--mirror",
         help="folder or URL to fetch the published model from (default: $PSFR_WEIGHTS, else the authors' release)",
     )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="what the networks run on; auto is the NVIDIA GPU if there is one (default: auto)",
+    )
+
+
+def _add_face_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--faces",
+        type=_faces,
+        default=selection.ALL,
+        metavar="all|largest|1,3",
+        help="which faces to restore, by the numbers that --list prints (default: all)",
+    )
+    parser.add_argument(
+        "--min-size",
+        type=_pixels,
+        default=0,
+        metavar="PIXELS",
+        help="leave faces as they are whose frame has a smaller side in the photograph (default: 0)",
+    )
+    parser.add_argument(
+        "--aligned",
+        action="store_true",
+        help="each photograph is a square face, aligned as in FFHQ: restore it as a whole, without detection",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="restore nothing: print the number, place and size of each face, and draw the numbers into a copy",
+    )
+
+
+def _add_result_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, choices=(1, 2, 4), default=1, help="upscale the photograph (default: 1)")
+    parser.add_argument(
+        "--background",
+        type=Path,
+        metavar="FILE",
+        help="super-resolution model (.pth or .safetensors, any that spandrel loads) that enlarges or cleans what is "
+        "around the faces; photographs without a face have a result, too",
+    )
     parser.add_argument(
         "--strength",
         type=_strength,
@@ -74,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also write index.html next to the results: each photograph with a slider between before and after",
     )
-    return parser
 
 
 def _strength(text: str) -> float | None:
@@ -88,3 +145,18 @@ def _strength(text: str) -> float | None:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to 1 or auto")
     return value
+
+
+def _faces(text: str) -> str | tuple[int, ...]:
+    if text in (selection.ALL, selection.LARGEST):
+        return text
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdecimal() and int(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be all, largest or numbers from 1, such as 1,3")
+    return tuple(sorted({int(number) for number in numbers}))
+
+
+def _pixels(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of pixels")
+    return int(text)

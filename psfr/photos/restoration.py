@@ -2,19 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from psfr.data import color, images
+from psfr.data.resize import resize_image
 from psfr.metrics import identity
 from psfr.photos import alignment, blending, detection
 from psfr.photos.alignment import Frame
-from psfr.photos.io import Photograph
+from psfr.photos.io import EnlargeFn, Photograph
 from psfr.photos.levels import Levels, estimate_levels
+from psfr.photos.selection import Selection
 from psfr.photos.strength import choose_strength, estimate_severity
+from psfr.utils.errors import UserError
 
 # Maps an aligned face, uint8 RGB (S, S, 3), to its parsing map, uint8 (S, S), and the restored face, uint8 (S, S, 3).
 RestoreFn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Photograph)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class RestoredFace:
         severities: of the face's degradation in the photograph and in the result, as
             `psfr.photos.strength.estimate_severity` estimates it.
         identity_distance: between the face in the photograph and in the result, as `psfr.metrics.identity` computes it.
+        number: of the face in the photograph, see `psfr.photos.selection`.
     """
 
     frame: Frame
@@ -40,6 +47,35 @@ class RestoredFace:
     strength: float
     severities: tuple[float, float]
     identity_distance: float
+    number: int
+
+
+@dataclass(frozen=True)
+class Restoration(Generic[ImageT]):
+    """A restored photograph.
+
+    Args:
+        image: the result.
+        faces: the faces that were restored, the largest first: each with its `frame` in the photograph, and the
+            `identity_distance` between the face before and after.
+        num_found: number of all faces that were found.
+    """
+
+    image: ImageT
+    faces: list[RestoredFace]
+    num_found: int
+
+
+@dataclass(frozen=True)
+class _Face:
+    """A face between restoration and measurement; `normal` and `restored` are at the levels of `change`."""
+
+    aligned: np.ndarray
+    normal: np.ndarray
+    seg: np.ndarray
+    restored: np.ndarray
+    strength: float
+    change: Levels
 
 
 def restore(
@@ -49,8 +85,10 @@ def restore(
     scale: int,
     strength: float | None = None,
     twicing: bool = False,
-) -> tuple[Photograph, list[RestoredFace]]:
-    """Restore every face of a photograph.
+    selection: Selection | None = None,
+    background: EnlargeFn | None = None,
+) -> Restoration[Photograph]:
+    """Restore the faces of a photograph.
 
     Args:
         photograph: any number of faces, at any rotation.
@@ -60,40 +98,96 @@ def restore(
         strength: weight of the change, from 0 (no change) to 1 (full restoration), or None to choose it for each face
             by how degraded it is, see `psfr.photos.strength`.
         twicing: whether to call `apply_twicing`.
+        selection: which faces to restore; None for all.
+        background: enlarges the photograph, onto which the faces are blended; None for bicubic interpolation.
 
     Returns:
-        The result, which differs from the (upscaled) photograph only in the faces, and the faces, the largest first.
+        The result, which differs from the enlarged photograph only in the chosen faces, and these faces.
 
     Raises:
-        UserError: the result would be too large, or dlib's files are missing or damaged.
+        UserError: a chosen face is not there, the result would be too large, or dlib's files are missing or damaged.
     """
     image = photograph.to_rgb8()
-    result = photograph.upscaled(scale)
     frames = detection.find_faces(image)
-    faces: list[tuple[Frame, np.ndarray, np.ndarray, np.ndarray, float, Levels]] = []
-    for frame in frames:
+    chosen = (selection or Selection()).choose(frames)
+    result = photograph.upscaled(scale, background)
+    # A restored face replaces what the background's model made of it; the crops are taken before any face is blended.
+    replaced = {}
+    if background is not None:
+        replaced = {number: _crop_result(result, frame.scaled(scale), size) for number, frame in chosen.items()}
+    faces: dict[int, _Face] = {}
+    for number, frame in chosen.items():
         aligned = alignment.crop(image, frame, size)
         visible = alignment.inside(frame, image.shape, size)
-        change = estimate_levels(aligned, visible)
-        normal = change.apply(aligned)
-        seg, restored = restore_aligned(normal, restore_fn, twicing)
+        face = faces[number] = _restore_face(aligned, visible, restore_fn, strength, twicing)
         others = [other for other in frames if other is not frame]
         other_faces = np.array([[frame.to_unit(other.center), other.size / frame.size] for other in others])
-        alpha = blending.blend_mask(seg, other_faces, visible)
-        weight = choose_strength(estimate_severity(normal)) if strength is None else strength
-        delta = weight * blending.residual(normal, restored, alpha) / np.float32(change.gain)
+        alpha = blending.blend_mask(face.seg, other_faces, visible)
+        before = face.change.apply(replaced[number]) if number in replaced else face.normal
+        delta = face.strength * blending.residual(before, face.restored, alpha) / np.float32(face.change.gain)
         blending.blend(result.pixels, delta, frame.scaled(scale))
-        faces.append((frame, aligned, seg, restored, weight, change))
     # The faces are measured last: the residual of an adjacent face may reach into the frame.
-    restored_faces = []
-    for frame, aligned, seg, restored, weight, change in faces:
-        both = aligned, _crop_result(result, frame.scaled(scale), size)
-        before, after = (estimate_severity(change.apply(face)) for face in both)
-        distance = _identity_distance(image, result, frame, scale)
-        restored_faces.append(
-            RestoredFace(frame, aligned, seg, change.revert(aligned, restored), weight, (before, after), distance)
-        )
-    return result, restored_faces
+    restored = [_measure(face, number, chosen[number], image, result, scale) for number, face in faces.items()]
+    return Restoration(result, restored, len(frames))
+
+
+def restore_square(
+    photograph: Photograph,
+    restore_fn: RestoreFn,
+    size: int,
+    scale: int,
+    strength: float | None = None,
+    twicing: bool = False,
+) -> Restoration[Photograph]:
+    """Restore a photograph that is an aligned face as a whole: nothing is detected, and nothing is blended.
+
+    At strength 1, the result is the restored face, resized to the size of the (upscaled) photograph.
+
+    Args:
+        photograph: a face in the FFHQ frame.
+        restore_fn, size, scale, strength, twicing: as for `restore`.
+
+    Raises:
+        UserError: the photograph is not square, or the result would be too large.
+    """
+    image = photograph.to_rgb8()
+    height, width = image.shape[:2]
+    if height != width:
+        raise UserError(f"{width}x{height} pixels, but an aligned face is square: restore it without --aligned")
+    face = _restore_face(
+        np.array(resize_image(image, size)), np.ones((size, size), bool), restore_fn, strength, twicing
+    )
+    result = photograph.upscaled(scale)
+    restored = resize_image(face.change.revert(face.aligned, face.restored), width * scale)
+    level = np.float32(257 if result.pixels.dtype == np.uint16 else 1)
+    mixed = result.pixels + np.float32(face.strength) * (level * restored - result.pixels)
+    result.pixels[:] = np.rint(np.clip(mixed, 0, 255 * level))
+    return Restoration(result, [_measure(face, 1, Frame(0j, complex(width)), image, result, scale)], 1)
+
+
+def _restore_face(
+    aligned: np.ndarray, visible: np.ndarray, restore_fn: RestoreFn, strength: float | None, twicing: bool
+) -> _Face:
+    change = estimate_levels(aligned, visible)
+    normal = change.apply(aligned)
+    seg, restored = restore_aligned(normal, restore_fn, twicing)
+    weight = choose_strength(estimate_severity(normal)) if strength is None else strength
+    return _Face(aligned, normal, seg, restored, weight, change)
+
+
+def _measure(face: _Face, number: int, frame: Frame, image: np.ndarray, result: Photograph, scale: int) -> RestoredFace:
+    """Return a face with its severities and its identity distance in the result."""
+    after = face.change.apply(_crop_result(result, frame.scaled(scale), len(face.aligned)))
+    return RestoredFace(
+        frame,
+        face.aligned,
+        face.seg,
+        face.change.revert(face.aligned, face.restored),
+        face.strength,
+        (estimate_severity(face.normal), estimate_severity(after)),
+        _identity_distance(image, result, frame, scale),
+        number,
+    )
 
 
 def restore_aligned(aligned: np.ndarray, restore_fn: RestoreFn, twicing: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
 """Restore photographs from Python: `Restorer.from_pretrained("published").restore(image)`."""
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
 from psfr.params import ComputeParams
 from psfr.photos import encoding, models, restoration
-from psfr.photos.io import Photograph
-from psfr.photos.restoration import RestoredFace
+from psfr.photos.io import EnlargeFn, Photograph
+from psfr.photos.restoration import ImageT, Restoration
+from psfr.photos.selection import Selection
 from psfr.utils.errors import UserError
 
 MODES_OF_MORE_BITS = ("I", "F")  # and those that begin with "I;": of Pillow's images, more than 8 bits per channel
@@ -26,21 +27,6 @@ MODES_OF_MORE_BITS = ("I", "F")  # and those that begin with "I;": of Pillow's i
 COMPUTE = ComputeParams(
     device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None
 )
-ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Photograph)
-
-
-@dataclass(frozen=True)
-class Restoration(Generic[ImageT]):
-    """What `Restorer.restore` returns.
-
-    Args:
-        image: the restored image, of the type that was given.
-        faces: its faces, the largest first: each with its `frame` in the image that was given, and the
-            `identity_distance` between the face before and after, see `RestoredFace`.
-    """
-
-    image: ImageT
-    faces: list[RestoredFace]
 
 
 class Restorer:
@@ -99,9 +85,16 @@ class Restorer:
         return cls(*models.load_networks(str(model), mirror), device, precision)
 
     def restore(
-        self, image: ImageT, scale: int = 1, strength: float | None = None, twicing: bool = False
+        self,
+        image: ImageT,
+        scale: int = 1,
+        strength: float | None = None,
+        twicing: bool = False,
+        faces: Literal["all", "largest"] | Sequence[int] = "all",
+        min_size: float = 0,
+        background: EnlargeFn | None = None,
     ) -> Restoration[ImageT]:
-        """Restore every face of a photograph.
+        """Restore the faces of a photograph.
 
         Args:
             image: an array of RGB, gray or RGBA, uint8 (0 to 255) or uint16 (0 to 65535), (H, W, 3), (H, W) or
@@ -111,25 +104,41 @@ class Restorer:
             strength: weight of the change, from 0 (no change) to 1 (full restoration), or None to choose it for each
                 face by how degraded it is, see `psfr.photos.strength`.
             twicing: whether to restore each face again and add what that removes, see `restoration.apply_twicing`.
+            faces: which faces to restore: all, the largest, or numbers, 1 for the largest.
+            min_size: faces whose frame has a smaller side, in pixels of the image, are not restored.
+            background: enlarges what is around the faces, such as a `psfr.photos.background.Background`; by default,
+                bicubic interpolation does.
 
         Returns:
-            The result, which differs from the (upscaled) image only in the faces, of the same type and dtype. A Pillow
+            The result, which differs from the enlarged image only in the faces, of the same type and dtype. A Pillow
             image has the mode L, LA, RGB or RGBA, and its color profile in `info`.
 
         Raises:
-            UserError: the image is of another kind, the result would be too large, or dlib's files are missing.
+            UserError: the image is of another kind, has no face of a number in `faces`, the result would be too large,
+                or dlib's files are missing.
         """
-        photograph = image if isinstance(image, Photograph) else _to_photograph(image)
-        result, faces = restoration.restore(photograph, self, self.size, scale, strength, twicing)
-        if isinstance(image, Photograph):
-            return Restoration(result, faces)
-        samples = encoding.to_samples(result)
-        if isinstance(image, np.ndarray):
-            return Restoration(samples[:, :, 0] if image.ndim == 2 else samples, faces)
-        restored = Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
-        if result.icc_profile is not None:
-            restored.info["icc_profile"] = result.icc_profile
-        return Restoration(restored, faces)
+        return _convert(
+            image,
+            lambda photograph: restoration.restore(
+                photograph, self, self.size, scale, strength, twicing, Selection(faces, min_size), background
+            ),
+        )
+
+    def restore_aligned(
+        self, image: ImageT, scale: int = 1, strength: float | None = None, twicing: bool = False
+    ) -> Restoration[ImageT]:
+        """Restore an image that is a face aligned as in FFHQ, as a whole: see `restoration.restore_square`.
+
+        Args:
+            image: square, otherwise as for `restore`, as are the other arguments.
+
+        Raises:
+            UserError: the image is not square or of another kind, or the result would be too large.
+        """
+        return _convert(
+            image,
+            lambda photograph: restoration.restore_square(photograph, self, self.size, scale, strength, twicing),
+        )
 
     @torch.inference_mode()
     def __call__(self, aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +155,20 @@ class Restorer:
             seg = self.face_parser.predict_seg(lq)
             restored = self.generator(lq, seg)
             return seg[0].to(torch.uint8).cpu().numpy(), to_image(restored[0])
+
+
+def _convert(image: ImageT, restore: Callable[[Photograph], Restoration[Photograph]]) -> Restoration[ImageT]:
+    """Apply a function of photographs to an image of any kind that `Restorer.restore` takes."""
+    done = restore(image if isinstance(image, Photograph) else _to_photograph(image))
+    if isinstance(image, Photograph):
+        return Restoration(done.image, done.faces, done.num_found)
+    samples = encoding.to_samples(done.image)
+    if isinstance(image, np.ndarray):
+        return Restoration(samples[:, :, 0] if image.ndim == 2 else samples, done.faces, done.num_found)
+    restored = Image.fromarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
+    if done.image.icc_profile is not None:
+        restored.info["icc_profile"] = done.image.icc_profile
+    return Restoration(restored, done.faces, done.num_found)
 
 
 def _to_photograph(image: np.ndarray | Image.Image) -> Photograph:

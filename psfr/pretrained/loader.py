@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psfr.pretrained import pickle_scan
 from psfr.utils.errors import UserError, truncate
@@ -43,8 +43,15 @@ def verify_hash(path: Path, sha256: str) -> None:
         raise UserError(f"{path}: {problem}: remove it and run `dvc repro fetch_weights`")
 
 
-def load(path: Path | str) -> "dict[str, torch.Tensor]":
+def load(
+    path: Path | str, canonicalize: Callable[[Any], Any] = lambda state: state, hint: str | None = None
+) -> "dict[str, torch.Tensor]":
     """Load a state dict from a .safetensors file or a file of torch.save, onto the CPU; only tensors are unpickled.
+
+    Args:
+        path: of the file.
+        canonicalize: returns the state dict of the dict in the file, if it is an entry of it.
+        hint: how to get another file, for messages; by default how DVC gets it.
 
     Raises:
         UserError: If the file is missing, damaged, or holds anything but named, dense tensors.
@@ -53,21 +60,22 @@ def load(path: Path | str) -> "dict[str, torch.Tensor]":
     from safetensors.torch import load_file
 
     path = Path(path)
+    hint = hint or _hint(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such weights file: {_hint(path)}")
+        raise UserError(f"{path}: no such weights file: {hint}")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path, device="cpu")
+            return dict(canonicalize(load_file(path, device="cpu")))
         pickle_scan.check_pickle(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = canonicalize(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch and safetensors raise exceptions of many types on damaged files
         if isinstance(error, OSError) and error.filename:  # it cannot be opened; damaged files raise OSErrors without
             raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         problem = f"not a readable weights file ({truncate(reason[0], 120)})"
-        raise UserError(f"{path}: {problem}: {_hint(path)}") from None
+        raise UserError(f"{path}: {problem}: {hint}") from None
     if not _is_state_dict(state):
-        raise UserError(f"{path}: holds no state dict of named, dense tensors: {_hint(path)}")
+        raise UserError(f"{path}: holds no state dict of named, dense tensors: {hint}")
     return dict(state)
 
 

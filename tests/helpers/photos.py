@@ -23,6 +23,25 @@ def astronaut() -> np.ndarray:
 FRAME = Frame(46.6 + 13.0j, 175.2 + 9.9j)
 
 
+@cache
+def group() -> tuple[np.ndarray, list[Frame]]:
+    """Return a photograph of three people, uint8 (260, 600, 3), and their frames, the largest first.
+
+    The astronaut, mirrored in the middle, at three sizes. The largest is on the right, the smallest in the middle.
+    """
+    photo = np.full((260, 600, 3), 110, np.uint8)
+    frames = []
+    for left, size, mirrored in ((340, 256, False), (4, 192, False), (200, 128, True)):
+        person = cv2.resize(astronaut(), (size, size), interpolation=cv2.INTER_AREA)
+        photo[2 : 2 + size, left : left + size] = person[:, ::-1] if mirrored else person
+        frame = FRAME.scaled(size / 256)
+        if mirrored:
+            corner = frame.corner + frame.side
+            frame = Frame(complex(size - corner.real, corner.imag), frame.side.conjugate())
+        frames.append(Frame(frame.corner + left + 2j, frame.side))
+    return photo, frames
+
+
 def rotated(degrees: float, size: int = 320) -> tuple[np.ndarray, Frame]:
     """Return the astronaut, rotated counterclockwise about the center of a gray square, and its frame."""
     rotation = np.exp(-1j * np.radians(degrees))

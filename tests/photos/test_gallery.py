@@ -33,13 +33,14 @@ def run(monkeypatch, capsys):
     nothing = np.zeros((8, 8, 3), np.uint8)
     frames = photos.FRAME, Frame(10 + 10j, 60 + 0j)
     faces = [
-        RestoredFace(frame, nothing, nothing[:, :, 0], nothing, 0.5, (0.5, 0.1), distance)
-        for frame, distance in zip(frames, (0.25, 0.65), strict=True)
+        RestoredFace(frame, nothing, nothing[:, :, 0], nothing, 0.5, (0.5, 0.1), distance, number)
+        for frame, distance, number in zip(frames, (0.25, 0.65), (1, 2), strict=True)
     ]
 
     def invert(_: Restorer, photograph: Photograph, *__, **___) -> Restoration:
         inverted = Photograph(np.iinfo(photograph.pixels.dtype).max - photograph.pixels)
-        return Restoration(inverted, faces if len(set(photograph.pixels.shape[:2])) == 1 else [])
+        is_square = len(set(photograph.pixels.shape[:2])) == 1
+        return Restoration(inverted, faces if is_square else [], len(faces))
 
     monkeypatch.setattr(Restorer, "restore", invert)
     monkeypatch.setattr(Restorer, "from_pretrained", lambda *_, **__: Restorer.__new__(Restorer))

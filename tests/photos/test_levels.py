@@ -34,12 +34,13 @@ def test_networks_see_normal_levels_and_the_photograph_keeps_its_own(monkeypatch
         return photos.flawed_restorer(aligned)
 
     photo = np.rint(DEGRADE[kind](photos.astronaut())).astype(np.uint8)
-    result, (restored,) = restoration.restore(Photograph(photo), sharpen, photos.SIZE, 1, 1.0)
+    result = restoration.restore(Photograph(photo), sharpen, photos.SIZE, 1, 1.0)
+    (restored,) = result.faces
     ellipse = photos.parsing_map() == 1
     assert seen[0][ellipse].mean() == pytest.approx(face()[ellipse].mean(), abs=40)
     assert seen[0][ellipse].std() == pytest.approx(face()[ellipse].std(), rel=0.3)
-    change = result.pixels.astype(int) - photo
-    whole = restoration.restore(Photograph(photos.astronaut()), photos.flawed_restorer, photos.SIZE, 1, 1.0)[0]
+    change = result.image.pixels.astype(int) - photo
+    whole = restoration.restore(Photograph(photos.astronaut()), photos.flawed_restorer, photos.SIZE, 1, 1.0).image
     true_change = whole.pixels.astype(int) - photos.astronaut()
     contrast = 0.25 if kind == "faded" else 0.12
     assert np.abs(change).mean() == pytest.approx(contrast * np.abs(true_change).mean(), rel=0.4)

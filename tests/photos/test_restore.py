@@ -101,11 +101,12 @@ def fixed_detection(monkeypatch):
 def instant_restore(monkeypatch):
     """Replace the restoration: a square photo has a face, and stays as it is."""
     nothing = np.zeros((8, 8, 3), np.uint8)
-    face = restoration.RestoredFace(photos.FRAME, nothing, nothing[:, :, 0], nothing, 1.0, (0.5, 0.1), 0.3)
+    face = restoration.RestoredFace(photos.FRAME, nothing, nothing[:, :, 0], nothing, 1.0, (0.5, 0.1), 0.3, 1)
 
-    def restore_none(_: Restorer, photograph: Photograph, *__) -> Restoration:
+    def restore_none(_: Restorer, photograph: Photograph, **__) -> Restoration:
         height, width = photograph.pixels.shape[:2]
-        return Restoration(photograph, [face] if height == width else [])
+        faces = [face] if height == width else []
+        return Restoration(photograph, faces, len(faces))
 
     monkeypatch.setattr(Restorer, "restore", restore_none)
 
@@ -118,7 +119,8 @@ def visible_files(folder: Path) -> list[str]:
 def restore_flawed(
     photo: np.ndarray, scale: int = 1, weight: float | None = 1.0
 ) -> tuple[Photograph, list[restoration.RestoredFace]]:
-    return restoration.restore(Photograph(photo), photos.flawed_restorer, photos.SIZE, scale, weight)
+    restored = restoration.restore(Photograph(photo), photos.flawed_restorer, photos.SIZE, scale, weight)
+    return restored.image, restored.faces
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45])
@@ -213,12 +215,12 @@ def test_twicing_recovers_what_the_network_removes(fixed_detection):
         return photos.parsing_map(len(aligned)), cv2.GaussianBlur(aligned, (0, 0), 1.5)
 
     photo = photos.astronaut()
-    (once, once_faces), (twice, twice_faces) = (
+    once, twice = (
         restoration.restore(Photograph(photo), blur, photos.SIZE, 1, 1.0, twicing) for twicing in (False, True)
     )
-    once_error, twice_error = (np.abs(result.pixels.astype(int) - photo).sum() for result in (once, twice))
+    once_error, twice_error = (np.abs(result.image.pixels.astype(int) - photo).sum() for result in (once, twice))
     assert 0 < twice_error < 0.8 * once_error
-    assert twice_faces[0].identity_distance < once_faces[0].identity_distance
+    assert twice.faces[0].identity_distance < once.faces[0].identity_distance
 
 
 def test_twicing_clips_levels():
