@@ -36,7 +36,7 @@ def main(set_name: str = TESTSET) -> None:
     evaluation = report.evaluate(testset, WEIGHTS_DIR / "metrics", compute.batch_size, get_device(compute), executor)
     if get_rank() > 0:
         return
-    summary = report.summarize(evaluation, params.seed, params.evaluate.resamples) | {"compute": recorded}
+    summary = report.summarize(evaluation, params.seed, params.evaluate.resamples) | {"compute": [recorded]}
     if set_name == TESTSET:
         output.write(METRICS, testset, evaluation, summary, params.evaluate.shown)
         mirror_to_cache("evaluate", METRICS / "evaluation.json", METRICS / "per_image.csv")

@@ -38,7 +38,7 @@ def main() -> None:
             for name, mean in means.items():
                 group, _, key = name.rpartition("_")  # score_real, grad_ss, pix, ...
                 live.log_metric(f"{group or 'loss'}/{key}", mean)
-            live.summary["compute"] = compute
+            live.summary["compute"] = [compute]  # a list, so that DVC takes it for no metric
             sheet = state_dir / f"epoch_{epoch:03}.png"
             if not sheet.is_file():  # a resumed training calls this again for earlier epochs
                 images.write(sheet, sample_sheet(state.trained_generator, dataset, NUM_SAMPLES, params.compute))

@@ -115,7 +115,7 @@ def test_pipeline_in_two_processes_matches_one(project, tmp_path):
     set_params(project, devices=2)
     run_command([*SHARED_WORK, "stages"], project)
     files = ("fpn/metrics.json", "train/metrics.json", "evaluation.json")
-    fpn, train, evaluation = (json.loads((project / "metrics" / file).read_text())["compute"] for file in files)
+    fpn, train, evaluation = (json.loads((project / "metrics" / file).read_text())["compute"][0] for file in files)
     for recorded in (fpn, train, evaluation["infer"], evaluation["evaluate"]):
         assert (recorded["precision"], recorded["processes"]) == ("fp32", 2)
     assert losses(project).keys() == expected_losses.keys()

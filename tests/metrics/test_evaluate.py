@@ -88,8 +88,9 @@ def test_every_metric_has_value_or_reason(evaluated):
 
 
 def test_evaluation_records_what_inference_and_it_ran_on(evaluated):
-    assert read_summary(evaluated)["compute"]["infer"] == INFER_COMPUTE
-    recorded = read_summary(evaluated)["compute"]["evaluate"]
+    (compute,) = read_summary(evaluated)["compute"]
+    assert compute["infer"] == INFER_COMPUTE
+    recorded = compute["evaluate"]
     assert recorded["device"].startswith("CPU (") and "thread" in recorded["device"]
     assert (recorded["precision"], recorded["processes"]) == ("fp32", 1)
     assert "compute" not in (evaluated / "metrics/plots/table.md").read_text()

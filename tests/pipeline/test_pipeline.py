@@ -23,7 +23,9 @@ def test_all_outputs_exist(project):
         assert set(evaluation["intervals"][model]) == computed
     assert set(evaluation["reasons"]) == {"lpips", "fid"}
     fpn = json.loads((project / "metrics/fpn/metrics.json").read_text())
-    assert {"mean_iou", "pixel_accuracy"} <= fpn.keys() & fpn["high_quality"].keys()
+    assert fpn.keys() == {"mean_iou", "pixel_accuracy", "high_quality", "compute"}
+    assert fpn["high_quality"].keys() == {"mean_iou", "pixel_accuracy"}
+    assert len(pd.read_csv(project / "metrics/fpn/iou.csv").label.unique()) > 10
     assert len(pd.read_csv(project / "metrics/per_image.csv")) == 2 * 4
     assert len(pd.read_csv(project / "data/ffhq/degradations.csv")) == 2 * 8
     for folder, count in [
@@ -64,7 +66,12 @@ def test_experiment_runs_only_dependent_stages(finished_experiment, experiment):
     assert "degraded.psnr" not in changes["metrics/evaluation.json"]
     params = json.loads(run_command(["dvc", "params", "diff", "--json"], project))
     assert params == {"params.yaml": {"lambda_ss": {"old": 100, "new": 50, "diff": -50}}}
-    assert "50" in run_command(["dvc", "exp", "show", "--csv"], project)
+    columns, *rows = run_command(["dvc", "exp", "show", "--csv"], project).splitlines()
+    metrics = columns.split(",seed,")[0].split(",")  # parameters and dependencies follow
+    assert len(metrics) <= 60 and not [name for name in metrics if "iou." in name or "compute" in name]
+    assert any(",50," in row for row in rows)
+    changed = run_command(["dvc", "exp", "show", "--only-changed", "--csv"], project).splitlines()[0].split(",")
+    assert {"lambda_ss", "ours.psnr"} < set(changed) and len(changed) <= 40
     run_command(["dvc", "plots", "show"], project)
     assert (project / "dvc_plots/index.html").stat().st_size > 1000
     shutil.rmtree(project / "dvc_plots")
