@@ -1,5 +1,6 @@
 """README and docs: links and paths that exist, the pipeline as dvc.yaml has it."""
 
+import json
 import re
 import tomllib
 from itertools import pairwise
@@ -127,6 +128,20 @@ def test_links_and_paths_exist(page):
     for module in re.findall(r"python -m ((?:psfr|stages|benchmarks)[\w.]+)", text):
         path = ROOT.joinpath(*module.rstrip(".").split("."))
         assert path.with_suffix(".py").is_file() or path.is_dir(), module
+
+
+def test_workflows_and_container_run_what_exists():
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    commands = [container["onCreateCommand"], container["postCreateCommand"]]
+    for path in (ROOT / ".github/workflows").glob("*.yaml"):
+        jobs = yaml.safe_load(path.read_text())["jobs"].values()
+        commands += [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    text = "\n".join(commands)
+    targets = {target for names in re.findall(r"\bmake ([\w./ -]+)", text) for target in names.split()}
+    assert targets <= set(re.findall(r"^([\w./-]+(?: [\w-]+)*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert all((ROOT / script).is_file() for script in re.findall(r"\.ci/[\w.]+", text))
+    packages = re.search(r"apt-get install ([\w. -]+)`", (ROOT / "README.md").read_text())[1]
+    assert set(re.findall(r"apt-get install --yes (.+)", text)) == {packages}
 
 
 def test_the_index_names_every_page():

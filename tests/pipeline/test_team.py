@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.helpers.running import kill, run_command, stages_run, start_process
+from tests.helpers.running import kill, run_command, run_process, stages_run, start_process
 
 
 class Team(NamedTuple):
@@ -160,6 +160,20 @@ def test_missing_access_prints_one_line_and_changes_nothing(team, access_error):
         assert "secret" not in output and "another" not in output
     assert file_hashes(team.bob) == before
     assert run_command(["git", "status", "--porcelain"], team.bob) == ""
+
+
+@pytest.mark.slow
+def test_a_pull_request_is_compared_with_its_base(project):
+    base = run_command(["git", "rev-parse", "--abbrev-ref", "HEAD"], project).strip()
+    run_command(["git", "switch", "-q", "-c", "request"], project)
+    path = project / "params/tiny.yaml"
+    path.write_text(path.read_text().replace("  gray: 0\n", "  gray: 1\n"))  # of the test set
+    run_command(["git", "commit", "-q", "-a", "-m", "Gray test images"], project)
+    output = run_process([".ci/compare_metrics", base], project)
+    assert stages_run(output) == ["make_testset", "infer", "evaluate"]
+    assert re.search(r"^\| metrics/evaluation.json +\| ours.psnr +\| [\d.]+ +\| [\d.]+ +\|", output, re.MULTILINE), (
+        output
+    )
 
 
 @pytest.mark.slow
