@@ -106,7 +106,7 @@ def flatten(text: str) -> dict[Keys, str]:
 def differences(before: str, after: str) -> Iterator[str]:
     """Yield a line `key: old -> new` for each value that differs between two texts."""
     old, new = flatten(before), flatten(after)
-    for keys in [*new, *(keys for keys in old if keys not in new)]:
+    for keys in [*new, *(keys for keys in old if keys not in new and not _has_group(new, keys))]:
         if old.get(keys) != new.get(keys):
             yield f"{'.'.join(keys)}: {old.get(keys, '(none)')} -> {new.get(keys, '(none)')}"
 
