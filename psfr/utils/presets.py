@@ -55,8 +55,8 @@ def merge_file(
     }
     if is_complete(strict_yaml.parse(preset, path)):
         own = _own_keys(current, sets, known)
-        kept = [keys for keys in values if _starts_with(keys, own) and not _equal(values[keys], current.get(keys))]
-        values = {keys: value for keys, value in values.items() if not _starts_with(keys, own)}
+        own_values = {keys: values.pop(keys) for keys in current.keys() & values.keys() if _starts_with(keys, own)}
+        kept = [keys for keys in current if keys in own_values and not _equal(own_values[keys], current[keys])]
         values |= {
             keys: None
             for keys, model in current.items()

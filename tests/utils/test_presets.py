@@ -106,6 +106,14 @@ def test_a_complete_file_leaves_the_settings_of_machine_and_user(project):
     assert run(project, "params/ffhq.yaml", "-S", "epochs=5") == []
 
 
+def test_a_complete_file_adds_keys_that_are_missing(project):
+    path = project / "params.yaml"
+    text = path.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(("  scheduler:", "lambda_fm:"))]
+    path.write_text("\n".join(lines))
+    assert {"compute.scheduler: (none) -> null", "lambda_fm: (none) -> 10"} <= set(run(project, "params/tiny.yaml"))
+
+
 def test_a_preset_that_names_some_keys_is_merged_whole(project):
     (project / "mine.yaml").write_text("lambda_ss: 50\ncompute: {workers: 2}\nmodels: {}\n")
     before = (project / "params.yaml").read_text()
