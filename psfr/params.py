@@ -63,12 +63,19 @@ class Params(ParamGroup):
     lambda_pix: NonNegative
     lambda_fm: NonNegative
     lambda_gen: NonNegative
+    lambda_pcp: NonNegative
+    lambda_r1: NonNegative
     lr_generator: LearningRate
     lr_discriminator: LearningRate
     lr_decay: Probability  # fraction of the training, at its end, over which both learning rates fall linearly to 0
     pixel_warmup: Probability  # fraction of the training, at its start, with the pixel loss alone
     style_interval: Count  # the style loss is computed in every n-th step, with n times its weight
     ema: Annotated[float, Field(ge=0, lt=1)]  # decay of the moving average of the generator's weights; 0: no average
+    flip: Probability  # of a training face being flipped horizontally, with the labels of left and right exchanged
+    held_out: Annotated[float, Field(ge=0, lt=1)]  # fraction of the training set that validates instead
+    log_every: Count  # steps over which the logged losses are averaged
+    validate_every: Annotated[int, Field(ge=0)]  # steps between two validations; 0: none
+    keep: Annotated[int, Field(ge=0)]  # generators of validated steps that are kept, the best one among them
     ffhq: ImageSetParams
     celebahq: ImageSetParams
     celebamask: LabeledSetParams
@@ -171,10 +178,10 @@ class Params(ParamGroup):
 
     @model_validator(mode="after")
     def _check_losses(self) -> Self:
-        if max(self.lambda_ss, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:
+        if max(self.lambda_ss, self.lambda_pcp, self.lambda_pix, self.lambda_fm, self.lambda_gen) == 0:
             raise ValueError(
-                "lambda_ss, lambda_pix, lambda_fm and lambda_gen are all 0, so the generator would learn nothing: "
-                "give one of them a weight"
+                "lambda_ss, lambda_pcp, lambda_pix, lambda_fm and lambda_gen are all 0, so the generator would learn "
+                "nothing: give one of them a weight"
             )
         if self.pixel_warmup and not self.lambda_pix:
             raise ValueError("pixel_warmup needs the pixel loss: give lambda_pix a weight, or set pixel_warmup to 0")

@@ -54,5 +54,10 @@ def _work(params: Params, set_name: str = TESTSET) -> Work:
 
 if __name__ == "__main__":
     run_distributed(
-        partial(main, *sys.argv[1:]), "images", "metrics", "networks", work=lambda params: _work(params, *sys.argv[1:])
+        partial(main, *sys.argv[1:]),
+        "images",
+        "metrics",
+        "networks",
+        "quality",
+        work=lambda params: _work(params, *sys.argv[1:]),
     )

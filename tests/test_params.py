@@ -178,7 +178,7 @@ MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in
         (TEXT.replace("images: null", 'images: "a\\ud800b"', 1), "ffhq.images: "),
         (TEXT.replace("  ours:", "  ../ours:"), "models.*is not a model name"),
         (TEXT.replace("  ours:", "  " + "o" * 300 + ":"), "models.*64"),
-        (TEXT.replace("count: 240", "count: 1" + "0" * 30), "ffhq.count: .*less than"),
+        (TEXT.replace("count: 256", "count: 1" + "0" * 30), "ffhq.count: .*less than"),
     ],
 )  # fmt: skip
 def test_malicious_files_are_rejected_in_one_short_line(tmp_path, text, words):

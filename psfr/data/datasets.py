@@ -99,14 +99,27 @@ class PairedFaceDataset(Dataset):
         parse: the folder of parsing maps, parse/hr/NAME.png and parse/lr/VARIANT/NAME.png.
         gray: (name, variant) of the images that were converted to gray before their degradation; their target is
             gray, too.
+        names: the images of the set, all of `hr` by default.
+        flip: probability with which a sample is flipped horizontally, with the labels of left and right exchanged.
+        seed: seed of the flips.
 
     Raises:
         UserError: if files are missing; it names the first and says how many there are.
     """
 
-    def __init__(self, hr: Path, lr: Path, parse: Path, gray: set[tuple[str, int]]):
+    def __init__(
+        self,
+        hr: Path,
+        lr: Path,
+        parse: Path,
+        gray: set[tuple[str, int]],
+        names: list[str] | None = None,
+        flip: float = 0,
+        seed: int = 0,
+    ):
         self.hr, self.lr, self.parse, self.gray = hr, lr, parse, gray
-        self.names = [path.stem for path in images.list_images(hr)]
+        self.flip, self.seed = flip, seed
+        self.names = [path.stem for path in images.list_images(hr)] if names is None else names
         self.num_variants = len([folder for folder in lr.iterdir() if folder.name.isdigit()])
         missing = self._missing_files()
         if missing:
@@ -140,6 +153,9 @@ class PairedFaceDataset(Dataset):
         if (name, variant) in self.gray:
             hq = images.gray(hq)
         lq, hq_seg, lq_seg = images.read(lq_path), labels.read(hq_seg_path), labels.read(lq_seg_path)
+        if self.flip and rng_for(self.seed, "flip", name, epoch).random() < self.flip:
+            hq, lq = hq[:, ::-1], lq[:, ::-1]
+            hq_seg, lq_seg = labels.FLIP_MAP[hq_seg[:, ::-1]], labels.FLIP_MAP[lq_seg[:, ::-1]]
         return to_tensor(hq), to_tensor(lq), to_tensor(hq_seg), to_tensor(lq_seg)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from psfr.networks import NUM_CLASSES
@@ -93,6 +94,7 @@ class InstanceNorm(torch.autograd.Function):
         return normalized
 
     @staticmethod
+    @once_differentiable  # what it saves does not depend on the input for autograd
     def backward(ctx, grad: Tensor) -> Tensor:
         normalized, inv_std = ctx.saved_tensors
         if normalized.dim() == 4:  # from `_forward_low_precision`

@@ -23,11 +23,12 @@ class PatchDiscriminator(nn.Module):
             self.layers.append(ConvPool2d(in_channels, out_channels))
         self.score = SpectralNormConv2d(channels[-1], 1, padding=0)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, twice_differentiable: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Return the score map and the features of each layer for the input (B, 22, H, W)."""
+        norm = F.instance_norm if twice_differentiable else instance_norm
         features = [F.leaky_relu(self.layers[0](pad(x, "reflect")), LEAKY_SLOPE, inplace=True)]
         for layer in self.layers[1:]:
-            features.append(F.leaky_relu(instance_norm(layer(features[-1])), LEAKY_SLOPE))
+            features.append(F.leaky_relu(norm(layer(features[-1])), LEAKY_SLOPE))
         return self.score(features[-1]), features
 
 
@@ -54,12 +55,15 @@ class Discriminator(nn.Module):
             if isinstance(module, SpectralNormConv2d):
                 module.init_normal(INIT_STD)
 
-    def forward(self, image: Tensor, labels: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
+    def forward(
+        self, image: Tensor, labels: Tensor, twice_differentiable: bool = False
+    ) -> list[tuple[Tensor, list[Tensor]]]:
         """Score an image at each scale.
 
         Args:
             image: high-quality or restored image, float (B, 3, H, W) in [-1, 1].
             labels: parsing map of the high-quality image, int64 (B, H, W).
+            twice_differentiable: whether a gradient of the gradient is needed; then torch's slower kernels normalize.
 
         Returns:
             For each scale the score map (B, 1, h, w) and the list of the layers' feature maps.
@@ -69,5 +73,5 @@ class Discriminator(nn.Module):
         for i, scale in enumerate(self.scales):
             if i > 0:
                 x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-            results.append(scale(x))
+            results.append(scale(x, twice_differentiable))
         return results

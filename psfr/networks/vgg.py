@@ -14,10 +14,10 @@ EPSILON = 1e-10  # added to the mean square of a pixel's features
 
 
 class VggFeatures(nn.Module):
-    """Features of the last three of VGG's five stages.
+    """Features of the last stages of VGG's five.
 
     In the published model the ReLU after a stage's last convolution belongs to the next stage and works in place. So
-    the features of the third and fourth stage are taken after that ReLU, and those of the fifth without it.
+    the features of the first four stages are taken after that ReLU, and those of the fifth without it.
 
     Args:
         network: "vgg16" or "vgg19".
@@ -76,14 +76,16 @@ class VggFeatures(nn.Module):
             conv.weight.data.copy_(weight)
             conv.bias.data.copy_(bias)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor, num_stages: int = 3) -> list[Tensor]:
         """Compute the features of an image.
 
         Args:
             image: (B, 3, H, W) in [-1, 1].
+            num_stages: number of stages, the last ones, whose features are returned.
 
         Returns:
-            Three feature maps, float32: (B, 256, H / 4, W / 4), (B, 512, H / 8, W / 8) and (B, 512, H / 16, W / 16).
+            A feature map of each stage, float32; of the last three (B, 256, H / 4, W / 4), (B, 512, H / 8, W / 8) and
+            (B, 512, H / 16, W / 16).
         """
         x = ((image + 1) / 2 - self.mean) / self.std
         if x.shape[-1] < self.min_size:
@@ -100,7 +102,7 @@ class VggFeatures(nn.Module):
                 if not is_last:
                     x = F.relu(x, inplace=True)
             features.append(x)
-        features = [feature.float() for feature in features[2:]]
+        features = [feature.float() for feature in features[-num_stages:]]
         if self.normalize:
             features = [feature * torch.rsqrt(feature.square().mean(1, keepdim=True) + EPSILON) for feature in features]
         return [self.feature_scale * feature for feature in features]

@@ -23,7 +23,27 @@ MAX_LOSS = 1e4  # absolute value of a loss or score beyond which the training ha
 MAX_SKIPPED = 32  # steps after which loss scaling that still overflows has failed: the scale has fallen by 2^32
 CHECK_INTERVAL = 10  # steps between two checks of the losses: reading a loss waits for the GPU
 
-EpochCallback = Callable[[int, dict[str, float]], None]  # takes the number of an epoch, from 1, and its mean losses
+
+class Watcher(Protocol):
+    """What is told of a training while it runs, on rank 0 only. It must change neither modules nor random numbers.
+
+    Attributes:
+        log_every: steps over which losses are averaged.
+        validate_every: steps between two validations; 0: none.
+    """
+
+    log_every: int
+    validate_every: int
+
+    def on_log(self, step: int, means: dict[str, float], /) -> object:
+        """Take the mean losses of the steps since the last call, after `step` steps."""
+
+    def validate(self, step: int, /) -> dict[str, float]:
+        """Return scores of the modules after `step` steps."""
+        ...
+
+    def on_validation(self, step: int, scores: dict[str, float], /) -> object:
+        """Take the result of `validate`."""
 
 
 class Stateful(Protocol):
@@ -39,10 +59,11 @@ class TrainState:
     """Progress of a training, saved in its checkpoints beside the state of the modules."""
 
     step: int = 0  # finished steps
-    # Sum of each loss over the finished steps of the current epoch, averaged over the processes, and number of steps.
+    # Sum of each loss over the steps since the last entry of the history, averaged over the processes; their number.
     loss_sums: dict[str, Tensor] = field(default_factory=dict)
     loss_counts: dict[str, int] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)  # mean losses of each finished epoch
+    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # steps and mean losses
+    validations: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # steps and scores
 
 
 def training_loop(
@@ -61,15 +82,15 @@ def training_loop(
     num_workers: int,  # Data loading processes; 0 loads in this process.
     device: torch.device,  # Where the training runs.
     checkpoints: CheckpointManager,  # Where and how often the state is saved.
-    on_epoch_end: EpochCallback | None = None,  # Called on rank 0.
+    watcher: Watcher | None = None,  # Used on rank 0.
 ) -> list[dict[str, float]]:
     """Train until the last epoch, starting from the latest checkpoint if there is one.
 
-    A resumed training computes the same weights, bit for bit, as an uninterrupted one. It first calls `on_epoch_end`
-    again for each epoch that was finished before.
+    A resumed training computes the same weights, bit for bit, as an uninterrupted one. The watcher is first told all
+    earlier results again. After the last step it is told the losses and validates, whatever its intervals are.
 
     Returns:
-        The mean losses of each epoch.
+        The mean losses of each interval of the watcher, or of each epoch without one.
 
     Raises:
         UserError: if a loss is not finite or exceeds `MAX_LOSS`, if a tensor of the modules' state is not finite after
@@ -81,12 +102,12 @@ def training_loop(
     monitor = LossMonitor(name, sample_names, VariantBatchSampler(len(sample_names), batch_size, seed), checkpoints)
     steps_per_epoch = len(sampler)
     total_steps = epochs * steps_per_epoch
+    log_every = watcher.log_every if watcher else steps_per_epoch
     is_rank_zero = processes.get_rank() == 0
 
     state = _load_checkpoint(name, modules, checkpoints, device)
-    if is_rank_zero and on_epoch_end:
-        for epoch, means in enumerate(state.history, 1):
-            on_epoch_end(epoch, means)
+    if watcher:
+        _replay(state, watcher)
 
     with (
         GracefulInterrupt() as interrupt,
@@ -104,19 +125,25 @@ def training_loop(
                     state.loss_sums[key] = state.loss_sums.get(key, 0) + loss
                     state.loss_counts[key] = state.loss_counts.get(key, 0) + 1
                 progress.update()
+                is_finished = state.step == total_steps
 
                 if state.step % steps_per_epoch == 0:
                     monitor.check()
                     _check_modules(name, modules, state.step, checkpoints)
-                    means = _epoch_means(state)
-                    _check_skipped(name, means, state.loss_counts)
-                    state.loss_sums, state.loss_counts = {}, {}
-                    state.history.append(means)
-                    progress.set_postfix({key: f"{mean:.3g}" for key, mean in means.items()})
-                    if is_rank_zero and on_epoch_end:
-                        on_epoch_end(epoch + 1, means)
 
-                is_finished = state.step == total_steps
+                if state.step % log_every == 0 or is_finished:
+                    monitor.check()
+                    means = _mean_losses(state)
+                    state.loss_sums, state.loss_counts = {}, {}
+                    state.history.append((state.step, means))
+                    progress.set_postfix({key: f"{mean:.3g}" for key, mean in means.items()})
+                    if watcher:
+                        watcher.on_log(state.step, means)
+
+                if watcher and watcher.validate_every and (state.step % watcher.validate_every == 0 or is_finished):
+                    state.validations.append((state.step, watcher.validate(state.step)))
+                    watcher.on_validation(*state.validations[-1])
+
                 if is_rank_zero and (checkpoints.is_due() or interrupt.signum or is_finished):
                     monitor.check()
                     _check_modules(name, modules, state.step, checkpoints)
@@ -128,7 +155,15 @@ def training_loop(
                         "run it again to resume",
                         128 + interrupt.signum,
                     )
-    return state.history
+    return [means for _, means in state.history]
+
+
+def _replay(state: TrainState, watcher: Watcher) -> None:
+    """Tell the watcher the results before a checkpoint, in the order in which it was told them."""
+    results = [(step, 0, watcher.on_log, means) for step, means in state.history]
+    results += [(step, 1, watcher.on_validation, scores) for step, scores in state.validations]
+    for step, _, tell, values in sorted(results, key=lambda result: result[:2]):
+        tell(step, values)
 
 
 def all_reduce_gradients(network: nn.Module) -> None:
@@ -136,20 +171,10 @@ def all_reduce_gradients(network: nn.Module) -> None:
     processes.all_reduce_mean_([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
 
 
-def _epoch_means(state: TrainState) -> dict[str, float]:
-    """Return the mean of each loss over the steps of an epoch that computed it."""
+def _mean_losses(state: TrainState) -> dict[str, float]:
+    """Return the mean of each loss over the steps since the last entry of the history that computed it."""
     means = torch.stack([loss_sum / state.loss_counts[key] for key, loss_sum in state.loss_sums.items()])
     return dict(zip(state.loss_sums, means.tolist(), strict=True))
-
-
-def _check_skipped(name: str, means: dict[str, float], counts: dict[str, int]) -> None:
-    """Raise a `UserError` if an epoch has skipped the updates of all of its steps, more than `MAX_SKIPPED`."""
-    for key, mean in means.items():
-        if key.startswith("skipped") and mean == 1 and counts[key] > MAX_SKIPPED:
-            raise UserError(
-                f"{name}: gradients overflow float16 in each of {counts[key]} steps ({key}): "
-                "set compute.precision to fp32"
-            )
 
 
 def _check_modules(name: str, modules: Mapping[str, Stateful], step: int, checkpoints: CheckpointManager) -> None:
@@ -238,6 +263,8 @@ class GracefulInterrupt:
 class LossMonitor:
     """Ends the training with an error if a loss is NaN, infinite or diverging, before such a state is saved.
 
+    Also if loss scaling has skipped more than `MAX_SKIPPED` updates in a row.
+
     Losses are collected and read together every `CHECK_INTERVAL` steps.
 
     Args:
@@ -252,6 +279,7 @@ class LossMonitor:
     ):
         self.name, self.sample_names, self.sampler, self.checkpoints = name, sample_names, sampler, checkpoints
         self.unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        self.num_skipped: dict[str, int] = {}  # updates in a row
 
     def update(self, step: int, losses: dict[str, Tensor]) -> None:
         """Record the losses of a step, counted from 0."""
@@ -263,7 +291,7 @@ class LossMonitor:
         """Check the losses recorded since the last check.
 
         Raises:
-            UserError: naming the first bad step, its loss and its samples.
+            UserError: naming the first bad step, its loss and its samples, or the network that is not updated.
         """
         if not self.unchecked:
             return
@@ -273,7 +301,17 @@ class LossMonitor:
             max_value = math.inf if key.startswith("grad_") else MAX_LOSS
             if not abs(value) < max_value:  # also true for NaN
                 raise UserError(self._message(step, key, value))
+            if key.startswith("skipped"):
+                self._count_skipped(key, bool(value))
         self.unchecked.clear()
+
+    def _count_skipped(self, key: str, is_skipped: bool) -> None:
+        self.num_skipped[key] = self.num_skipped.get(key, 0) + 1 if is_skipped else 0
+        if self.num_skipped[key] > MAX_SKIPPED:
+            raise UserError(
+                f"{self.name}: gradients overflow float16 in each of {self.num_skipped[key]} steps ({key}): "
+                "set compute.precision to fp32"
+            )
 
     def _message(self, step: int, key: str, value: float) -> str:
         epoch, index = divmod(step, len(self.sampler))

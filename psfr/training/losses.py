@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from psfr.networks import NUM_CLASSES
 
 EPSILON = 1e-8
+PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)  # of VGG's stages
 
 # Score map and features of each scale.
 DiscriminatorOutput = list[tuple[Tensor, list[Tensor]]]
@@ -64,6 +65,19 @@ def feature_matching_loss(fake: DiscriminatorOutput, real: DiscriminatorOutput) 
         distances = [mean_squared_distance(f, r.detach()) for f, r in zip(fake_features, real_features, strict=True)]
         scale_losses.append(sum_tensors(distances))
     return sum_tensors(scale_losses) / len(scale_losses)
+
+
+def perceptual_loss(restored_features: list[Tensor], high_features: list[Tensor]) -> Tensor:
+    """Return the mean squared distance of VGG's features, summed over its five stages with `PERCEPTUAL_WEIGHTS`.
+
+    It is part of the authors' training code, with weight 0.
+
+    Args:
+        restored_features: feature maps (B, C, h, w) of the restored image, one of each stage.
+        high_features: those of the high-quality image, which are constants.
+    """
+    maps = zip(PERCEPTUAL_WEIGHTS, restored_features, high_features, strict=True)
+    return sum_tensors(weight * mean_squared_distance(restored, hq.detach()) for weight, restored, hq in maps)
 
 
 def mean_score(output: DiscriminatorOutput) -> Tensor:

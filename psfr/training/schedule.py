@@ -7,7 +7,9 @@ import torch
 from psfr.params import Params
 from psfr.utils.seeds import rng_for
 
-LossWeights = dict[str, float]  # of the generator's losses: ss, pix, fm, gen
+# Weights of the generator's losses (ss, pcp, pix, fm, gen) and of the discriminator's penalty (r1); 0 if left out.
+LossWeights = dict[str, float]
+VGG_LOSSES = ("ss", "pcp")  # the losses of VGG's features
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,9 @@ class Schedule:
         steps_per_epoch: number of steps in an epoch.
         warmup_steps: steps at the start with the pixel loss alone.
         decay_steps: steps at the end over which the learning rates fall linearly to 0.
-        style_interval: after the warmup, the style loss has `style_interval` times its weight in every
+        style_interval: after the warmup, the losses of VGG's features have `style_interval` times their weight in every
             `style_interval`-th step, and no weight in the others.
-        loss_weights: weights of the losses, that of the style loss as its mean over `style_interval` steps.
+        loss_weights: weights of the losses, those of VGG's features as their mean over `style_interval` steps.
         max_shift: largest shift of the discriminator's images, in pixels.
         seed: seed of the shifts.
     """
@@ -40,7 +42,8 @@ class Schedule:
         weights = self.loss_weights
         if step < self.warmup_steps:
             return dict.fromkeys(weights, 0.0) | {"pix": weights["pix"]}
-        return weights | {"ss": weights["ss"] * self.style_interval if self._is_style_step(step) else 0.0}
+        factor = self.style_interval if self._is_style_step(step) else 0.0
+        return weights | {name: factor * weights[name] for name in VGG_LOSSES if name in weights}
 
     def measures_gradients(self, step: int) -> bool:
         """Return whether gradient norms are logged: in one step per epoch, which has all losses after the warmup."""
@@ -59,14 +62,18 @@ class Schedule:
 
     def set_learning_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set the rate of each parameter group for a step, a factor of the group's "initial_lr"."""
-        factor = min(1.0, (self.total_steps - step) / max(self.decay_steps, 1))
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = group["initial_lr"] * self.rate_factor_at(step)
+
+    def rate_factor_at(self, step: int) -> float:
+        """Return the factor of the learning rates in a step, 1 until they fall."""
+        return min(1.0, (self.total_steps - step) / max(self.decay_steps, 1))
 
 
 def make_schedule(params: Params, steps_per_epoch: int) -> Schedule:
     """Return the schedule of an experiment."""
     total_steps = params.epochs * steps_per_epoch
+    optional = {"pcp": params.lambda_pcp, "r1": params.lambda_r1}
     return Schedule(
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
@@ -78,6 +85,7 @@ def make_schedule(params: Params, steps_per_epoch: int) -> Schedule:
             "pix": params.lambda_pix,
             "fm": params.lambda_fm,
             "gen": params.lambda_gen,
+            **{name: weight for name, weight in optional.items() if weight},
         },
         max_shift=params.discriminator.max_shift,
         seed=params.seed,

@@ -196,7 +196,7 @@ def train_gan(precision: str, checks: GpuChecks, folder: Path) -> None:
     state = gan.build(params, VggFeatures("vgg16", 64))
     steps = {}
     gan.training_loop = lambda step_fn, device, **_: steps.update(fn=step_fn, device=device)
-    gan.train(params, state, type("Names", (list,), {"names": list("abcdef")})("abcdef"), None, None)
+    gan.train(params, state, type("Names", (list,), {"names": list("abcdef")})("abcdef"), None)
     assert steps["device"] == CUDA
     checks.waits.clear()
     for step in range(4):

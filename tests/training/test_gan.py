@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from psfr.compute.devices import has_bf16
+from psfr.networks.blocks import power_iteration
 from psfr.networks.vgg import VggFeatures
 from psfr.params import read_params
-from psfr.training import gan, reference
+from psfr.training import gan, gan_step, reference
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.schedule import make_schedule
 
@@ -130,17 +131,25 @@ class UniformImages(torch.utils.data.Dataset):
 RECIPE = {"pixel_warmup": 0.3, "style_interval": 2, "lr_decay": 0.5, "ema": 0.5, "batch_size": 2}
 
 
-def train(params, folder: Path, max_epochs: int = 1000) -> tuple[gan.Gan, list[dict[str, float]]]:
-    """Train on four images for `params.epochs` epochs of two steps, at most `max_epochs` of them in this call."""
-    model, history = make_gan(params), []
+class Watcher:
+    """Notes mean losses of each epoch of two steps, and raises KeyboardInterrupt after `max_epochs` of them."""
 
-    def on_epoch_end(epoch: int, means: dict[str, float]) -> None:
-        history.append(means)
-        if epoch == max_epochs:
+    log_every, validate_every = 2, 0
+
+    def __init__(self, max_epochs: int):
+        self.max_epochs, self.history = max_epochs, []
+
+    def on_log(self, step, means):
+        self.history.append(means)
+        if step == 2 * self.max_epochs:
             raise KeyboardInterrupt
 
-    gan.train(params, model, UniformImages(), CheckpointManager(folder, 0), on_epoch_end)
-    return model, history
+
+def train(params, folder: Path, max_epochs: int = 1000) -> tuple[gan.Gan, list[dict[str, float]]]:
+    """Train on four images for `params.epochs` epochs of two steps, at most `max_epochs` of them in this call."""
+    model, watcher = make_gan(params), Watcher(max_epochs)
+    gan.train(params, model, UniformImages(), CheckpointManager(folder, 0), watcher)
+    return model, watcher.history
 
 
 def test_recipe_resumes_exactly(tmp_path):
@@ -157,10 +166,12 @@ def test_recipe_resumes_exactly(tmp_path):
     for network in ("generator", "ema_generator", "discriminator"):
         state, expected = getattr(resumed, network).state_dict(), getattr(model, network).state_dict()
         assert all(torch.equal(state[name], expected[name]) for name in expected)
-    assert history[0].keys() == {"pix", "grad_pix"}
+    rates = {"rate_generator", "rate_discriminator"}
+    assert history[0].keys() == {"pix", "grad_pix", *rates}
     losses = ["ss", "pix", "fm", "gen"]
     grad_norms = [f"grad_{name}" for name in losses]
-    assert history[2].keys() == {*losses, *grad_norms, "disc", "score_real", "score_fake"}
+    assert history[2].keys() == {*losses, *grad_norms, "disc", "score_real", "score_fake", *rates}
+    assert [means["rate_generator"] / params.lr_generator for means in history] == pytest.approx([1, 1, 1, 0.7, 0.3])
 
 
 def test_moving_average_of_the_generator():
@@ -246,3 +257,60 @@ def test_losses_without_weight_are_skipped(unweighted):
     assert_grads_close(model.generator, reference_model.generator)
     state, initial = model.discriminator.state_dict(), initial_discriminator.state_dict()
     assert all(torch.equal(state[name], initial[name]) for name in initial) == skips_discriminator
+
+
+def test_perceptual_loss_has_the_authors_weights_and_gradient():
+    """Of all five stages, from the same features as the style loss."""
+    model, batch = make_gan(dtype=torch.float64), make_batch(torch.float64)
+    only = dict.fromkeys(WEIGHTS, 0.0)
+    restored, hq = batch[1].clone().requires_grad_(), batch[0]
+    pairs = zip(model.vgg(restored, 5), model.vgg(hq, 5), strict=True)
+    expected = sum(2.0 ** -(5 - i if i < 4 else 0) * (a - b).square().mean() for i, (a, b) in enumerate(pairs))
+    model.generator.forward = lambda image, labels: restored + 0 * model.generator.constant.sum()
+    losses = gan.train_step(model, batch, torch.float64, only | {"pcp": 3.0, "ss": 1.0})
+    assert losses["pcp"].item() == pytest.approx(expected.item(), rel=1e-5)
+    style = reference.style_loss(model.vgg(restored), model.vgg(hq), batch[2])
+    (grad,) = torch.autograd.grad(3 * expected + style, restored)
+    assert (restored.grad - grad).norm() <= 1e-5 * grad.norm()
+
+
+def test_r1_penalty_and_its_gradient():
+    """Of the mean score of each real image, computed by torch's layers and finite differences."""
+    model, batch = make_gan(dtype=torch.float64), make_batch(torch.float64)
+    hq, _, hq_seg, _ = batch
+    weight = model.discriminator.scales[0].layers[1].weight
+
+    def penalty() -> torch.Tensor:
+        image = hq.clone().requires_grad_()
+        with reference.plain_forward():
+            scores = [score.mean((1, 2, 3)) for score, _ in model.discriminator(image, hq_seg)]
+        (grad,) = torch.autograd.grad(sum(scores).sum() / len(scores), image)
+        return grad.square().sum() / len(hq)
+
+    autocast = torch.autocast("cpu", enabled=False)
+    value = gan_step.r1_penalty(model, hq, hq_seg, autocast)
+    assert value.item() == pytest.approx(penalty().item(), rel=1e-6)
+    value.backward()
+    delta = 1e-5 * weight.detach().std()
+    for index in [(0, 0, 1, 1), (1, 2, 0, 2)]:
+        values = []
+        for sign in (1, -1):
+            weight.data[index] += sign * delta
+            values.append(penalty().item())
+            weight.data[index] -= sign * delta
+        assert weight.grad[index].item() == pytest.approx((values[0] - values[1]) / (2 * delta.item()), rel=1e-3)
+
+
+def test_r1_penalty_joins_the_update_of_the_discriminator():
+    grads = []
+    for weight in (0.0, 10.0):
+        model = make_gan(dtype=torch.float64)
+        losses = gan.train_step(model, make_batch(torch.float64), torch.float64, WEIGHTS | {"r1": weight})
+        assert ("r1" in losses) == (weight > 0)
+        grads.append(model.discriminator.scales[0].score.weight.grad)
+    model = make_gan(dtype=torch.float64)
+    power_iteration(model.discriminator)
+    hq, _, hq_seg, _ = make_batch(torch.float64)
+    (5 * gan_step.r1_penalty(model, hq, hq_seg, torch.autocast("cpu", enabled=False))).backward()
+    expected = model.discriminator.scales[0].score.weight.grad
+    assert (grads[1] - grads[0] - expected).norm() <= 1e-6 * expected.norm()

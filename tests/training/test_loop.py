@@ -36,7 +36,7 @@ class Training:
         torch.manual_seed(3)
         self.network = torch.nn.Linear(2, 1)
         self.optimizer = torch.optim.Adam(self.network.parameters(), 0.1)
-        self.on_step, self.num_steps, self.epochs, self.batches, self.indices = on_step, 0, [], [], []
+        self.on_step, self.num_steps, self.batches, self.indices = on_step, 0, [], []
 
     def step(self, batch, index):
         self.indices.append(index)
@@ -49,7 +49,7 @@ class Training:
         self.optimizer.step()
         return {"loss": loss.detach() if reported is None else torch.tensor(reported), "doubled": 2 * loss.detach()}
 
-    def run(self, folder: Path, checkpoint_interval: float = 0.0):
+    def run(self, folder: Path, checkpoint_interval: float = 0.0, watcher=None):
         return training_loop(
             name="small",
             dataset=Points(),
@@ -62,8 +62,26 @@ class Training:
             num_workers=0,
             device=torch.device("cpu"),
             checkpoints=CheckpointManager(folder, checkpoint_interval),
-            on_epoch_end=lambda epoch, means: self.epochs.append((epoch, means)),
+            watcher=watcher,
         )
+
+
+class Watcher:
+    """Notes what it is told; a score is the sum of the weights."""
+
+    def __init__(self, training: Training, log_every: int = 4, validate_every: int = 5):
+        self.training, self.log_every, self.validate_every = training, log_every, validate_every
+        self.told, self.validated = [], []
+
+    def on_log(self, step, means):
+        self.told.append(("log", step, means))
+
+    def validate(self, step):
+        self.validated.append(step)
+        return {"weights": self.training.network.weight.sum().item()}
+
+    def on_validation(self, step, scores):
+        self.told.append(("validation", step, scores))
 
 
 def send_signal(step: int, signum: signal.Signals):
@@ -86,22 +104,52 @@ def test_interrupted_training_resumes_exactly(tmp_path, capsys, step, signum):
     assert resumed.num_steps == 12 - step
     assert resumed.indices == list(range(step, 12))
     assert f"resuming after step {step}" in capsys.readouterr().out
-    assert resumed.epochs == uninterrupted.epochs
     assert torch.equal(resumed.network.weight, uninterrupted.network.weight)
     assert all(map(torch.equal, resumed.batches, uninterrupted.batches[step:]))
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path):
-    for name in ("whole", "parts"):
+    for name in ("whole", "parts", "plain"):
         (tmp_path / name).mkdir()
 
 
 def test_finished_training_runs_no_step(tmp_path):
     first, second = Training(), Training()
     assert first.run(tmp_path / "whole") == second.run(tmp_path / "whole")
-    assert second.num_steps == 0 and second.epochs == first.epochs
+    assert second.num_steps == 0
     assert torch.equal(first.network.weight, second.network.weight)
+
+
+@pytest.mark.parametrize("step", [3, 4, 5, 7, 11])
+def test_watcher_is_told_the_same_after_an_interruption(tmp_path, step):
+    """And neither its intervals nor an interruption change a weight."""
+    plain = Training()
+    plain.run(tmp_path / "plain")
+    whole = Training()
+    watcher = Watcher(whole)
+    whole.run(tmp_path / "whole", watcher=watcher)
+    assert [entry[:2] for entry in watcher.told] == [
+        *(("log", 4), ("validation", 5), ("log", 8), ("validation", 10), ("log", 12), ("validation", 12))
+    ]
+    assert torch.equal(whole.network.weight, plain.network.weight)
+    first = Training(send_signal(step, signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        first.run(tmp_path / "parts", watcher=Watcher(first))
+    resumed = Training()
+    resumed_watcher = Watcher(resumed)
+    resumed.run(tmp_path / "parts", watcher=resumed_watcher)
+    assert resumed_watcher.told == watcher.told
+    assert resumed_watcher.validated == [validated for validated in (5, 10, 12) if validated > step]
+    assert torch.equal(resumed.network.weight, whole.network.weight)
+
+
+def test_logged_losses_are_means_over_the_interval(tmp_path):
+    training = Training(lambda step: float(step))
+    watcher = Watcher(training, log_every=5, validate_every=0)
+    training.run(tmp_path / "whole", watcher=watcher)
+    assert [(step, means["loss"]) for _, step, means in watcher.told] == [(5, 3.0), (10, 8.0), (12, 11.5)]
+    assert watcher.validated == []
 
 
 @pytest.mark.parametrize(
@@ -147,12 +195,14 @@ class CorruptedTraining(Training):
 @pytest.mark.parametrize("checkpoint_interval", [0.0, 60.0])
 def test_state_that_is_not_finite_is_not_saved(tmp_path, tensor, value, step, checkpoint_interval):
     training = CorruptedTraining(step, tensor, value)
+    watcher = Watcher(training, log_every=3, validate_every=3)
     with pytest.raises(UserError) as caught:
-        training.run(tmp_path / "parts", checkpoint_interval)
+        training.run(tmp_path / "parts", checkpoint_interval, watcher)
     found_after = 6 if checkpoint_interval and step == 5 else step  # at a checkpoint or at the end of an epoch
     message = str(caught.value)
     assert message.startswith(f"small: {tensor} has values that are not finite after step {found_after}")
-    assert [epoch for epoch, _ in training.epochs] == list(range(1, (step - 1) // 3 + 1))
+    told = [told_step for _, told_step, _ in watcher.told]
+    assert told == [told_step for told_step in (3, 3, 6, 6, 9, 9) if told_step < step]
     latest = CheckpointManager(tmp_path / "parts", 0).latest()
     if checkpoint_interval:
         assert latest is None and message.endswith("lower the learning rates; no checkpoint was saved before")

@@ -1,11 +1,13 @@
 """Loss scaling in float16: skipped updates, resuming, several processes, and gradients of the size of float32's."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from psfr.training import checkpoint, fpn, gan, loop
+from psfr.data.datasets import VariantBatchSampler
+from psfr.training import checkpoint, fpn, gan, gan_step, loop
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.scaling import LossScaler
 from psfr.utils.errors import UserError
@@ -101,7 +103,7 @@ def test_overflow_in_another_process_skips_the_update_in_all(monkeypatch):
     def average_with_overflow(network: torch.nn.Module) -> None:
         next(network.parameters()).grad.view(-1)[0] = torch.inf
 
-    monkeypatch.setattr(gan, "all_reduce_gradients", average_with_overflow)
+    monkeypatch.setattr(gan_step, "all_reduce_gradients", average_with_overflow)
     model = make_model()
     set_scale(model, 1024.0)
     before = state_of(model.generator, model.discriminator)
@@ -151,9 +153,11 @@ def test_parsing_network_is_scaled(tmp_path, monkeypatch):
     assert [set(options["modules"]) - {"network", "optimizer", "scheduler"} for options in loops] == [{"scaler"}, set()]
 
 
-def test_epoch_without_an_update_is_an_error():
-    means, counts = {"pix": 1.0, "skipped_generator": 1.0}, {"pix": 40, "skipped_generator": 40}
-    with pytest.raises(UserError, match="^train: gradients overflow float16 in each of 40 steps .*precision to fp32$"):
-        loop._check_skipped("train", means, counts)
-    loop._check_skipped("train", means | {"skipped_generator": 39 / 40}, counts)
-    loop._check_skipped("train", means, counts | {"skipped_generator": 2})
+@pytest.mark.parametrize("updated_step", [20, 50])
+def test_too_many_skipped_updates_in_a_row_are_an_error(tmp_path, updated_step):
+    sampler = VariantBatchSampler(2, 1, 0)
+    monitor = loop.LossMonitor("train", ["a", "b"], sampler, CheckpointManager(tmp_path, 0))
+    error = "^train: gradients overflow float16 in each of 33 steps .*precision to fp32$"
+    with pytest.raises(UserError, match=error) if updated_step == 50 else nullcontext():
+        for step in range(45):
+            monitor.update(step, {"pix": torch.ones(()), "skipped_generator": torch.tensor(int(step != updated_step))})
