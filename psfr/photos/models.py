@@ -1,6 +1,7 @@
 """The model that restores a face: a run, a git revision of the project, or the published weights."""
 
 import hashlib
+import json
 import os
 import subprocess
 import tempfile
@@ -22,6 +23,7 @@ LOCK_FILE = "dvc.lock"
 FPN_FILE, GENERATOR_FILE = "fpn.safetensors", "psfrgan/generator.safetensors"
 DEFAULT_MODEL = "models"
 PUBLISHED_MODEL = "published"  # the authors' networks in the user's cache
+KEPT_FILE = "checkpoints.json"  # in the folder of a generator: which steps of its training are kept
 PUBLISHED_HINT = "use the published model with `psfr-restore PHOTO -o OUT --model published`"
 
 
@@ -62,7 +64,8 @@ def is_trained_on_portraits(model: str) -> bool:
     Args:
         model: as for `load_networks`. Without a dvc.lock beside the folder of the models, the answer is False.
     """
-    path = Path(model)
+    folder, step = _split_step(model)
+    path = folder.parent if step else Path(model)
     if path.is_dir() and model != PUBLISHED_MODEL:
         lock = (path if (path / "models").is_dir() else path.resolve().parent) / LOCK_FILE
         text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
@@ -84,8 +87,11 @@ def _model_files(model: str, mirror: str | None = None) -> Iterator[tuple[Path, 
     path = Path(model)
     if model == PUBLISHED_MODEL:
         path = published.fetch_published(mirror)
+    run, step = _split_step(model)
     if path.suffix == ".pth":
         yield path.with_name(network_files.PUBLISHED_FPN), path
+    elif step:
+        yield run.parent / FPN_FILE, run / _kept_generator(run, step)
     elif path.is_dir() or model == DEFAULT_MODEL:
         folder = path / "models" if (path / "models").is_dir() else path
         files = folder / FPN_FILE, folder / GENERATOR_FILE
@@ -96,6 +102,26 @@ def _model_files(model: str, mirror: str | None = None) -> Iterator[tuple[Path, 
         with tempfile.TemporaryDirectory() as folder:
             _copy_models(model, Path(folder))
             yield Path(folder, FPN_FILE), Path(folder, GENERATOR_FILE)
+
+
+def _split_step(model: str) -> tuple[Path, str]:
+    """Split `FOLDER@STEP`, where the folder has generators of several steps; of other models the step is empty."""
+    folder, _, step = model.rpartition("@")
+    return (Path(folder), step) if folder and (Path(folder) / KEPT_FILE).is_file() else (Path(model), "")
+
+
+def _kept_generator(folder: Path, step: str) -> str:
+    """Return the file of the generator of a step, a number or "best"."""
+    try:
+        record = json.loads((folder / KEPT_FILE).read_text(encoding="utf-8"))
+        files, best = dict(record["files"]), str(record["best"])
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{folder / KEPT_FILE}: damaged: train again with `dvc repro`") from None
+    name = best if step == "best" else step
+    if name not in files:
+        kept = ", ".join(f"{name} (best)" if name == best else name for name in files)
+        raise UserError(f"{folder}@{step}: no generator of this step is kept: choose one of {kept}")
+    return files[name]
 
 
 def _copy_models(revision: str, folder: Path) -> None:

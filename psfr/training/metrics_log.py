@@ -32,5 +32,5 @@ def log_values(live: "Live", step: int, values: dict[str, float]) -> None:
     live.step = step
     for name, value in values.items():
         group, _, key = name.partition("_")
-        live.log_metric(f"{group}/{key}" if key else f"loss/{group}", value)
+        live.log_metric(f"{group}/{key}" if key else f"loss/{group}", float(f"{value:.6g}"))
     live.make_summary()

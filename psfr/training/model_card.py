@@ -50,7 +50,7 @@ def write(folder: Path, params: Params, num_images: tuple[int, int], compute: Ma
         f"{num_validated} others to validate on.",
         f"- **Training**: {checkpoints['last']} steps of {min(params.batch_size, num_trained)} images, starting from "
         f"{_start(params)}.",
-        f"- **Device**: {compute['device']}, {compute['precision']}, {compute['processes']} process(es).",
+        f"- **Device**: {compute['device']}, {compute['precision']}, processes: {compute['processes']}.",
         f"- **License**: {terms}",
         "",
         "## Files",
@@ -71,7 +71,7 @@ def write(folder: Path, params: Params, num_images: tuple[int, int], compute: Ma
         "## Parameters",
         "",
         "```yaml",
-        yaml.safe_dump(values, sort_keys=True, allow_unicode=True).strip(),
+        yaml.safe_dump(values, default_flow_style=None).strip(),
         "```",
     ]
     with atomic_write(folder / CARD) as path:

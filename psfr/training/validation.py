@@ -89,4 +89,4 @@ def _summarize(values: np.ndarray) -> dict[str, float]:
         pool = fidelity.pooled_psnr if metric == "psnr" else np.mean
         interval = bootstrap.confidence_interval(resamples, lambda indices, c=column, p=pool: float(p(c[indices])))
         scores |= {metric: float(pool(column)), f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
-    return scores
+    return {name: float(f"{score:.6g}") for name, score in scores.items()}

@@ -1,12 +1,14 @@
-"""Batch sampler: the order of the samples, and its division between processes."""
+"""Batch sampler: the order of the samples, and its division between processes. Flips of the training faces."""
 
 from itertools import chain
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfr.data.datasets import VariantBatchSampler
+from psfr.data import images, labels
+from psfr.data.datasets import PairedFaceDataset, VariantBatchSampler
 from psfr.utils.errors import UserError
 
 
@@ -43,3 +45,23 @@ def test_processes_share_each_batch_completely(num_images, local_batch_size, wor
     assert len(batches) == max(0, len(single) - start_batch)
     assert [list(chain(*parts)) for parts in zip(*shards, strict=True)] == batches
     assert len(set(chain(*batches))) == len(list(chain(*batches))), "no image twice"
+
+
+def test_flips_exchange_left_and_right(tmp_path):
+    """Of both images and parsing maps, in about half of the epochs, the same ones each time."""
+    rng = np.random.default_rng(0)
+    for folder in ("hr", "lr/0"):
+        images.write(tmp_path / folder / "a.png", rng.integers(256, size=(8, 8, 3), dtype=np.uint8))
+    for folder in ("parse/hr", "parse/lr/0"):
+        labels.write(tmp_path / folder / "a.png", rng.integers(19, size=(8, 8), dtype=np.uint8))
+    folders = tmp_path / "hr", tmp_path / "lr", tmp_path / "parse", set()
+    plain = [array.numpy() for array in PairedFaceDataset(*folders)[0, 0]]
+    mirrored = [array[:, ::-1] for array in plain[:2]] + [labels.FLIP_MAP[seg[:, ::-1]] for seg in plain[2:]]
+    sets = [PairedFaceDataset(*folders, flip=0.5, seed=seed) for seed in (1, 1, 2)]
+    flips = [[(faces[0, epoch][0].numpy() == mirrored[0]).all() for epoch in range(40)] for faces in sets]
+    assert flips[0] == flips[1] != flips[2] and 10 < sum(flips[0]) < 30
+    for epoch, is_flipped in enumerate(flips[0]):
+        sample = [array.numpy() for array in sets[0][0, epoch]]
+        assert all(map(np.array_equal, sample, mirrored if is_flipped else plain))
+    left, right = 4, 5
+    assert labels.FLIP_MAP[left] == right
