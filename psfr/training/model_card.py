@@ -105,8 +105,8 @@ def _kind(images: ImageSetParams) -> str:
 
 
 def _start(params: Params) -> str:
-    starts = {params.generator.init, params.discriminator.init} - {None}
-    return " and ".join(sorted(starts)) if starts else "random weights"
+    starts = {init for init in (params.generator.init, params.discriminator.init) if init}
+    return " and ".join(sorted(starts)) or "random weights"
 
 
 def _validation(checkpoints: dict, num_images: int) -> list[str]:
