@@ -37,15 +37,15 @@ def main(set_name: str = TESTSET) -> None:
     if get_rank() > 0:
         return
     summary = report.summarize(evaluation, params.seed, params.evaluate.resamples) | {"compute": [recorded]}
+    named_summary = {"testset": set_name, "images": len(testset.names)} | summary
     if set_name == TESTSET:
         output.write(METRICS, testset, evaluation, summary, params.evaluate.shown)
         mirror_to_cache("evaluate", METRICS / "evaluation.json", METRICS / "per_image.csv")
     else:
-        summary = {"testset": set_name, "images": len(testset.names)} | summary
         out = METRICS / "testsets" / set_name
-        output.write(out, testset, evaluation, summary, params.evaluate.shown)
+        output.write(out, testset, evaluation, named_summary, params.evaluate.shown)
         mirror_to_cache(f"evaluate_testset/{set_name}", out / "evaluation.json")
-    print(table.to_markdown(summary))
+    print(table.to_markdown(named_summary))
 
 
 def _work(params: Params, set_name: str = TESTSET) -> Work:
