@@ -170,9 +170,7 @@ def _restore(options: argparse.Namespace) -> None:
             print(f"{num_unlike} of the restored faces may look like another person")
     unread = album.report_unread(options.photo, options.out)
     if page:
-        settings = {name: str(getattr(options, name)) for name in ("model", "scale")}
-        settings |= {"strength": "auto" if options.strength is None else str(options.strength)}
-        print(f"{printable(page.write(settings, failed, unread))}: written, open it in a browser")
+        print(f"{printable(page.write(_page_settings(options), failed, unread))}: written, open it in a browser")
     raise_all([*failed, *unread])
     if is_face_missing or num_faceless:
         sys.exit(NO_FACE_STATUS)
@@ -194,7 +192,17 @@ def _open_record(options: argparse.Namespace) -> album.Record:
 def _open_page(options: argparse.Namespace, outputs: dict[Path, Path]) -> gallery.Gallery:
     is_album = options.photo.is_dir()
     folder = options.out if is_album else outputs[options.photo].parent
-    return gallery.Gallery(folder, options.photo, MAX_IDENTITY_DISTANCE)
+    return gallery.Gallery(folder, options.photo, MAX_IDENTITY_DISTANCE, options.background is not None)
+
+
+def _page_settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return what the page says of the options that differ from the default, and of model, scale and strength."""
+    settings = {"model": str(options.model), "scale": str(options.scale)}
+    settings["strength"] = "auto" if options.strength is None else f"{options.strength:g}"
+    faces = options.faces if isinstance(options.faces, str) else ", ".join(map(str, options.faces))
+    others = {"faces": faces, "min-size": options.min_size, "background": options.background}
+    settings |= {name: str(value) for name, value in others.items() if value not in ("all", 0, None)}
+    return settings | {name: "" for name in ("aligned", "twicing") if getattr(options, name)}
 
 
 def _report(path: Path, out: Path, result: Result) -> str:

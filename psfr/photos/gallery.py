@@ -44,6 +44,7 @@ class _Item:
         link: address of the result; empty if there is none.
         prefix: address of the images, `PREFIX-before.jpg`, ...
         size: width and height of the image before, in pixels.
+        is_compared: whether there are images before and after.
         faces: what `describe_faces` returned.
     """
 
@@ -51,6 +52,7 @@ class _Item:
     link: str
     prefix: str
     size: tuple[int, int]
+    is_compared: bool
     faces: list[dict[str, Any]]
 
 
@@ -75,13 +77,14 @@ class Gallery:
         folder: that holds the results.
         photos: the album, or the photograph: the page names files relative to it.
         max_distance: identity distance beyond which a face may look like another person.
+        compare_all: whether the result of a photograph without a restored face is another picture, too.
 
     Raises:
         UserError: the folder has an `index.html` of something else.
     """
 
-    def __init__(self, folder: Path, photos: Path, max_distance: float):
-        self._folder, self._photos, self._max_distance = folder, photos, max_distance
+    def __init__(self, folder: Path, photos: Path, max_distance: float, compare_all: bool):
+        self._folder, self._photos, self._max_distance, self._compare_all = folder, photos, max_distance, compare_all
         self._path = folder / PAGE
         if self._path.exists() and MARK not in self._path.read_text(encoding="utf-8", errors="replace")[:1000]:
             raise UserError(f"{self._path}: not a page of psfr-restore, which would replace it: choose another -o")
@@ -105,7 +108,8 @@ class Gallery:
             ]
             relative = os.path.relpath(result, self._folder)
             digest = hashlib.sha256(os.fsencode(repr((relative, page, stamps, described)))).hexdigest()[:16]
-            kinds = ["before", "after"] if described else ["thumbnail"]
+            is_compared = bool(described) or (self._compare_all and result.is_file())
+            kinds = ["before", "after"] if is_compared else ["thumbnail"]
             kinds += [f"{number}_{kind}" for number in range(1, len(described) + 1) for kind in ("before", "after")]
             paths = {kind: self._folder / FOLDER / f"{digest}-{kind}.jpg" for kind in kinds}
             self._previews |= {path.name for path in paths.values()}
@@ -116,7 +120,7 @@ class Gallery:
             name = photo.name if photo == self._photos else str(photo.relative_to(self._photos))
             shown = name if len(results) == 1 else f"{name}, page {page + 1}"
             link = _address(relative) if result.is_file() else ""
-            self._items.append(_Item(printable(shown), link, f"{FOLDER}/{digest}", size, described))
+            self._items.append(_Item(printable(shown), link, f"{FOLDER}/{digest}", size, is_compared, described))
 
     def write(self, settings: dict[str, str], failed: Sequence[str], unread: Sequence[str]) -> Path:
         """Write the page, remove the images of earlier pages, and return its path.
@@ -131,8 +135,8 @@ class Gallery:
         template = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE.read_text("utf-8"))
         page = template.render(
             title=printable(self._photos.resolve().name),
-            restored=[item for item in self._items if item.faces],
-            faceless=[item for item in self._items if not item.faces],
+            restored=[item for item in self._items if item.is_compared],
+            faceless=[item for item in self._items if not item.is_compared],
             failed=[printable(message) for message in failed],
             unread=[printable(message) for message in unread],
             settings=settings,
@@ -150,7 +154,7 @@ def _write_previews(
     paths: dict[str, Path], photograph: io.Photograph, result: Path, faces: list[dict[str, Any]]
 ) -> None:
     before = photograph.to_srgb8()
-    if not faces:
+    if "thumbnail" in paths:
         _write_jpeg(paths["thumbnail"], _fit(before, THUMBNAIL))
         return
     after = io.read(result).to_srgb8()

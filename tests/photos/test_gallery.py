@@ -150,6 +150,18 @@ def test_of_one_photograph_and_beside_a_page_of_something_else(run, tmp_path):
     assert not (tmp_path / "out.png").exists()
 
 
+def test_a_photograph_without_a_face_is_compared_if_its_background_changed(tmp_path):
+    photo, result = tmp_path / "a.png", tmp_path / "out/a.png"
+    images.write(photo, photos.astronaut())
+    images.write(result, photos.sepia(photos.astronaut()))
+    for compare_all in (True, False):
+        page = gallery.Gallery(tmp_path / "out", photo, 0.6, compare_all)
+        page.add(photo, [result], [[]])
+        links = Links(page.write({}, [], []))
+        assert ("Open the result" in links.texts) == compare_all == ("No face restored." in links.texts)
+        assert len(links.files()) == (3 if compare_all else 2)
+
+
 def test_the_template_is_installed():
     pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     patterns = pyproject["tool"]["setuptools"]["package-data"]["psfr.photos"]
