@@ -111,18 +111,14 @@ class OperationCounter(TorchDispatchMode):
         return result
 
 
-def peak_memory_gb(device: torch.device, of_children: bool = False) -> float:
-    """Return the peak memory of this process, in GiB: allocated on the GPU, or resident on the CPU.
-
-    With `of_children`, that of the largest process that it has started and that has ended.
-    """
+def peak_memory_gb(device: torch.device) -> float:
+    """Return the peak memory of this process, in GiB: allocated on the GPU, or resident on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     import resource  # Windows does not have it
 
     unit = 1 if sys.platform == "darwin" else 2**10  # bytes
-    who = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
-    return resource.getrusage(who).ru_maxrss * unit / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def convolution_ceiling(precision: str, device: torch.device) -> float:

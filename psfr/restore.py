@@ -121,10 +121,10 @@ def _restore(options: argparse.Namespace) -> None:
     from psfr.photos.restorer import COMPUTE, Restorer
 
     get_device(COMPUTE.model_copy(update={"device": options.device}))  # sets the number of threads
-    restorer = Restorer.from_pretrained(options.model, options.device, mirror=options.mirror)
     background = None
     if options.background is not None:
         background = Background.from_file(options.background, options.device, show_progress=True)
+    restorer = Restorer.from_pretrained(options.model, options.device, mirror=options.mirror)
     if models.is_trained_on_portraits(options.model):
         print(
             f"{options.model}: trained on synthetic portraits only (ffhq.source: sample): for photographs, train on "

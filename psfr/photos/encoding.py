@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +14,7 @@ from psfr.data import color, tiff
 from psfr.data.raster import Raster
 from psfr.photos.metadata import encode_text
 
-_CHUNK_BYTES = 2**30  # of compressed pixels in a chunk of a PNG
+_ROWS = 256  # of pixels that are compressed at once in a PNG
 _STRIP_BYTES = 2**20  # of pixels in a strip of a TIFF, about
 
 
@@ -22,12 +23,6 @@ def encode_png(raster: Raster, exif: bytes | None, dpi: tuple[float, float] | No
     samples = to_samples(raster)
     height, width, channels = samples.shape
     bits = 8 * samples.itemsize
-    rows = samples.astype(samples.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = 2  # each row is stored as its difference from the one above
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    pixels = zlib.compress(filtered.data, 1)
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     content = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))
     if raster.icc_profile is not None:
@@ -36,8 +31,25 @@ def encode_png(raster: Raster, exif: bytes | None, dpi: tuple[float, float] | No
         content += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1))
     if exif is not None:
         content += _chunk(b"eXIf", exif)
-    chunks = [_chunk(b"IDAT", pixels[start : start + _CHUNK_BYTES]) for start in range(0, len(pixels), _CHUNK_BYTES)]
+    chunks = [_chunk(b"IDAT", pixels) for pixels in _compress_rows(samples)]
     return b"".join([content, *chunks, _chunk(b"IEND", b"")])
+
+
+def _compress_rows(samples: np.ndarray) -> Iterator[bytes]:
+    """Yield the compressed pixels of a PNG in parts, so that no other copy of a large image is in memory."""
+    compressor = zlib.compressobj(1)
+    height = len(samples)
+    above = np.zeros((1, samples[0].nbytes), np.uint8)
+    for top in range(0, height, _ROWS):
+        part = samples[top : top + _ROWS]
+        rows = part.astype(samples.dtype.newbyteorder(">")).view(np.uint8).reshape(len(part), -1)
+        filtered = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
+        filtered[:, 0] = 2  # each row is stored as its difference from the one above
+        np.subtract(rows, np.concatenate([above, rows[:-1]]), out=filtered[:, 1:])
+        above = rows[-1:]
+        if pixels := compressor.compress(filtered.data):
+            yield pixels
+    yield compressor.flush()
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

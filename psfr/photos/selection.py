@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from psfr.photos.alignment import Frame
@@ -38,7 +39,7 @@ class Selection:
             numbers = list(range(1, len(frames) + 1))
         elif self.faces == LARGEST:
             numbers = [1] if frames else []
-        elif isinstance(self.faces, str) or not all(isinstance(number, int) for number in self.faces):
+        elif isinstance(self.faces, str) or not all(isinstance(number, Integral) for number in self.faces):
             raise UserError(f"faces: {self.faces!r}: pass {ALL}, {LARGEST} or whole numbers")
         else:
             numbers = sorted(set(self.faces)) if frames else []

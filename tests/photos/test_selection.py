@@ -38,8 +38,6 @@ def in_frames(shape: tuple[int, ...], frames: list[alignment.Frame]) -> np.ndarr
         (["--faces", "all"], [1, 2, 3]),
         (["--faces", "largest"], [1]),
         (["--faces", "3,1,3"], [1, 3]),
-        (["--faces", "2"], [2]),
-        (["--min-size", "100"], [1, 2]),
         (["--faces", "2,3", "--min-size", "100"], [2]),
     ],
 )
