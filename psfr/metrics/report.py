@@ -56,7 +56,7 @@ FEW_IMAGES = (
     "{num_images} images are too few for the covariance of {num_features} features, so the distance is biased: compare "
     "it only between models on the same images"
 )
-NO_TRUE_IMAGES = "compares with true images, which this set does not have"
+NO_TRUE_IMAGES = "defined only with true images, which this set does not have"
 SINGLE_IMAGE = "no interval: all resamples of a single test image are equal"
 
 
