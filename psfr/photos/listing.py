@@ -124,7 +124,7 @@ def _draw_box(draw: ImageDraw.ImageDraw, number: int, frame: Frame, size: tuple[
     x0, y0, x1, y1 = draw.textbbox((0, 0), str(number), font)
     width, height = x1 - x0 + 8, y1 - y0 + 8
     # Above the box, so that the number hides no face; inside the picture.
-    x = min(max(corners.real.min(), 0), size[0] - width)
-    y = min(max(corners.imag.min() - height, 0), size[1] - height)
+    x = min(max(float(np.real(corners).min()), 0), size[0] - width)
+    y = min(max(float(np.imag(corners).min()) - height, 0), size[1] - height)
     draw.rectangle((x, y, x + width, y + height), BOX_COLOR, OUTLINE_COLOR)
     draw.text((x + 4 - x0, y + 4 - y0), str(number), TEXT_COLOR, font)

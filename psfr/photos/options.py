@@ -21,10 +21,11 @@ def parse_options() -> argparse.Namespace:
     for name in ALIGNED_EXCLUDES if options.aligned else ():
         if getattr(options, name) != parser.get_default(name):
             parser.error(f"argument --aligned: not allowed with argument --{name.replace('_', '-')}")
-    suffix = options.out.suffix.lower() if options.out else ""
-    is_file = suffix in io.SUFFIXES and not options.photo.is_dir() and not options.out.is_dir()
-    if options.format and is_file and suffix not in io.FORMATS[options.format]:
-        parser.error(f"argument --format: {options.format}, but the result is a {suffix} file")
+    out: Path | None = options.out
+    if options.format and out and not options.photo.is_dir() and not out.is_dir():
+        suffix = out.suffix.lower()
+        if suffix in io.SUFFIXES and suffix not in io.FORMATS[options.format]:
+            parser.error(f"argument --format: {options.format}, but the result is a {suffix} file")
     options.format = options.format or "png"
     return options
 
