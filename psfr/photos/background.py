@@ -17,7 +17,7 @@ from psfr.utils import compat
 from psfr.utils.errors import UserError, truncate
 from psfr.utils.seeds import rng_for
 
-# In pixels of the photograph. Tiles begin at multiples of 64 and of what the model requires: windows are the same in all.
+# In pixels of the photograph. Tiles begin at multiples of 64 and of what the model requires: all have the same windows.
 MAX_STEP, MIN_STEP = 256, 64  # from one tile to the next
 MAX_OUTPUT_STEP = 768  # the same in pixels of the model's output, which bounds the memory of a tile
 MARGINS = (8, 16, 32, 64)  # of a tile that is discarded because the pixels beyond its border are missing there
