@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from psfr.data import formats, images
-from psfr.photos import io, models
+from psfr.photos import io, listing, models
+from psfr.photos.alignment import Frame
+from psfr.photos.selection import Selection
 from psfr.restore import MAX_IDENTITY_DISTANCE
 from psfr.utils.errors import UserError, print_debug_traceback, printable, run_main, truncate
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import gradio
     from gradio.components import Component
 
-    from psfr.photos.restoration import RestoredFace
+    from psfr.photos.restoration import Restoration, RestoredFace
     from psfr.photos.restorer import Restorer
 
 INSTALL = 'install it with `pip install -e ".[demo]" -c requirements.lock`'
@@ -115,6 +117,7 @@ def build(options: argparse.Namespace) -> "gradio.Blocks":
         with gradio.Row():
             with gradio.Column(scale=1, min_width=300):
                 photo = gradio.File(label=f"Photograph, {limits}", file_types=list(formats.SUFFIXES), height=140)
+                chosen = gradio.CheckboxGroup([], label="Faces to restore (none ticked: all)", visible=False)
                 model = gradio.Dropdown(names, value=names[0], label="Model")
                 automatic = gradio.Checkbox(True, label="Choose the strength by how degraded each face is")
                 strength = gradio.Slider(0, 1, value=1, step=0.05, label="Strength", visible=False)
@@ -122,46 +125,70 @@ def build(options: argparse.Namespace) -> "gradio.Blocks":
                 start = gradio.Button("Restore", variant="primary")
             with gradio.Column(scale=2, min_width=300):
                 problem = gradio.HTML(visible=False)
+                sheet = gradio.Image(label="Faces", format="png", interactive=False, buttons=[], visible=False)
                 slider = gradio.ImageSlider(
                     label="Before and after", format="png", interactive=False, max_height=640, buttons=["fullscreen"]
                 )
                 download = gradio.DownloadButton("Download the result", visible=False)
                 report = gradio.HTML()
 
-        def run(
-            photo: str | None, model: str, automatic: bool, strength: float, scale: int
-        ) -> "Iterator[list[Component]]":
+        def clear() -> "dict[Component, Component]":
+            return {
+                problem: gradio.HTML(visible=False),
+                sheet: gradio.Image(visible=False),
+                slider: gradio.ImageSlider(None, visible=True),
+                download: gradio.DownloadButton(visible=False),
+                report: gradio.HTML(""),
+            }
+
+        def explain(error: Exception, path: str | None) -> "dict[Component, Component]":
+            print_debug_traceback(error)
+            line = str(error or "not enough memory").replace(str(path), Path(path or "").name)
+            text = f'<div class="psfr-error" role="alert">{html.escape(printable(line))}</div>'
+            return clear() | {problem: gradio.HTML(text, visible=True)}
+
+        def list_faces(path: str | None) -> "dict[Component, Component]":
+            nothing = clear() | {chosen: gradio.CheckboxGroup([], value=[], visible=False)}
+            if path is None:
+                return nothing
             try:
-                if photo is None:
-                    raise UserError("no photograph: drop one on the page")
-                before, after, faces = restore(Path(photo), model, None if automatic else strength, scale, options)
+                photograph, frames = find_faces(Path(path), options)
             except (UserError, OSError, MemoryError) as error:
-                print_debug_traceback(error)
-                line = str(error or "not enough memory").replace(str(photo), Path(photo or "").name)
-                text = f'<div class="psfr-error" role="alert">{html.escape(printable(line))}</div>'
-                nothing = gradio.ImageSlider(None), gradio.DownloadButton(visible=False), gradio.HTML("")
-                yield [gradio.HTML(text, visible=True), *nothing]
+                return nothing | explain(error, path)
+            choices = [(f"{number}: {frame.size:.0f} pixels", number) for number, frame in frames.items()]
+            return nothing | {
+                chosen: gradio.CheckboxGroup(choices, value=[], visible=len(choices) > 1),
+                sheet: gradio.Image(listing.draw_sheet(photograph.to_srgb8(), frames), visible=True),
+                slider: gradio.ImageSlider(None, visible=False),
+            }
+
+        def run(
+            path: str | None, numbers: list[int], model: str, automatic: bool, strength: float, scale: int
+        ) -> "Iterator[dict[Component, Component]]":
+            try:
+                if path is None:
+                    raise UserError("no photograph: drop one on the page")
+                how = {"scale": scale, "strength": None if automatic else strength, "faces": numbers or "all"}
+                before, restoration = restore(Path(path), model, options, **how)
+            except (UserError, OSError, MemoryError) as error:
+                yield explain(error, path)
                 return
             with tempfile.TemporaryDirectory() as folder:  # gradio copies the result before it asks for another one
-                result = Path(folder, f"{Path(photo).stem}-restored.png")
-                io.write(result, after)
-                yield [
-                    gradio.HTML(visible=False),
-                    gradio.ImageSlider((_reduced(before), _reduced(after))),
-                    gradio.DownloadButton(value=str(result), visible=True),
-                    gradio.HTML(_table(faces)),
-                ]
+                result = Path(folder, f"{Path(path).stem}-restored.png")
+                io.write(result, restoration.image)
+                yield clear() | {
+                    slider: gradio.ImageSlider((_reduced(before), _reduced(restoration.image)), visible=True),
+                    download: gradio.DownloadButton(value=str(result), visible=True),
+                    report: gradio.HTML(_table(restoration.faces)),
+                }
 
         automatic.change(
             lambda checked: gradio.Slider(visible=not checked), automatic, strength, api_visibility="private"
         )
-        start.click(
-            run,
-            [photo, model, automatic, strength, scale],
-            [problem, slider, download, report],
-            concurrency_limit=1,
-            api_visibility="private",
-        )
+        one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "faces", "api_visibility": "private"}
+        outputs = [problem, sheet, slider, download, report]
+        photo.change(list_faces, photo, [chosen, *outputs], **one_at_a_time)
+        start.click(run, [photo, chosen, model, automatic, strength, scale], outputs, **one_at_a_time)
     return page.queue(max_size=20)
 
 
@@ -171,13 +198,11 @@ def list_models(given: list[str]) -> list[str]:
     return list(dict.fromkeys([*given, *found, models.PUBLISHED_MODEL]))
 
 
-def restore(
-    photo: Path, model: str, strength: float | None, scale: int, options: argparse.Namespace
-) -> "tuple[io.Photograph, io.Photograph, list[RestoredFace]]":
-    """Return a photograph, the restored one and its faces.
+def read(photo: Path, options: argparse.Namespace) -> io.Photograph:
+    """Read a photograph.
 
     Raises:
-        UserError: the photograph cannot be read, is too large or has no face, or there is no such model.
+        UserError: it cannot be read, or is too large.
     """
     width, height = images.read_size(photo)
     if width * height > options.max_megapixels * 1_000_000:
@@ -185,11 +210,40 @@ def restore(
             f"{photo}: {width}x{height} pixels are more than {options.max_megapixels} megapixels: reduce it, or start "
             "psfr-demo with a larger --max-megapixels"
         )
-    photograph = io.read(photo)
-    restoration = _load(model, options.mirror).restore(photograph, scale, strength)
+    return io.read(photo)
+
+
+def find_faces(photo: Path, options: argparse.Namespace) -> tuple[io.Photograph, dict[int, Frame]]:
+    """Return a photograph and its faces by number.
+
+    Raises:
+        UserError: as `read`, or it has no face.
+    """
+    from psfr.photos import detection  # imported here: dlib
+
+    photograph = read(photo, options)
+    frames = Selection().choose(detection.find_faces(photograph.to_rgb8()))
+    if not frames:
+        raise UserError(f"{photo}: no face found: choose another photograph")
+    return photograph, frames
+
+
+def restore(
+    photo: Path, model: str, options: argparse.Namespace, **how: Any
+) -> "tuple[io.Photograph, Restoration[io.Photograph]]":
+    """Return a photograph and its restoration.
+
+    Args:
+        how: for `Restorer.restore`.
+
+    Raises:
+        UserError: as `read`, it has no face, or there is no such model.
+    """
+    photograph = read(photo, options)
+    restoration = _load(model, options.mirror).restore(photograph, **how)
     if not restoration.faces:
         raise UserError(f"{photo}: no face found: choose another photograph")
-    return photograph, restoration.image, restoration.faces
+    return photograph, restoration
 
 
 @lru_cache(maxsize=1)
@@ -208,11 +262,11 @@ def _reduced(photograph: io.Photograph) -> Image.Image:
 def _table(faces: "list[RestoredFace]") -> str:
     """Return the faces as an HTML table."""
     rows = ["<tr><th>Face</th><th>Strength</th><th>Identity distance</th><th></th></tr>"]
-    for number, face in enumerate(faces, 1):
+    for face in faces:
         is_unlike = face.identity_distance > MAX_IDENTITY_DISTANCE
         warning = f"may look like another person (above {MAX_IDENTITY_DISTANCE})" if is_unlike else ""
         rows.append(
-            f"<tr><td>{number}</td><td>{face.strength:.2f}</td><td>{face.identity_distance:.3f}</td>"
+            f"<tr><td>{face.number}</td><td>{face.strength:.2f}</td><td>{face.identity_distance:.3f}</td>"
             f'<td class="unlike">{warning}</td></tr>'
         )
     return f'<table class="psfr-faces">{"".join(rows)}</table>'

@@ -12,12 +12,13 @@ from PIL import Image
 
 from psfr import demo
 from psfr.data import images
-from psfr.photos import models
+from psfr.photos import detection, models
+from psfr.photos.alignment import Frame
 from psfr.photos.restorer import Restorer
 from psfr.utils.errors import UserError
 from tests.helpers import photos
 from tests.helpers.browser import browser  # noqa: F401
-from tests.photos.test_restore import fixed_detection, run_folder  # noqa: F401 (fixtures)
+from tests.photos.test_restore import run_folder  # noqa: F401 (fixture)
 
 
 @pytest.fixture
@@ -34,13 +35,15 @@ def hosts(monkeypatch) -> set[str]:
     return seen
 
 
-def test_in_a_browser(browser, run_folder, fixed_detection, hosts, tmp_path, monkeypatch):
-    """The page asks nothing of other servers, the result has the pixels of `Restorer`, and nothing is left on disk."""
+def test_in_a_browser(browser, run_folder, hosts, tmp_path, monkeypatch):
+    """Of two faces, the chosen one is restored, as by `Restorer`; no other server is asked, no file is left on disk."""
     images.write(tmp_path / "head.png", photos.astronaut())
     Image.new("RGB", (60, 40), "olive").save(tmp_path / "field.png")
     (tmp_path / "large.png").write_bytes(bytes(2**20 + 1))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    frames = [photos.FRAME, Frame(10 + 10j, 60 + 0j)]
+    monkeypatch.setattr(detection, "find_faces", lambda image: frames if len(image) == 256 else [])
     options = demo.parse_options(["--model", str(run_folder), "--max-megabytes", "1"])
     requests = []
     with demo.serving(options) as address:
@@ -51,13 +54,14 @@ def test_in_a_browser(browser, run_folder, fixed_detection, hosts, tmp_path, mon
         upload, start = page.locator("input[type=file]"), page.get_by_role("button", name="Restore")
         page.get_by_label("Choose the strength").uncheck()
         upload.set_input_files(tmp_path / "head.png")
-        page.locator("a[href*='head.png']").wait_for()
+        page.get_by_label("2: 60 pixels").check()
+        assert page.get_by_label("1: 175 pixels").is_visible() and not page.get_by_label("1: 175 pixels").is_checked()
         start.click()
         page.locator(".psfr-faces").wait_for()
         with page.expect_download() as download:
             page.get_by_text("Download the result").click()
         assert download.value.suggested_filename == "head-restored.png"
-        expected = Restorer.from_pretrained(run_folder).restore(photos.astronaut(), strength=1.0).image
+        expected = Restorer.from_pretrained(run_folder).restore(photos.astronaut(), strength=1.0, faces=[2]).image
         assert (np.array(Image.open(download.value.path())) == expected).all()
 
         slider = page.locator(".slider-wrap, [data-testid=imageslider]").first
@@ -71,8 +75,6 @@ def test_in_a_browser(browser, run_folder, fixed_detection, hosts, tmp_path, mon
 
         page.get_by_label("Clear").first.click()
         upload.set_input_files(tmp_path / "field.png")
-        page.locator("a[href*='field.png']").wait_for()
-        start.click()
         page.locator(".psfr-error").wait_for()
         assert page.locator(".psfr-error").inner_text() == "field.png: no face found: choose another photograph"
         page.get_by_label("Clear").first.click()
@@ -89,7 +91,7 @@ def test_limits_and_models(tmp_path, monkeypatch):
     options = demo.parse_options(["--max-megapixels", "0", "--model", "a.pth"])
     assert options.host == "127.0.0.1"
     with pytest.raises(UserError, match=r"head\.png: 256x256 pixels are more than 0 megapixels"):
-        demo.restore(tmp_path / "head.png", "models", None, 1, options)
+        demo.restore(tmp_path / "head.png", "models", options)
     monkeypatch.chdir(tmp_path)
     assert demo.list_models(options.model) == ["a.pth", "published"]
     Path("models/psfrgan").mkdir(parents=True)
