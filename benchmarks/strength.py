@@ -23,7 +23,8 @@ from benchmarks.ablation import METRICS, N_RESAMPLES, SEED, format_change
 from psfr.compute import devices
 from psfr.data import degradation, images, labels
 from psfr.data.resize import resize_image
-from psfr.metrics import bootstrap, fidelity, identity, report
+from psfr.metrics import bootstrap, fidelity, identity
+from psfr.metrics.measure import evaluate
 from psfr.metrics.testset import TestSet
 from psfr.params import DegradeParams, read_params
 from psfr.photos import blending, detection, restoration
@@ -159,7 +160,7 @@ def measure(folder: Path, restorer: Restorer, whole: bool) -> Curves:
     """Restore a set of faces as `restore_set` does, and compute the metrics."""
     testset, severities = restore_set(folder, restorer, whole)
     device = devices.get_device(COMPUTE)
-    evaluation = report.evaluate(testset, loader.WEIGHTS_DIR / "metrics", 8, device, 1)
+    evaluation = evaluate(testset, loader.WEIGHTS_DIR / "metrics", 8, device, 1)
     values = {
         metric: np.stack([evaluation.values[variant][metric] for variant in testset.variants], 1) for metric in COLUMNS
     }

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from benchmarks.ablation import METRICS, N_RESAMPLES, PER_IMAGE_METRICS, SEED, format_change
 from psfr.compute import devices
 from psfr.data import images
-from psfr.metrics import bootstrap, report
+from psfr.metrics import bootstrap
+from psfr.metrics.measure import evaluate
 from psfr.metrics.testset import DEGRADED, TestSet
 from psfr.photos import restoration
 from psfr.photos.restorer import COMPUTE, Restorer
@@ -50,7 +51,7 @@ def main() -> None:
     device = devices.get_device(COMPUTE)
     with tempfile.TemporaryDirectory() as folder:
         testset = restore_testset(Path(folder), restorer)
-        evaluation = report.evaluate(testset, loader.WEIGHTS_DIR / "metrics", 8, device, 1)
+        evaluation = evaluate(testset, loader.WEIGHTS_DIR / "metrics", 8, device, 1)
     all_indices = np.arange(len(testset.names))
     print(f"| | {' | '.join(METRICS[metric] for metric in COLUMNS)} |")
     print("| --- " * (1 + len(COLUMNS)) + "|")

@@ -48,6 +48,7 @@ PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks 
 PUBLISHED = "published"  # value of `init` that stands for the authors' network
 # Folder of the checkpoints that a training may start from, by group of parameters; its stage depends on it.
 INIT_DIRS = {"fpn": "models/init/fpn", "generator": "models/init/gan", "discriminator": "models/init/gan"}
+REFERENCE_DIR = "data/reference"  # of the reference set; evaluate depends on it
 # Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
 MODEL_DIRS = ("models/psfrgan", "data/weights/published", "models/external")
 
@@ -160,6 +161,16 @@ class Params(ParamGroup):
         reserved = {*SETS, TESTSET} & self.testsets.keys()
         if reserved:
             raise ValueError(f"testsets.{min(reserved)}: another set has this name: choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _check_reference(self) -> Self:
+        reference = self.evaluate.reference
+        if reference is not None and not _lies_in(reference, [REFERENCE_DIR]):
+            raise ValueError(
+                f"evaluate.reference: {truncate(reference)} is not in the folder on which its stage depends, so DVC "
+                f"would not notice when it changes: copy it to {REFERENCE_DIR}/"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from psfr.compute.devices import get_device, num_workers, report_compute
-from psfr.compute.processes import Work, get_rank, run_distributed
+from psfr.compute.processes import Work, broadcast_from_rank_zero, get_rank, run_distributed
 from psfr.data import images
-from psfr.metrics import output, report, table
+from psfr.metrics import measure, output, report, table
 from psfr.metrics.testset import TestSet
 from psfr.params import TESTSET, Params, read_params, set_folder, test_images_folder
 from psfr.pretrained.loader import WEIGHTS_DIR
 from psfr.utils.files import mirror_to_cache
+from psfr.utils.project import provide, workspace_path
 
 METRICS = Path("metrics")
 
@@ -33,7 +34,19 @@ def main(set_name: str = TESTSET) -> None:
     has_true = set_name == TESTSET or params.testsets[set_name].hr is not None
     testset = TestSet(folder, list(params.models), test_images_folder(set_name), has_true)
     executor = compute.scheduler or num_workers(compute)
-    evaluation = report.evaluate(testset, WEIGHTS_DIR / "metrics", compute.batch_size, get_device(compute), executor)
+    reference = None if params.evaluate.reference is None else workspace_path(params.evaluate.reference)
+    if reference and get_rank() == 0:
+        provide([reference])
+    broadcast_from_rank_zero(None)  # the others wait for the files
+    evaluation = measure.evaluate(
+        testset,
+        WEIGHTS_DIR / "metrics",
+        compute.batch_size,
+        get_device(compute),
+        executor,
+        reference,
+        params.evaluate.pyiqa,
+    )
     if get_rank() > 0:
         return
     summary = report.summarize(evaluation, params.seed, params.evaluate.resamples) | {"compute": [recorded]}

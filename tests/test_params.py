@@ -419,6 +419,33 @@ def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
         assert message.endswith("copy it to models/external/")
 
 
+def test_the_reference_set_must_be_in_the_folder_that_evaluate_depends_on(tmp_path):
+    dvc_yaml = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert params.REFERENCE_DIR in dvc_yaml["evaluate"]["deps"]
+    assert params.REFERENCE_DIR in dvc_yaml["evaluate_testset"]["do"]["deps"]
+    values = copy.deepcopy(DEFAULT)
+    values["evaluate"]["reference"] = "data/reference/ffhq512.npz"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    assert params.read_params(tmp_path / "params.yaml").evaluate.reference == "data/reference/ffhq512.npz"
+    values["evaluate"]["reference"] = "statistics/ffhq512.npz"
+    assert rejection(tmp_path, values).endswith("when it changes: copy it to data/reference/")
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["niqe"], "niqe is computed without pyiqa: remove it"),
+        (["fid_dinov2"], "fid_dinov2 compares sets of images"),
+        (["a b"], "'a b' is not a name of a metric in pyiqa"),
+        (["musiq", "dists", "musiq"], "musiq is named twice: remove one"),
+    ],
+)
+def test_names_of_pyiqa_are_checked(tmp_path, names, problem):
+    values = copy.deepcopy(DEFAULT)
+    values["evaluate"]["pyiqa"] = names
+    assert problem in rejection(tmp_path, values)
+
+
 def test_a_published_generator_needs_the_published_image_size(tmp_path):
     text = (ROOT / "params/ffhq.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("image_size: 512", "image_size: 256"))

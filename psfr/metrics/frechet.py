@@ -1,5 +1,7 @@
 """Fréchet distance between two sets of features, modeled as normal distributions (Heusel et al., 2017, Eq. 6)."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 # Limit of min(images, dimensions) for bootstrap intervals. At 512 a distance takes 0.2 s, so a thousand resamples take
@@ -27,6 +29,37 @@ def distance(first: np.ndarray, second: np.ndarray) -> float:
     x, y = _covariance_factor(first), _covariance_factor(second)
     root_trace = np.linalg.norm(x @ y.T, "nuc")
     return max(float(mean_difference @ mean_difference + (x**2).sum() + (y**2).sum() - 2 * root_trace), 0.0)
+
+
+def distance_to(mean: np.ndarray, covariance: np.ndarray, features: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return a function of indices: the distance of the features at these indices from a normal distribution.
+
+    With centered data X, the trace of the root is the sum of the roots of the eigenvalues of X C X'. This matrix of all
+    features is computed once if they are fewer than their dimensions; a selection only has to be centered.
+
+    Args:
+        mean, covariance: of the distribution, (dimensions,) and (dimensions, dimensions).
+        features: (images, dimensions).
+    """
+    features = np.asarray(features, np.float64) - mean
+    all_products = features @ covariance @ features.T if len(features) <= len(mean) else None
+
+    def distance_at(indices: np.ndarray) -> float:
+        if len(indices) < 2:
+            raise ValueError("a covariance needs at least two images")
+        chosen = features[indices]
+        if all_products is None:
+            factor = _covariance_factor(chosen)
+            products = factor @ covariance @ factor.T
+        else:
+            products = all_products[np.ix_(indices, indices)] / (len(indices) - 1)
+            products -= products.mean(0)
+            products -= products.mean(1, keepdims=True)
+        root_trace = np.sqrt(np.linalg.eigvalsh(products).clip(0)).sum()
+        trace = chosen.var(0, ddof=1).sum() + np.trace(covariance)
+        return max(float((chosen.mean(0) ** 2).sum() + trace - 2 * root_trace), 0.0)
+
+    return distance_at
 
 
 def _covariance_factor(features: np.ndarray) -> np.ndarray:

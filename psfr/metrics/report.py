@@ -1,33 +1,27 @@
-"""Evaluation of a test set: per-image metrics, metrics of the whole set, and confidence intervals."""
+"""Evaluation of a test set: values of the metrics, confidence intervals, and reasons where a value is missing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from psfr.compute import parallel, processes
-from psfr.compute.devices import deterministic_float32
-from psfr.compute.parallel import Executor
-from psfr.data import datasets, images
-from psfr.metrics import bootstrap, fidelity, fixed_pattern, frechet, identity, st_lpips
-from psfr.metrics.mean_error import ErrorSum
-from psfr.metrics.testset import TRUE, TestSet
-from psfr.pretrained import metric_files
+from psfr.metrics import bootstrap, fidelity, fixed_pattern, frechet, kid
+from psfr.metrics.testset import TRUE
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from psfr.metrics.reference import Reference
+
 PER_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips", "identity", "tint")
 PATTERN_METRICS = ("fixed_pattern_horizontal", "fixed_pattern_vertical")
-FRECHET_METRICS = ("fid", "frechet_vgg16", "frechet_alexnet")
-SET_METRICS = (*PATTERN_METRICS, *FRECHET_METRICS)  # defined for a set of images only
-PAIRED_METRICS = (*PER_IMAGE_METRICS, *SET_METRICS)  # defined only where each image has a true one
+FRECHET_METRICS = ("fid", "frechet_vgg16", "frechet_alexnet", "fid_reference")
+FEATURE_METRICS = (*FRECHET_METRICS, "kid")  # distances between two sets of a network's features
+SET_METRICS = (*PATTERN_METRICS, *FEATURE_METRICS)  # defined for a set of images only
+UNPAIRED_METRICS = ("fid_reference", "niqe")  # need no true images
 METRICS = (  # in the order of the report
     "psnr",
     "ssim",
@@ -39,7 +33,11 @@ METRICS = (  # in the order of the report
     "tint",
     "frechet_alexnet",
     "frechet_vgg16",
-)
+    "fid_reference",
+    "kid",
+    "niqe",
+)  # followed by those of evaluate.pyiqa
+PAIRED_METRICS = tuple(metric for metric in METRICS if metric not in UNPAIRED_METRICS)
 
 DIGITS = 6  # significant digits in the result files
 
@@ -72,6 +70,9 @@ class Evaluation:
         mean_errors: mean_errors[variant], the mean of restored - true over the images in levels of 255,
             float64 (H, W, 3).
         missing_reasons: missing_reasons[metric], why a metric has no value.
+        notes: notes[metric], remarks on how it was computed.
+        reference: what `fid_reference` compares with.
+        pyiqa: the metrics of pyiqa that were asked for.
     """
 
     names: list[str]
@@ -79,13 +80,21 @@ class Evaluation:
     features: dict[str, dict[str, np.ndarray]]
     mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
     missing_reasons: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    reference: "Reference | None" = None
+    pyiqa: tuple[str, ...] = ()
 
     def statistic(self, variant: str, metric: str) -> Callable[[np.ndarray], float]:
         """Return a function of indices that computes the metric over the images at these indices."""
         if metric in PATTERN_METRICS:
             return partial(fixed_pattern.amplitude, self.features[metric][variant])
-        if metric in FRECHET_METRICS:
+        if metric == "fid_reference":
+            assert self.reference is not None
+            return frechet.distance_to(*self.reference, self.features[metric][variant])
+        if metric in FEATURE_METRICS:
             restored, true = self.features[metric][variant], self.features[metric][TRUE]
+            if metric == "kid":
+                return kid.distance_between(restored, true)
             return lambda indices: frechet.distance(restored[indices], true[indices])
         values = self.values[variant][metric]
         if metric == "psnr":
@@ -104,149 +113,6 @@ class Evaluation:
         return pd.concat(frames, ignore_index=True).sort_values(["name", "model"], kind="stable", ignore_index=True)
 
 
-def evaluate(
-    testset: TestSet, weights_dir: Path, batch_size: int, device: torch.device, executor: Executor
-) -> Evaluation:
-    """Compute every metric for every variant of the test images.
-
-    Networks compute in IEEE float32. LPIPS and FID are skipped if their weights are missing, `PAIRED_METRICS` if there
-    are no true images. With several processes,
-    each computes its share of the batches and only rank 0 gets the complete evaluation.
-
-    Args:
-        weights_dir: folder of the metrics' weights.
-        executor: where the identity distances are computed, see `parallel`.
-
-    Raises:
-        UserError: an image cannot be read, weights are damaged, or those of ST-LPIPS or of the face embedding are
-            missing.
-    """
-    evaluation = Evaluation(testset.names, {variant: {} for variant in testset.variants}, {})
-    if testset.has_true:
-        _compare_with_true(evaluation, testset, weights_dir, batch_size, device, executor)
-    else:
-        evaluation.missing_reasons |= {metric: [NO_TRUE_IMAGES] for metric in PAIRED_METRICS}
-    return evaluation
-
-
-def _compare_with_true(
-    evaluation: Evaluation,
-    testset: TestSet,
-    weights_dir: Path,
-    batch_size: int,
-    device: torch.device,
-    executor: Executor,
-) -> None:
-    """Compute `PAIRED_METRICS`; the arguments are those of `evaluate`."""
-    with deterministic_float32():
-        image_values = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
-        _add_fid_features(evaluation, testset, weights_dir, batch_size, device)
-    if processes.get_rank():
-        return
-
-    variants = (TRUE, *testset.variants)
-    for metric in ("frechet_vgg16", "frechet_alexnet", *PATTERN_METRICS):
-        evaluation.features[metric] = {
-            variant: image_values[variant, metric] for variant in variants if (variant, metric) in image_values
-        }
-    paths = [[testset.path(variant, name) for variant in variants] for name in testset.names]
-    distances = parallel.map(
-        partial(identity.embedding_distances_from_files, folder=weights_dir), paths, executor, "identity"
-    )
-    for variant, column in zip(testset.variants, np.array(distances).T, strict=True):
-        image_values[variant, "identity"] = column
-        evaluation.values[variant] = {
-            metric: image_values[variant, metric] for metric in PER_IMAGE_METRICS if (variant, metric) in image_values
-        }
-    if len(testset.names) < 2:
-        evaluation.features.clear()
-        reason = "defined for a set of at least two images"
-        evaluation.missing_reasons |= {metric: [reason] for metric in SET_METRICS}
-
-
-def _perceptual_values(
-    evaluation: Evaluation, testset: TestSet, weights_dir: Path, batch_size: int, device: torch.device
-) -> dict[tuple[str, str], np.ndarray]:
-    """Compute the metrics of each image but identity, the features of the metrics of a set, and the mean errors.
-
-    Returns:
-        {(variant, metric): float64 (images, ...)}.
-    """
-    alexnet = st_lpips.load_network(weights_dir, "alex").to(device)
-    vgg = st_lpips.load_network(weights_dir, "vgg").to(device)
-    distance_fns = {"psnr": fidelity.psnr, "ssim": fidelity.ssim, "tint": fidelity.tint, "st_lpips": alexnet}
-    if reason := _missing_weights(weights_dir, metric_files.VGG16):
-        evaluation.missing_reasons["lpips"] = [reason]
-    else:
-        from psfr.metrics import pretrained_metrics  # slow to import and not needed by most runs
-
-        distance_fns["lpips"] = pretrained_metrics.Lpips(weights_dir, device)
-    backbones = {"frechet_vgg16": vgg, "frechet_alexnet": alexnet}
-    error_sums = {variant: ErrorSum() for variant in testset.variants}
-
-    with torch.inference_mode():
-        batches: list[dict[tuple[str, str], Tensor]] = []
-        for names in _local_batches(testset.names, batch_size):
-            true = _read_batch(testset, TRUE, names, device)
-            values = {(TRUE, metric): st_lpips.deepest_features(net, true).cpu() for metric, net in backbones.items()}
-            for variant in testset.variants:
-                restored = _read_batch(testset, variant, names, device)
-                error_sums[variant].add(restored, true)
-                for metric, net in backbones.items():
-                    values[variant, metric] = st_lpips.deepest_features(net, restored).cpu()
-                profiles = fixed_pattern.stripe_profiles(restored, true)
-                values |= {(variant, metric): part for metric, part in zip(PATTERN_METRICS, profiles, strict=True)}
-                for metric, distance_fn in distance_fns.items():
-                    values[variant, metric] = distance_fn(restored, true).reshape(-1).cpu()
-            batches.append(values)
-        batches = processes.gather_in_order(batches)
-        evaluation.mean_errors = {variant: error_sum.mean() for variant, error_sum in error_sums.items()}
-        return {key: torch.cat([values[key] for values in batches]).double().numpy() for key in batches[0]}
-
-
-def _add_fid_features(
-    evaluation: Evaluation, testset: TestSet, weights_dir: Path, batch_size: int, device: torch.device
-) -> None:
-    if reason := _missing_weights(weights_dir, metric_files.INCEPTION):
-        evaluation.missing_reasons["fid"] = [reason]
-        return
-    from psfr.metrics import pretrained_metrics
-
-    network = pretrained_metrics.load_inception(weights_dir, device)
-    evaluation.features["fid"] = {}
-    batches = processes.shard(_split(testset.names, batch_size))
-    for variant in (TRUE, *testset.variants):
-        features = []
-        for names in tqdm(batches, f"FID features of {variant}", unit="batch", disable=processes.get_rank() > 0):
-            paths = [testset.path(variant, name) for name in names]
-            features.append(pretrained_metrics.inception_features(network, paths, device))
-        evaluation.features["fid"][variant] = np.concatenate(processes.gather_in_order(features))
-
-
-def _missing_weights(weights_dir: Path, name: str) -> str | None:
-    if (weights_dir / name).is_file():
-        return None
-    return f"{weights_dir / name} is not there: set weights.source to download, no other weights stand in for it"
-
-
-def _split(names: list[str], size: int) -> list[list[str]]:
-    return [names[start : start + size] for start in range(0, len(names), size)]
-
-
-def _local_batches(names: list[str], size: int) -> Iterator[list[str]]:
-    """Yield this process's share of the batches."""
-    batches = processes.shard(_split(names, size))
-    with tqdm(total=sum(map(len, batches)), desc="metrics", unit="image", disable=processes.get_rank() > 0) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
-
-
-def _read_batch(testset: TestSet, variant: str, names: list[str], device: torch.device) -> Tensor:
-    batch = torch.stack([datasets.to_tensor(images.read(testset.path(variant, name))) for name in names])
-    return datasets.normalize(batch.to(device))
-
-
 def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
     """Return the content of evaluation.json.
 
@@ -261,9 +127,10 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
     values: dict[str, dict] = {}
     intervals: dict[str, dict] = {}
     reasons = {metric: list(lines) for metric, lines in evaluation.missing_reasons.items()}
+    metrics = (*METRICS, *evaluation.pyiqa)
     for variant, image_values in evaluation.values.items():
-        values[variant], intervals[variant] = dict.fromkeys(METRICS), {}
-        computed = [metric for metric in METRICS if metric in image_values or metric in evaluation.features]
+        values[variant], intervals[variant] = dict.fromkeys(metrics), {}
+        computed = [metric for metric in metrics if metric in image_values or metric in evaluation.features]
         for metric in tqdm(computed, f"intervals of {variant}", unit="metric"):
             statistic = evaluation.statistic(variant, metric)
             value = statistic(all_indices)
@@ -271,7 +138,7 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
                 reasons.setdefault(metric, []).append(f"{variant}: infinite, all its images equal the true ones")
                 continue
             values[variant][metric] = _round(value)
-            dim = min(evaluation.features[metric][variant].shape) if metric in FRECHET_METRICS else 0
+            dim = min(evaluation.features[metric][variant].shape) if metric in FEATURE_METRICS else 0
             if dim > frechet.MAX_BOOTSTRAP_DIM:
                 reason = f"{variant}: no interval, resamples of {dim} images or features take hours"
                 reasons.setdefault(metric, []).append(reason)
@@ -279,7 +146,7 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
             if len(all_indices) < 2:
                 intervals[variant][metric] = None
                 continue
-            interval = bootstrap.confidence_interval(resamples, statistic, value if metric in FRECHET_METRICS else None)
+            interval = bootstrap.confidence_interval(resamples, statistic, value if metric in FEATURE_METRICS else None)
             intervals[variant][metric] = [_round(bound) for bound in interval]
     if len(all_indices) < 2:
         for metric in dict.fromkeys(metric for bounds in intervals.values() for metric in bounds):
@@ -290,13 +157,13 @@ def summarize(evaluation: Evaluation, seed: int, n_resamples: int) -> dict:
 
 def _notes(evaluation: Evaluation) -> dict[str, list[str]]:
     notes = {"fid": [LOSSLESS], "frechet_vgg16": [TRAINED_ON]}
-    notes = {metric: remarks for metric, remarks in notes.items() if metric in evaluation.features}
+    notes = {metric: remarks for metric, remarks in notes.items() if metric in evaluation.features} | evaluation.notes
     for metric in FRECHET_METRICS:
         if metric in evaluation.features:
-            num_images, num_features = evaluation.features[metric][TRUE].shape
+            num_images, num_features = next(iter(evaluation.features[metric].values())).shape
             if num_images <= num_features:
                 remark = FEW_IMAGES.format(num_images=num_images, num_features=num_features)
-                notes.setdefault(metric, []).append(remark)
+                notes[metric] = [*notes.get(metric, []), remark]
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Tables of results, a row for each variant of the test images: the reimplementation's, and one of further metrics."""
+"""Tables of results, a row for each variant of the test images: the reimplementation's, and further metrics."""
 
 from psfr.params import RESERVED_NAMES
 
@@ -17,19 +17,34 @@ FURTHER_COLUMNS = {
     ("frechet_alexnet",): ("Fréchet AlexNet ↓", ".4f"),
     ("frechet_vgg16",): ("Fréchet VGG16 ↓", ",.0f"),
 }
+# Shown only if a variant has a value: they need a reference set or larger images.
+FIELD_COLUMNS = {
+    ("fid_reference",): ("FID to the reference ↓", ".2f"),
+    ("kid",): ("KID ↓", ".5f"),
+    ("niqe",): ("NIQE ↓", ".3f"),
+}
 MISSING = "\N{EN DASH}"
 
 
 def to_markdown(summary: dict) -> str:
-    """Format the content of evaluation.json as two Markdown tables, below the name of a named test set.
+    """Format the content of evaluation.json as Markdown tables, below the name of a named test set.
 
     Below each table, lines say why values are missing and how the metrics were computed.
     """
     variants = {name: values for name, values in summary.items() if name not in RESERVED_NAMES - {"degraded"}}
-    tables = [_table(columns, variants, summary) for columns in (COLUMNS, FURTHER_COLUMNS)]
+    groups = (COLUMNS, FURTHER_COLUMNS, _field_columns(variants))
+    tables = [_table(columns, variants, summary) for columns in groups if columns]
     if "testset" in summary:
         tables.insert(0, f"Test set {summary['testset']}, {summary['images']} images:")
     return "\n\n".join(tables) + "\n"
+
+
+def _field_columns(variants: dict[str, dict]) -> dict:
+    """Return the columns of `FIELD_COLUMNS` and of the metrics of pyiqa that have values."""
+    computed = {metric for values in variants.values() for metric, value in values.items() if value is not None}
+    columns = {metrics: column for metrics, column in FIELD_COLUMNS.items() if computed.intersection(metrics)}
+    known = {metric for group in (COLUMNS, FURTHER_COLUMNS, FIELD_COLUMNS) for metrics in group for metric in metrics}
+    return columns | {(metric,): (metric, ".4f") for metric in sorted(computed - known)}
 
 
 def _table(columns: dict, variants: dict[str, dict], summary: dict) -> str:
@@ -49,6 +64,6 @@ def _table(columns: dict, variants: dict[str, dict], summary: dict) -> str:
                 remarks += summary["reasons"].get(metric, [])
             remarks += summary["notes"].get(metric, [])
         for remark in dict.fromkeys(remarks):
-            titles_by_remark.setdefault(remark, []).append(title[:-2])
+            titles_by_remark.setdefault(remark, []).append(title.rstrip(" ↑↓"))
     lines += [f"\n{', '.join(titles)}: {remark}." for remark, titles in titles_by_remark.items()]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from psfr.utils.param_types import (
     PixelRange,
     PowerOfTwo,
     Probability,
+    PyiqaName,
     SchedulerAddress,
     SmallCount,
     Text,
@@ -193,3 +194,11 @@ class EvaluateParams(ParamGroup):
     resamples: Annotated[int, Field(ge=100)]  # of the bootstrap
     # Rows of the contact sheet, from the best to the worst face. The middle row of an odd number is the median.
     shown: Count
+    reference: Text | None  # set of fid_reference, a folder of images or an .npz file in data/reference; None for none
+    pyiqa: list[PyiqaName]  # further metrics, by their names in pyiqa
+
+    @model_validator(mode="after")
+    def _check_pyiqa(self) -> Self:
+        if repeated := [name for name in self.pyiqa if self.pyiqa.count(name) > 1]:
+            raise ValueError(f"pyiqa: {repeated[0]} is named twice: remove one")
+        return self

@@ -45,6 +45,16 @@ def _set_name(text: str) -> str:
     return text
 
 
+def _pyiqa_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_+.-]+", text):
+        raise ValueError(f"{safe_repr(text)} is not a name of a metric in pyiqa")
+    if re.fullmatch(r"psnr|ssim|lpips|niqe", text):
+        raise ValueError(f"{text} is computed without pyiqa: remove it")
+    if re.match(r"fid|inception_score", text):
+        raise ValueError(f"{text} compares sets of images: name a metric of single images")
+    return text
+
+
 Count = Annotated[int, Field(ge=1, le=10**9)]
 SmallCount = Annotated[int, Field(ge=1, le=8)]
 Channels = Annotated[int, Field(ge=1, le=2**13)]
@@ -57,6 +67,7 @@ Text = Annotated[str, Field(max_length=4096), AfterValidator(_no_control_chars)]
 SchedulerAddress = Annotated[str, Field(max_length=256), AfterValidator(_scheduler_address)]
 ModelName = Annotated[str, Field(max_length=64), AfterValidator(_model_name)]
 SetName = Annotated[str, Field(max_length=64), AfterValidator(_set_name)]
+PyiqaName = Annotated[str, Field(max_length=64), AfterValidator(_pyiqa_name)]
 
 _PAIR = Field(min_length=2, max_length=2)
 _ASCENDING = AfterValidator(_ascending)

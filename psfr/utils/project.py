@@ -47,7 +47,7 @@ def workspace_path(path: str) -> Path:
 
 
 def provide(paths: Iterable[Path]) -> None:
-    """Copy the user's checkpoints from the project if the working directory is a copy of it without these files.
+    """Copy the user's files or folders from the project if the working directory is a copy of it without them.
 
     DVC hashes their folder after the stage, so that its record is that of a run in the project.
 
@@ -55,12 +55,15 @@ def provide(paths: Iterable[Path]) -> None:
         paths: relative to the working directory.
 
     Raises:
-        UserError: checkpoints are in neither folder; it names all of them.
+        UserError: some are in neither folder; it names all of them.
     """
     paths = list(paths)
     for path in paths:
         original = find(str(path))
-        if original != path:
-            with atomic_write(path) as temporary:
-                shutil.copyfile(original, temporary)
-    raise_all([f"{path}: no such checkpoint" for path in paths if not path.is_file()], "copy it there")
+        if original == path:
+            continue
+        files = [file for file in original.rglob("*") if file.is_file()] if original.is_dir() else [original]
+        for file in files:
+            with atomic_write(path / file.relative_to(original)) as temporary:
+                shutil.copyfile(file, temporary)
+    raise_all([f"{path}: no such file" for path in paths if not path.exists()], "copy it there")

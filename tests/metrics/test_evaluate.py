@@ -15,7 +15,7 @@ from psfr import portraits
 from psfr.compute import parallel
 from psfr.compute.devices import deterministic_float32
 from psfr.data import images, labels
-from psfr.metrics import fidelity, mean_error, output, report, results_sheet, st_lpips, table
+from psfr.metrics import fidelity, mean_error, measure, output, report, results_sheet, st_lpips, table
 from psfr.metrics.testset import TestSet
 from psfr.pretrained import fetch, metric_files
 from psfr.utils.errors import UserError
@@ -24,6 +24,16 @@ from stages import evaluate
 ROOT = Path(__file__).parents[2]
 NAMES = [f"face{index}" for index in range(5)]
 SIZE = 64
+# Metrics that cannot be computed on 64 pixels without downloaded weights, a reference set and pyiqa.
+MISSING = {
+    "lpips": "set weights.source to download",
+    "fid": "set weights.source to download",
+    "kid": "set weights.source to download",
+    "fid_reference": "set evaluate.reference",
+    "niqe": "5 images have fewer than two blocks of 96 x 96 pixels",
+    "musiq": "pyiqa is not installed: pip install",
+    "dists": "pyiqa is not installed: pip install",
+}
 INFER_COMPUTE = {"device": "GPU", "precision": "bf16", "processes": 2}
 
 
@@ -77,10 +87,10 @@ def test_every_metric_has_value_or_reason(evaluated):
     summary = read_summary(evaluated)
     assert list(summary) == ["degraded", "ours", "other", "intervals", "reasons", "notes", "compute"]
     for variant in ("degraded", "ours", "other"):
-        assert tuple(summary[variant]) == report.METRICS
+        assert tuple(summary[variant]) == (*report.METRICS, "musiq", "dists")
         for metric, value in summary[variant].items():
-            if metric in ("lpips", "fid"):
-                assert value is None and "set weights.source to download" in summary["reasons"][metric][0]
+            if reason := MISSING.get(metric):
+                assert value is None and reason in summary["reasons"][metric][0]
                 assert metric not in summary["intervals"][variant]
             else:
                 low, high = summary["intervals"][variant][metric]
@@ -175,7 +185,13 @@ def test_complete_table_has_notes_only():
         f"FID: {report.LOSSLESS}.",
         "",
     ]
-    assert table.to_markdown(summary).splitlines()[8:] == ["| ours | 0.500 | 0.500 | 0.50 / 0.50 | 0.5 | 0.5000 | 0 |"]
+    assert table.to_markdown(summary).splitlines()[8:] == [
+        "| ours | 0.500 | 0.500 | 0.50 / 0.50 | 0.5 | 0.5000 | 0 |",
+        "",
+        "| model | FID to the reference ↓ | KID ↓ | NIQE ↓ |",
+        "| --- | ---: | ---: | ---: |",
+        "| ours | 0.50 | 0.50000 | 0.500 |",
+    ]
 
 
 def test_mean_error_sheet_shows_tint_and_stripes(tmp_path):
@@ -303,7 +319,7 @@ def test_all_metrics_are_computed_in_ieee_float32(tmp_path, evaluated, monkeypat
     with deterministic_float32():  # restores the precision
         torch.backends.cudnn.deterministic = False
         torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32"
-        report.evaluate(TestSet(tmp_path, ["ours"]), weights_dir, 8, torch.device("cpu"), 1)
+        measure.evaluate(TestSet(tmp_path, ["ours"]), weights_dir, 8, torch.device("cpu"), 1)
         assert flags() == ("tf32", "tf32", False)
     assert found == dict.fromkeys(("psnr", "ssim", "features", "fid"), ("ieee", "ieee", True))
 
@@ -311,7 +327,7 @@ def test_all_metrics_are_computed_in_ieee_float32(tmp_path, evaluated, monkeypat
 def test_single_image_has_no_set_metrics(tmp_path, evaluated):
     copy_face(evaluated, tmp_path)
     weights_dir = evaluated / "data/weights/metrics"
-    evaluation = report.evaluate(TestSet(tmp_path, ["ours"]), weights_dir, 8, torch.device("cpu"), 1)
+    evaluation = measure.evaluate(TestSet(tmp_path, ["ours"]), weights_dir, 8, torch.device("cpu"), 1)
     summary = report.summarize(evaluation, 1, 100)
     for metric in report.SET_METRICS:
         assert summary["ours"][metric] is None and "at least two images" in summary["reasons"][metric][0]
@@ -327,11 +343,11 @@ def test_single_image_has_no_set_metrics(tmp_path, evaluated):
 
 
 def test_set_without_true_images(evaluated, tmp_path):
-    """Everything is null with one reason in the table; the sheet shows degraded image, parsing map, restored images."""
+    """Metrics that need them are null with one reason; the sheet shows degraded image, parsing map, restored images."""
     inputs, folder = tmp_path / "images", evaluated / "data/testset"
     shutil.copytree(folder / "lr", inputs / "lr")
     testset = TestSet(folder, ["ours", "other"], inputs, has_true=False)
-    evaluation = report.evaluate(testset, evaluated / "data/weights/metrics", 8, torch.device("cpu"), 1)
+    evaluation = measure.evaluate(testset, evaluated / "data/weights/metrics", 8, torch.device("cpu"), 1)
     summary = report.summarize(evaluation, 1, 100)
     output.write(tmp_path / "metrics", testset, evaluation, summary, 2)
     for metric in report.PAIRED_METRICS:

@@ -1,6 +1,10 @@
 """Each metric against its reference implementation or formula, and on faces."""
 
+import importlib.machinery
+import importlib.util
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +15,20 @@ from PIL import Image, ImageFilter
 
 from psfr import portraits
 from psfr.data import images, labels
-from psfr.metrics import bootstrap, fidelity, fixed_pattern, frechet, identity, mean_error, segmentation, st_lpips
+from psfr.metrics import (
+    bootstrap,
+    fidelity,
+    fixed_pattern,
+    frechet,
+    identity,
+    iqa,
+    kid,
+    mean_error,
+    niqe,
+    segmentation,
+    st_lpips,
+    table,
+)
 from psfr.pretrained import fetch, loader, metric_files
 from psfr.utils import compat
 from psfr.utils.errors import UserError
@@ -21,7 +38,7 @@ import torchvision  # noqa: E402 (after the patch)
 from pytorch_fid import fid_score, inception  # noqa: E402 (after the patch)
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure  # noqa: E402 (after the patch)
 
-from psfr.metrics import pretrained_metrics, report  # noqa: E402 (after the patch)
+from psfr.metrics import measure, pretrained_metrics, reference, report  # noqa: E402 (after the patch)
 from psfr.metrics.testset import TestSet  # noqa: E402 (after the patch)
 
 CPU = torch.device("cpu")
@@ -269,6 +286,18 @@ def test_frechet_distance_with_fewer_images_than_dimensions_equals_pytorch_fid()
     assert frechet.distance(x, 0.9 * y) == pytest.approx(pytorch_fid_distance(x, 0.9 * y), rel=1e-6)
 
 
+@pytest.mark.parametrize("num_images", [30, 8])  # more and fewer than dimensions
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_frechet_distance_to_statistics_equals_pytorch_fid(num_images):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(num_images, 12)) + 1, rng.normal(size=(50, 12)) * 1.5
+    distance = frechet.distance_to(y.mean(0), np.cov(y, rowvar=False), x)
+    for indices in (np.arange(num_images), rng.integers(num_images, size=num_images)):
+        assert distance(indices) == pytest.approx(pytorch_fid_distance(x[indices], y), rel=1e-5)
+    with pytest.raises(ValueError, match="two images"):
+        distance(np.arange(1))
+
+
 def test_frechet_distance_of_simple_sets():
     features = np.random.default_rng(0).normal(size=(30, 5))
     assert frechet.distance(features, features) == pytest.approx(0, abs=1e-9)
@@ -353,7 +382,138 @@ def test_fid_features_equal_pytorch_fid_with_local_file(inception_folder, faces,
         assert np.allclose(network(image)[0].flatten(), features[1], rtol=1e-3) and features[1].max() > 0.01
 
 
-def test_report_has_lpips_and_fid_if_their_files_exist(folder, vgg16, inception_folder, faces, no_network, tmp_path):
+# FID against a reference set, KID
+
+
+@pytest.fixture(scope="module")
+def two_sets(faces, tmp_path_factory):
+    """Two folders of six images each."""
+    root = tmp_path_factory.mktemp("sets")
+    paths = [path for person in faces for path in person]
+    for folder, chosen in (("a", paths[::2]), ("b", paths[1::2])):
+        (root / folder).mkdir()
+        for path in chosen:
+            (root / folder / path.name).symlink_to(path)
+    return root
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fid_against_a_reference_equals_pytorch_fid(inception_folder, two_sets, monkeypatch, no_network, tmp_path):
+    monkeypatch.setattr(pretrained_metrics, "FID_DIMENSIONS", 64)  # pytorch-fid's root of 2048 features takes a minute
+    first, second, file = str(two_sets / "a"), two_sets / "b", tmp_path / "reference.npz"
+    with pretrained_metrics.local_hub(inception_folder / metric_files.INCEPTION):
+        fid_score.save_fid_stats([str(second), str(file)], 6, "cpu", 64, 0)
+        expected = fid_score.calculate_fid_given_paths([first, str(file)], 6, "cpu", 64, 0)
+    network = pretrained_metrics.load_inception(inception_folder, CPU)
+    features = pretrained_metrics.inception_features(network, images.list_images(two_sets / "a"), CPU)
+    for path in (file, second):
+        statistics = reference.load(path, network, 4, CPU)
+        assert frechet.distance_to(*statistics, features)(np.arange(6)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_unusable_references_are_named(tmp_path, two_sets):
+    np.savez(tmp_path / "other.npz", mu=np.zeros(8), sigma=np.eye(8))
+    np.savez(tmp_path / "keys.npz", mean=np.zeros(2048))
+    (tmp_path / "broken.npz").write_bytes(b"<html>")
+    np.savez(tmp_path / "nan.npz", mu=np.full(2048, np.nan), sigma=np.zeros((2048, 2048)))
+    images.write(tmp_path / "one/a.png", np.zeros((64, 64, 3), np.uint8))
+    for name in ("a", "b"):
+        images.write(tmp_path / f"mixed/{name}.png", np.zeros((64, 64 + (name == "b"), 3), np.uint8))
+    for name, problem in [
+        ("none.npz", "no such file: write it with"),
+        ("other.npz", "not statistics of 2048 features"),
+        ("keys.npz", "holds no arrays mu and sigma"),
+        ("broken.npz", "holds no arrays mu and sigma"),
+        ("nan.npz", "has values that are not finite"),
+        ("one", "a single image"),
+        ("mixed", "images of different sizes: resize"),
+        ("none", "no such folder"),
+    ]:
+        with pytest.raises(UserError, match=f"{name}: {problem}"):
+            reference.load(tmp_path / name, torch.nn.Identity(), 2, CPU)
+
+
+def test_kid_is_an_unbiased_estimate():
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 4))
+    kernel = [[[(a @ b / 4 + 1) ** 3 for b in second] for a in first] for first, second in ((x, x), (x, y), (y, y))]
+    within = [sum(kernel[k][i][j] for i in range(5) for j in range(5) if i != j) / 20 for k in (0, 2)]
+    assert kid.distance_between(x, y)(np.arange(5)) == pytest.approx(sum(within) - 2 * np.mean(kernel[1]))
+
+
+@pytest.mark.parametrize("subset_size", [20, 8])  # all images, or fewer
+def test_kid_equals_torch_fidelity(monkeypatch, subset_size):
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    monkeypatch.setattr(kid, "SUBSET_SIZE", subset_size)
+    x, y = np.random.default_rng(0).normal(size=(2, 20, 4))
+    original = kid_features_to_metric(torch.from_numpy(x), torch.from_numpy(y), kid_subset_size=subset_size)
+    value = kid.distance_between(x, y)(np.arange(20))
+    assert value == pytest.approx(original["kernel_inception_distance_mean"], rel=1e-9)
+
+
+# Metrics of pyiqa
+
+
+class StandIn:
+    """pyiqa with one metric that needs the true image and one whose weights are not in the cache."""
+
+    __version__ = "0.1.16"
+
+    def list_models(self):
+        return ["dists", "musiq"]
+
+    def create_metric(self, name, device):
+        if name == "musiq":
+            torch.hub.download_url_to_file("https://host.invalid/musiq.pth", f"{torch.hub.get_dir()}/pyiqa/musiq.pth")
+        self.metric_mode, self.lower_better = "FR", True
+        return self
+
+    def __call__(self, restored, true):
+        assert min(restored.min(), true.min()) >= 0 and max(restored.max(), true.max()) <= 1
+        return (restored - true).abs().mean((1, 2, 3))[:, None]
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A module `pyiqa`, which is not among the requirements."""
+    modules = {"pyiqa": StandIn(), "pyiqa.utils": types.ModuleType("pyiqa.utils")}
+    modules["pyiqa.utils"].download_util = types.SimpleNamespace()
+    for name, module in modules.items():
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_metric_of_pyiqa(stand_in, pair):
+    metric = iqa.Metric("dists", CPU)
+    assert metric.needs_true and metric.note == "by pyiqa 0.1.16, lower is better"
+    assert torch.allclose(metric(*pair), (pair[0] - pair[1]).abs().mean((1, 2, 3)) / 2)
+    with pytest.raises(UserError, match=r"evaluate.pyiqa: pyiqa 0.1.16 has no metric other: remove it"):
+        iqa.Metric("other", CPU)
+
+
+def test_pyiqa_downloads_no_weights(stand_in):
+    download = torch.hub.download_url_to_file
+    reason = (
+        r"its weights are not in the cache: download https://host.invalid/musiq.pth to pyiqa/musiq.pth in torch.hub"
+    )
+    with pytest.raises(iqa.UnavailableError, match=reason):
+        iqa.Metric("musiq", CPU)
+    assert torch.hub.download_url_to_file is download
+
+
+def test_pyiqa_is_optional():
+    if importlib.util.find_spec("pyiqa"):
+        pytest.skip("pyiqa is installed")
+    with pytest.raises(iqa.UnavailableError, match="pyiqa is not installed: pip install --no-deps pyiqa=="):
+        iqa.Metric("musiq", CPU)
+
+
+# Report
+
+
+def test_report_has_lpips_and_fid_if_their_files_exist(
+    folder, vgg16, inception_folder, faces, no_network, stand_in, tmp_path
+):
     for source in (folder, vgg16, inception_folder):
         for path in source.iterdir():
             (tmp_path / path.name).symlink_to(path)
@@ -361,13 +521,41 @@ def test_report_has_lpips_and_fid_if_their_files_exist(folder, vgg16, inception_
         for subfolder, path in zip(("hr", "sr/ours", "lr"), paths, strict=True):
             images.write(tmp_path / "testset" / subfolder / f"{paths[0].stem}.png", images.read(path))
         labels.write(tmp_path / "testset/parse" / f"{paths[0].stem}.png", np.zeros((128, 128), np.uint8))
-    evaluation = report.evaluate(TestSet(tmp_path / "testset", ["ours"]), tmp_path, 8, CPU, 1)
+    testset = TestSet(tmp_path / "testset", ["ours"])
+    np.savez(tmp_path / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    evaluation = measure.evaluate(testset, tmp_path, 8, CPU, 1, tmp_path / "reference.npz", ["musiq", "dists"])
     summary = report.summarize(evaluation, 1, 100)
-    assert summary["reasons"] == {}
+    assert summary["reasons"].keys() == {"niqe", "musiq"}, "images of 128 pixels, and a metric without its weights"
+    assert "degraded: 2 images have fewer than two blocks" in summary["reasons"]["niqe"][0]
+    computed = [*(metric for metric in report.METRICS if metric != "niqe"), "dists"]
     for variant in ("degraded", "ours"):
-        assert all(summary[variant][metric] > 0 for metric in report.METRICS if metric not in report.PATTERN_METRICS)
-        assert list(summary["intervals"][variant]) == list(report.METRICS)
-    assert "JPEG" in summary["notes"]["fid"][0] and "lpips" in evaluation.table().columns
+        assert list(summary[variant]) == [*report.METRICS, "musiq", "dists"]
+        may_be_negative = {*report.PATTERN_METRICS, "kid"}
+        assert all(summary[variant][metric] > 0 for metric in computed if metric not in may_be_negative)
+        assert list(summary["intervals"][variant]) == computed
+        low, high = summary["intervals"][variant]["fid_reference"]
+        assert low <= summary[variant]["fid_reference"] <= high
+    assert "JPEG" in summary["notes"]["fid"][0] and {"lpips", "dists"} <= set(evaluation.table().columns)
+    assert summary["notes"]["fid_reference"][0] == f"against {tmp_path}/reference.npz"
+    last_table = table.to_markdown(summary).split("\n\n| model")[-1]
+    assert last_table.startswith(" | FID to the reference ↓ | KID ↓ | dists |\n")
+    assert "dists: by pyiqa 0.1.16, lower is better." in last_table
+
+
+def test_set_without_true_images_has_niqe_and_fid_against_a_reference(inception_folder, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 96, 192, 3), np.uint8)
+    for subfolder, image in zip(("lr", "sr/ours", "hr"), pixels, strict=True):
+        for name in "ab":
+            images.write(tmp_path / subfolder / f"{name}.png", image if name == "a" else image[::-1])
+    for name in "ab":
+        labels.write(tmp_path / "parse" / f"{name}.png", np.zeros((96, 192), np.uint8))
+    testset = TestSet(tmp_path, ["ours"], has_true=False)
+    evaluation = measure.evaluate(testset, inception_folder, 2, CPU, 1, tmp_path / "hr")
+    summary = report.summarize(evaluation, 1, 100)
+    values = {metric: value for metric, value in summary["ours"].items() if value is not None}
+    assert values.keys() == set(report.UNPAIRED_METRICS) == summary["intervals"]["ours"].keys()
+    assert values["niqe"] == pytest.approx(np.mean([niqe.score(image) for image in (pixels[1], pixels[1][::-1])]))
+    assert list(evaluation.table().columns) == ["name", "model", "niqe"]
 
 
 @pytest.mark.parametrize(

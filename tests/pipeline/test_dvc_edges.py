@@ -36,6 +36,11 @@ def test_the_number_of_degraded_copies_does_not_rerun_the_training_of_the_parsin
     assert changed_stages(project) == {"degrade", "parse"}
 
 
+def test_another_reference_set_reruns_the_evaluation_alone(project):
+    (project / "data/reference/ffhq512.npz").write_bytes(b"statistics")
+    assert changed_stages(project) == {"evaluate"}
+
+
 def test_check_lock_finds_a_stale_lock_without_the_data(project, tmp_path):
     """A comment runs one stage again, a generator of one's own `infer`, another OpenCV all stages with images."""
     clone = tmp_path / "clone"

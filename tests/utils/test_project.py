@@ -10,6 +10,7 @@ from psfr import params
 from psfr.pretrained import fetch, registry
 from psfr.sources import fetching, folder
 from psfr.utils import project
+from psfr.utils.errors import UserError
 
 
 @pytest.fixture
@@ -90,6 +91,16 @@ def test_mirror_of_weights(tmp_path, copy):
     assert fetch._address(weight, "mirror/") == str(tmp_path / "mirror" / weight.name)
     assert fetch._address(weight, "none") == f"none/{weight.name}"
     assert fetch._address(weight, "https://host.invalid/w/") == f"https://host.invalid/w/{weight.name}"
+
+
+def test_a_reference_set_is_provided_in_the_copy(tmp_path, copy):
+    for name in ("ffhq.npz", "faces/a.png", "faces/sub/b.png"):
+        touch(tmp_path / "data/reference" / name).write_text(name)
+    project.provide([Path("data/reference/ffhq.npz"), Path("data/reference/faces")])
+    for name in ("ffhq.npz", "faces/a.png", "faces/sub/b.png"):
+        assert (copy / "data/reference" / name).read_text() == name
+    with pytest.raises(UserError, match="data/reference/none: no such file: copy it there"):
+        project.provide([Path("data/reference/none")])
 
 
 def test_generators_are_those_of_the_copy(tmp_path, copy):
