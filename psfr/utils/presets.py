@@ -37,8 +37,9 @@ def merge_file(
     """Return the parameters in `text` with those of a preset.
 
     A file that names some keys is merged as it is. A complete one has every key, so that it also names what belongs to
-    a machine or a user. This stays as it is in `text`, and one line on stderr says so: `compute`, `weights.mirror`, and
-    sets whose images no known file names. Models are those of the file and those in models/external.
+    a machine or a user. This stays as it is in `text`, and one line on stderr says so: `compute`, `weights.mirror`,
+    `evaluate.reference`, and sets whose images no known file names. Models are those of the file and those in
+    models/external.
 
     Args:
         sets: the groups that name a set of images.
@@ -72,7 +73,7 @@ def _own_keys(current: Mapping[Keys, str], sets: Iterable[str], known: Iterable[
     """Return the keys, of values or groups, that belong to the machine or the user."""
     names = {value for file in known for value in flatten(read(file)).values()} | {"null"}
     own_sets = [(name,) for name in sets if current.get((name, "images"), "null") not in names]
-    return [("compute",), ("weights", "mirror"), *own_sets]
+    return [("compute",), ("weights", "mirror"), ("evaluate", "reference"), *own_sets]
 
 
 def _has_group(values: Mapping[Keys, str], keys: Keys) -> bool:

@@ -93,13 +93,14 @@ def test_a_complete_file_leaves_the_settings_of_machine_and_user(project):
         ours="models/psfrgan/generator.safetensors\n  mine: models/external/mine.safetensors",
     )
     run(project, "-S", "ffhq.source=folder", "-S", "ffhq.images=photos", "-S", "ffhq.count=null")
+    run(project, "-S", "evaluate.reference=data/reference/ffhq.npz")
     (project / "lfw.yaml").write_text("testsets: {lfw: {source: folder, lr: lfw, hr: null, count: null, skip: 0}}\n")
     assert all(line.startswith("testsets.lfw.") for line in run(project, "lfw.yaml"))
     before = read_params(project / "params.yaml")
     lines = run(project, "params/ffhq.yaml", "-S", "epochs=5")
     after, preset = read_params(project / "params.yaml"), read_params(project / "params/ffhq.yaml")
     assert (after.compute, after.ffhq, after.weights.mirror) == (before.compute, before.ffhq, "/mnt/weights")
-    assert list(after.testsets) == ["lfw"]
+    assert list(after.testsets) == ["lfw"] and after.evaluate == before.evaluate
     assert list(after.models) == ["ours", "mine", "published"]
     assert (after.celebahq, after.fpn, after.epochs) == (preset.celebahq, preset.fpn, 5)
     assert "epochs: 14 -> 5" in lines and not [line for line in lines if line.startswith(("compute", "ffhq"))]
