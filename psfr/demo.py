@@ -23,7 +23,7 @@ from psfr.photos import io, listing, models
 from psfr.photos.alignment import Frame
 from psfr.photos.selection import Selection
 from psfr.restore import MAX_IDENTITY_DISTANCE
-from psfr.utils.errors import UserError, print_debug_traceback, printable, run_main, truncate
+from psfr.utils.errors import UserError, print_debug_traceback, printable, run_main
 
 if TYPE_CHECKING:
     import gradio
@@ -93,7 +93,9 @@ def serving(options: argparse.Namespace) -> Iterator[str]:
                     css=STYLE,
                 )
             except OSError as error:
-                raise UserError(f"{options.host}: {truncate(error)}: choose another --port or --host") from None
+                print_debug_traceback(error)
+                port = "a port from 7860" if options.port is None else f"port {options.port}"
+                raise UserError(f"{options.host}: cannot serve on {port}: choose another --port or --host") from None
             try:
                 yield address
             finally:

@@ -81,6 +81,9 @@ def test_in_a_browser(browser, run_folder, hosts, tmp_path, monkeypatch):
         upload.set_input_files(tmp_path / "large.png")
         page.get_by_text("exceed the maximum allowed size of 1.0 MB").wait_for()
         page.close()
+        busy = demo.parse_options(["--port", address.rstrip("/").rpartition(":")[2]])
+        with pytest.raises(UserError, match="cannot serve on port"), demo.serving(busy):
+            pass
     assert all(request.startswith((address, "data:", "blob:")) for request in requests)
     assert {host for host in hosts if host not in (None, "localhost")} <= {"127.0.0.1"}
     assert list((tmp_path / "temporary").iterdir()) == []
