@@ -166,7 +166,11 @@ class Params(ParamGroup):
     @model_validator(mode="after")
     def _check_reference(self) -> Self:
         reference = self.evaluate.reference
-        if reference is not None and not _lies_in(reference, [REFERENCE_DIR]):
+        if reference is None:
+            return self
+        # DVC follows no link to a folder, so of a folder of images its files have to lie there.
+        path = reference if reference.endswith(".npz") else os.path.join(reference, "image")
+        if not _lies_in(path, [REFERENCE_DIR]):
             raise ValueError(
                 f"evaluate.reference: {truncate(reference)} is not in the folder on which its stage depends, so DVC "
                 f"would not notice when it changes: copy it to {REFERENCE_DIR}/"

@@ -419,16 +419,22 @@ def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
         assert message.endswith("copy it to models/external/")
 
 
-def test_the_reference_set_must_be_in_the_folder_that_evaluate_depends_on(tmp_path):
+def test_the_reference_set_must_be_in_the_folder_that_evaluate_depends_on(tmp_path, monkeypatch):
     dvc_yaml = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert params.REFERENCE_DIR in dvc_yaml["evaluate"]["deps"]
     assert params.REFERENCE_DIR in dvc_yaml["evaluate_testset"]["do"]["deps"]
+    (tmp_path / "data/reference/faces").mkdir(parents=True)
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "data/reference/link").symlink_to(tmp_path / "faces")
+    monkeypatch.chdir(tmp_path)
     values = copy.deepcopy(DEFAULT)
-    values["evaluate"]["reference"] = "data/reference/ffhq512.npz"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    assert params.read_params(tmp_path / "params.yaml").evaluate.reference == "data/reference/ffhq512.npz"
-    values["evaluate"]["reference"] = "statistics/ffhq512.npz"
-    assert rejection(tmp_path, values).endswith("when it changes: copy it to data/reference/")
+    for path in ("data/reference/ffhq512.npz", "data/reference/faces"):
+        values["evaluate"]["reference"] = path
+        Path("params.yaml").write_text(yaml.safe_dump(values))
+        assert params.read_params().evaluate.reference == path
+    for path in ("statistics/ffhq512.npz", "faces", "data/reference/link"):  # DVC does not follow links to folders
+        values["evaluate"]["reference"] = path
+        assert rejection(tmp_path, values).endswith("when it changes: copy it to data/reference/")
 
 
 @pytest.mark.parametrize(

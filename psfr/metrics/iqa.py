@@ -15,7 +15,7 @@ from psfr.utils import compat
 from psfr.utils.errors import UserError, truncate
 
 # Without its dependencies: opencv-python-headless among them would replace the files of the pinned opencv-python.
-INSTALL = "pip install --no-deps pyiqa==0.1.16 huggingface_hub"
+INSTALL = "pip install --no-deps pyiqa==0.1.16 && pip install huggingface_hub"
 
 
 class UnavailableError(Exception):
