@@ -19,7 +19,7 @@ from psfr.utils.seeds import rng_for
 
 # In pixels of the photograph. Tiles begin at multiples of 64 and of what the model requires: all have the same windows.
 MAX_STEP, MIN_STEP = 256, 64  # from one tile to the next
-MAX_OUTPUT_STEP = 768  # the same in pixels of the model's output, which bounds the memory of a tile
+MAX_OUTPUT_STEP = 512  # the same in pixels of the output, which bounds the memory of a tile
 MARGINS = (8, 16, 32, 64)  # of a tile that is discarded because the pixels beyond its border are missing there
 RAMP = 16  # between two margins, adjacent tiles are cross-faded
 PROBE_SIZE = 32  # side of the square whose dependence on what is around it is measured
