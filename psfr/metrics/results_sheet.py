@@ -61,5 +61,5 @@ def _caption(evaluation: Evaluation, column: str, index: int, ranks: np.ndarray)
     if column == MAP:
         return f"rank {ranks[index]} of {len(ranks)}" if is_compared else name
     if not is_compared:
-        return ""
+        return f"NIQE {values['niqe'][index]:.2f}" if "niqe" in values else ""
     return f"{values['psnr'][index]:.2f} dB   ST-LPIPS {values['st_lpips'][index]:.3f}"

@@ -16,7 +16,7 @@ from psfr.compute import parallel
 from psfr.compute.devices import deterministic_float32
 from psfr.data import images, labels
 from psfr.metrics import fidelity, mean_error, measure, output, report, results_sheet, st_lpips, table
-from psfr.metrics.testset import TestSet
+from psfr.metrics.testset import DEGRADED, MAP, TestSet
 from psfr.pretrained import fetch, metric_files
 from psfr.utils.errors import UserError
 from stages import evaluate
@@ -242,6 +242,12 @@ def test_output_is_reproducible(evaluated, monkeypatch):
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     evaluate.main()
     assert output_files(evaluated) == expected
+
+
+def test_captions_without_true_images_say_what_is_known():
+    evaluation = report.Evaluation(["a", "b"], {"degraded": {"niqe": np.array([9.0, 8.0])}, "ours": {}}, {})
+    captions = [results_sheet._caption(evaluation, column, 1, np.array([1, 2])) for column in (DEGRADED, MAP, "ours")]
+    assert captions == ["NIQE 8.00", "b", ""]
 
 
 def test_pick_by_rank_goes_from_best_to_worst():
