@@ -46,8 +46,8 @@ def run(monkeypatch, capsys):
     monkeypatch.setattr(Restorer, "from_pretrained", lambda *_, **__: Restorer.__new__(Restorer))
     monkeypatch.setattr(models, "model_fingerprint", str)
 
-    def call(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["restore", *map(str, arguments), "--page"])
+    def call(*arguments: object, page: bool = True) -> str:
+        monkeypatch.setattr(sys, "argv", ["restore", *map(str, arguments), *(["--page"] if page else [])])
         with pytest.raises((UserError, SystemExit, KeyboardInterrupt)) as end:
             restore.main()
             sys.exit(0)
@@ -90,7 +90,9 @@ def make_album(folder: Path) -> None:
 def test_shows_everything_also_when_all_is_passed_over(run, tmp_path):
     make_album(tmp_path / "in")
     out = tmp_path / "out"
-    assert "broken.jpg: not a readable image" in run(tmp_path / "in", "-o", out)
+    assert "0 passed over" in run(tmp_path / "in", "-o", out, page=False)
+    assert not (out / "index.html").exists()
+    assert "4 passed over" in run(tmp_path / "in", "-o", out), "the page needs no other restoration"
     page = Links(out / "index.html")
     assert {f"sub/{NAME}", "scan.tif, page 1", "large.jpg", "field.png"} <= set(page.texts)
     assert page.texts.count("May look like another person") == page.texts.count("0.65") == 3
