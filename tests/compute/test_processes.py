@@ -96,7 +96,7 @@ def test_late_processes_skip_no_image(results):
 
 
 def losses(project: Path) -> dict[str, list[float]]:
-    """Read the losses, scores and gradient norms of each epoch ("loss/ss", ...) from the metrics of the train stage."""
+    """Read the losses, scores and gradient norms of each step ("loss/ss", ...) from the metrics of the train stage."""
     folder = project / "metrics/train/plots/metrics"
     return {
         str(file.relative_to(folder).with_suffix("")): pd.read_csv(file, sep="\t")[file.stem].tolist()
@@ -143,8 +143,8 @@ def test_training_resumed_in_two_processes_matches_one(project, tmp_path):
     shutil.rmtree(state_dir)
     run_command(TRAIN, project)
     expected = losses(project)
-    # 12 steps, two per epoch; in the first three the pixel loss is alone.
-    assert len(expected["loss/pix"]) == 6 and len(expected["loss/ss"]) == len(expected["grad/fm"]) == 5
+    # 12 steps, two per epoch; in the first three the pixel loss is alone, afterwards every second has a style loss.
+    assert len(expected["loss/pix"]) == 12 and len(expected["loss/ss"]) == len(expected["grad/fm"]) == 5
 
     shutil.rmtree(state_dir)
     process = start_command(TRAIN, project, tmp_path / "log")
@@ -175,7 +175,7 @@ def training(project, tmp_path):
     set_params(project, epochs=1000, devices=2, checkpoint_seconds=0)
     shutil.rmtree(project / "models/.train.unfinished")
     process = start_command(TRAIN, project, tmp_path / "log")
-    wait_for(project, "models/.train.unfinished/*/step_*", process)
+    wait_for(project, "models/.train.unfinished/*/step_*.safetensors", process)
     yield process
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

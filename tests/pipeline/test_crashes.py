@@ -90,7 +90,7 @@ def test_training_resumes_after_sigkill(project, tmp_path):
         state_dir + "step_00000002-*",
         rng.uniform(0.5, 3),
         state_dir + ".step*.partial",
-        state_dir + "step_0000003.png",
+        state_dir + "step_0000006.png",
     ]
     outputs = run_with_kills(killed, tmp_path / "log", conditions, start_command)
     assert sum("train: resuming after step" in output for output in outputs) >= 2

@@ -46,7 +46,7 @@ def checkpoint_step(project: Path) -> int:
 
 def test_missing_image_is_named(training, tmp_path):
     process = start_command(TRAIN, training, tmp_path / "log")
-    wait_for(training, "models/.train.unfinished/*/step_*", process)
+    wait_for(training, "models/.train.unfinished/*/step_*.safetensors", process)
     (training / "data/ffhq/hr/00003.png").unlink()
     assert last_line(process, tmp_path / "log").startswith("error: data/ffhq/hr/00003.png: ")
     assert checkpoint_step(training) > 0
@@ -59,7 +59,7 @@ def test_full_disk_is_reported(training, tmp_path):
     process = start_command(TRAIN, training, tmp_path / "log", small_disk)
     assert last_line(process, tmp_path / "log").startswith("error: cannot write a checkpoint: ")
     (folder,) = (training / "models/.train.unfinished").iterdir()
-    assert not list(folder.glob(".*")) and not list(folder.glob("step_*"))
+    assert not list(folder.glob(".*")) and not list(folder.glob("step_*.safetensors"))
 
 
 def test_out_of_memory_is_reported(training, tmp_path):
@@ -79,7 +79,7 @@ run_main(stages.train.main)
 def test_killed_worker_is_reported(training, tmp_path):
     set_params(training, workers=1)
     process = start_command(TRAIN, training, tmp_path / "log")
-    wait_for(training, "models/.train.unfinished/*/step_*", process)
+    wait_for(training, "models/.train.unfinished/*/step_*.safetensors", process)
     while process.poll() is None:  # a worker lives for an epoch
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:

@@ -29,12 +29,12 @@ def test_all_outputs_exist(project):
     assert fpn["high_quality"].keys() == {"mean_iou", "pixel_accuracy"}
     assert len(pd.read_csv(project / "metrics/fpn/iou.csv").label.unique()) > 10
     assert len(pd.read_csv(project / "metrics/per_image.csv")) == 2 * 4
-    assert len(pd.read_csv(project / "data/ffhq/degradations.csv")) == 2 * 8
+    assert len(pd.read_csv(project / "data/ffhq/degradations.csv")) == 2 * 10
     for folder, count in [
-        ("ffhq/hr", 8),
-        ("ffhq/lr/1", 8),
-        ("ffhq/parse/hr", 8),
-        ("ffhq/parse/lr/1", 8),
+        ("ffhq/hr", 10),
+        ("ffhq/lr/1", 10),
+        ("ffhq/parse/hr", 10),
+        ("ffhq/parse/lr/1", 10),
         ("testset/hr", 4),
         ("testset/sr/ours", 4),
     ]:

@@ -36,7 +36,7 @@ PLOTS = [
     "IoU of each label",
     "Test images, degraded and restored (upper left is better)",
 ]
-IMAGES = ["mean_error.png", "results.png", "step_0000001.png", "step_0000002.png"]
+IMAGES = ["mean_error.png", "results.png", "step_0000002.png", "step_0000004.png"]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_browser_draws_every_plot(run, page):
         for svg in re.findall(r'<svg xmlns="[^"]*"[^>]*class="marks".*?</svg>', dom.replace("&nbsp;", " "), re.DOTALL)
     ]
     assert [marks(drawing) for drawing in drawings] == [expected(plot) for plot in plots(run / page / "index.html")]
-    assert "Validation faces after step 2: degraded" in dom
+    assert "Validation faces after step 4: degraded" in dom
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
