@@ -48,7 +48,7 @@ def main() -> None:
             config_d = gan.discriminator_config(params)
             serialization.save(MODELS / "discriminator.safetensors", state.discriminator, compute, **config_d)
             watching.kept.write(MODELS, num_steps)
-            model_card.write(MODELS, params, (len(train_names), len(held_out_names)), compute)
+            model_card.write(MODELS, params, dataset, len(held_out_names), compute)
     if get_rank() == 0:
         mirror_to_cache("train", METRICS / "metrics.json")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from psfr.data.datasets import PairedFaceDataset
 from psfr.params import PUBLISHED, ImageSetParams, Params
 from psfr.training.kept_generators import CHECKPOINTS
 from psfr.training.validation import METRICS
@@ -16,25 +17,31 @@ NON_COMMERCIAL, OWN, UNKNOWN = "cc-by-nc-sa-4.0", "mit", "other"  # identifiers 
 LABELS = {"psnr": "PSNR (dB) ↑", "st_lpips": "ST-LPIPS ↓", "identity": "identity distance ↓"}
 # Groups of parameters and single ones that shape the weights of generator and discriminator.
 PARAMETERS = {
-    *("batch_size", "degrade", "discriminator", "ema", "epochs", "flip", "generator", "held_out", "image_size"),
+    *("batch_size", "discriminator", "ema", "epochs", "flip", "generator", "held_out", "image_size"),
     *("lambda_fm", "lambda_gen", "lambda_pcp", "lambda_pix", "lambda_r1", "lambda_ss", "lr_decay", "lr_discriminator"),
     *("lr_generator", "perceptual", "pixel_warmup", "seed", "style_interval"),
 }
 
 
-def write(folder: Path, params: Params, num_images: tuple[int, int], compute: Mapping[str, str | int]) -> None:
+def write(
+    folder: Path,
+    params: Params,
+    dataset: PairedFaceDataset,
+    num_validated: int,
+    compute: Mapping[str, str | int],
+) -> None:
     """Write the card of a trained model to its folder, which has `CHECKPOINTS`.
 
     Args:
         folder: the folder of the model.
         params: the parameters of the training.
-        num_images: number of the images to train and to validate on.
+        dataset: the training set.
+        num_validated: number of images to validate on.
         compute: device, precision and number of processes.
     """
     checkpoints = json.loads((folder / CHECKPOINTS).read_text(encoding="utf-8"))
     identifier, terms = license_terms(params)
     values = params.model_dump(include=PARAMETERS)
-    num_trained, num_validated = num_images
     lines = [
         "---",
         f"license: {identifier}",
@@ -46,9 +53,9 @@ def write(folder: Path, params: Params, num_images: tuple[int, int], compute: Ma
         "Generator and discriminators of PSFR-GAN ([Chen et al., CVPR 2021](https://arxiv.org/abs/2009.08709)), which",
         f"restores degraded faces of {params.image_size}x{params.image_size} pixels, aligned as in FFHQ.",
         "",
-        f"- **Data**: {num_trained} {_kind(params.ffhq)}, each in {params.degrade.variants} degraded copies; "
+        f"- **Data**: {len(dataset)} {_kind(params.ffhq)}, each in {dataset.num_variants} degraded copies; "
         f"{num_validated} others to validate on.",
-        f"- **Training**: {checkpoints['last']} steps of {min(params.batch_size, num_trained)} images, starting from "
+        f"- **Training**: {checkpoints['last']} steps of {min(params.batch_size, len(dataset))} images, starting from "
         f"{_start(params)}.",
         f"- **Device**: {compute['device']}, {compute['precision']}, processes: {compute['processes']}.",
         f"- **License**: {terms}",

@@ -10,6 +10,17 @@ from tests.training.test_gan import TINY
 
 FOLDER = ImageSetParams(source="folder", count=8, skip=0, images="photos")
 START = TINY.generator.model_copy(update={"init": "published"})
+
+
+class Faces(list):
+    """Stands in for a training set of six photographs."""
+
+    num_variants = 5
+
+    def __init__(self):
+        super().__init__("abcdef")
+
+
 SCORES = {f"{name}{suffix}": 0.25 for name in ("psnr", "st_lpips", "identity") for suffix in ("", "_low", "_high")}
 
 
@@ -35,14 +46,14 @@ def test_card_says_what_was_measured(tmp_path, is_validated):
         kept.add(4, SCORES)
     kept.write(tmp_path, 4)
     compute = {"device": "CPU (some)", "precision": "fp32", "processes": 2}
-    model_card.write(tmp_path, TINY.model_copy(update={"ffhq": FOLDER}), (6, 2 * is_validated), compute)
+    model_card.write(tmp_path, TINY.model_copy(update={"ffhq": FOLDER}), Faces(), 2 * is_validated, compute)
     text = (tmp_path / "README.md").read_text()
     header, *_, parameters = text.split("---\n")[1:2] + text.split("```yaml\n")[1:]
     assert yaml.safe_load(header)["license"] == "other"
     values = yaml.safe_load(parameters.removesuffix("```\n"))
-    assert values["lambda_ss"] == TINY.lambda_ss and values["degrade"]["variants"] == TINY.degrade.variants
+    assert values["lambda_ss"] == TINY.lambda_ss and values["generator"] == TINY.generator.model_dump()
     for sentence in (
-        "6 photographs of a folder",
+        "6 photographs of a folder, each in 5 degraded copies",
         "4 steps of 4 images, starting from random weights",
         "CPU (some), fp32",
     ):
