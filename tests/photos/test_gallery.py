@@ -26,6 +26,8 @@ from tests.helpers.browser import browser  # noqa: F401
 
 NAME = "a \"b\" <i>&'c' #1 100% \N{BEETLE}.png"
 
+SHOWN = "[...document.querySelectorAll('article .compare img')].every(image => image.complete && image.naturalWidth)"
+
 
 @pytest.fixture
 def run(monkeypatch, capsys):
@@ -187,7 +189,7 @@ def test_in_a_browser(browser, run, tmp_path):
     page.on("pageerror", lambda error: errors.append(error))
     page.goto(address)
     compare, slider = page.locator("article .compare"), page.locator("article .compare input[type=range]")
-    page.wait_for_function("[...document.querySelectorAll('.compare img')].slice(0, 2).every(image => image.complete)")
+    page.wait_for_function(SHOWN)
     box = compare.bounding_box()
     assert bright_share(compare) == pytest.approx(0.5, abs=0.02)
     compare.click(position={"x": 0.25 * box["width"], "y": 30})
@@ -215,6 +217,7 @@ def test_in_a_browser(browser, run, tmp_path):
     with browser.new_context(viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True) as context:
         phone = context.new_page()
         phone.goto(address)
+        phone.wait_for_function(SHOWN)
         compare = phone.locator("article .compare")
         box = compare.bounding_box()
         phone.touchscreen.tap(box["x"] + 0.8 * box["width"], box["y"] + 40)
