@@ -1,10 +1,13 @@
 """Fingerprint of a stage's dependencies: the value of each parameter and the hash of each file that dvc.yaml names."""
 
 import hashlib
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
+
+from psfr.utils.errors import UserError
 
 if TYPE_CHECKING:
     from dvc.dependency.base import Dependency
@@ -28,6 +31,9 @@ def fingerprints(stage: str, per_file_deps: tuple[str, ...] = ()) -> tuple[Finge
 
     Returns:
         The fingerprints; empty if DVC cannot determine them, for instance outside of a repository.
+
+    Raises:
+        UserError: DVC cannot write the hashes, as on a full disk.
     """
     # Imported here because importing DVC takes long and most processes do not need it.
     from dvc.exceptions import DvcException
@@ -42,6 +48,10 @@ def fingerprints(stage: str, per_file_deps: tuple[str, ...] = ()) -> tuple[Finge
             return _fingerprint(dvc_stage.deps, per_file_deps), last
     except (DvcException, ValueError):
         return {}, {}
+    except sqlite3.Error as error:
+        raise UserError(
+            f"{stage}: DVC cannot write its database of hashes ({error}): free disk space, and run it again"
+        ) from None
 
 
 def _fingerprint(deps: "Iterable[Dependency]", per_file_deps: tuple[str, ...]) -> Fingerprint:

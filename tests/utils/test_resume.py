@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -194,6 +196,16 @@ def test_nothing_is_reused_without_a_fingerprint(repository, damage):
     note = Path(".hr.fingerprint.partial")
     note.unlink() if damage is None else note.write_text(damage)
     assert run_stage(9) == list("abcd")
+
+
+def test_full_disk_under_the_hashes_is_one_line(repository, monkeypatch):
+    def fail(_):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("dvc.dependency.base.Dependency.save", fail)
+    error = re.escape("halve: DVC cannot write its database of hashes (disk I/O error): free disk space")
+    with pytest.raises(UserError, match=f"^{error}"):
+        fingerprints("halve")
 
 
 def test_nothing_is_reused_if_dvc_cannot_determine_the_fingerprint(repository):
