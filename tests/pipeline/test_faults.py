@@ -154,6 +154,6 @@ def test_infer_names_the_missing_checkpoints_of_the_user(tmp_path, monkeypatch):
         tmp_path, models={"mine": "models/external/mine.safetensors", "other": "models/external/x.safetensors"}
     )
     monkeypatch.chdir(tmp_path)
-    paths = r"models/external/mine\.safetensors: no such checkpoint; models/external/x\.safetensors: no such checkpoint"
+    paths = r"models/external/mine\.safetensors: no such file; models/external/x\.safetensors: no such file"
     with pytest.raises(UserError, match=rf"{paths}: copy it there$"):
         infer.main()

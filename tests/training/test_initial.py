@@ -90,7 +90,7 @@ def test_other_sizes_are_named(vgg, suffix):
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"), [(None, "no such checkpoint: copy it there"), (b"damaged", "not a checkpoint")]
+    ("content", "problem"), [(None, "no such file: copy it there"), (b"damaged", "not a checkpoint")]
 )
 def test_missing_and_damaged_checkpoints_are_named(vgg, content, problem):
     path = FOLDER / "g.safetensors"
