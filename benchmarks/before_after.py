@@ -1,6 +1,6 @@
 """Draw test faces before and after restoration, in the folder of a finished run: the README's first picture.
 
-python -m benchmarks.before_after [--count 6] [--model ours] [--output docs/before-after.png]
+python -m benchmarks.before_after [--count 6] [--model ours] [--output docs/before-after.jpg]
 
 The faces are those whose ST-LPIPS falls most, so the picture shows what a model can do, not what it does on average:
 that is in the table of metrics, and docs/results.png has the worst face too.
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.before_after", description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=6, help="number of faces (default: 6)")
     parser.add_argument("--model", default="ours", help="entry of `models` (default: ours)")
-    parser.add_argument("--output", type=Path, default=Path("docs/before-after.png"), help=".png or .jpg")
+    parser.add_argument("--output", type=Path, default=Path("docs/before-after.jpg"), help="a .jpg or .png file")
     options = parser.parse_args()
     if not SCORES.is_file():
         raise UserError(f"{SCORES}: no such file: run `dvc repro` first, in the top folder of the project")
