@@ -55,8 +55,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=models.DEFAULT_MODEL,
-        help="published (the authors' networks, fetched once: 269 MB), folder of a run, published .pth file, or git "
-        "revision of this project (default: models)",
+        help="published (the authors' networks, fetched once: 269 MB), folder of a run, models/psfrgan@STEP of its "
+        "training, published .pth file, or git revision of this project (default: models)",
     )
     parser.add_argument(
         "--mirror",
