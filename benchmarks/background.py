@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--tiles",
         type=int,
-        help="apply the network to so many tiles only, and interpolate the others: the memory is "
+        help="number of tiles that the network is applied to; interpolate the others: the memory is "
         "the same in minutes instead of hours (default: all)",
     )
     options = parser.parse_args()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from psfr.data import images, labels
 from psfr.photos import album, gallery, io, listing, models
-from psfr.photos.options import NO_FACE_STATUS, parse_options
+from psfr.photos.options import MAX_IDENTITY_DISTANCE, NO_FACE_STATUS, parse_options
 from psfr.photos.selection import Selection
 from psfr.pretrained.loader import file_hash
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from psfr.photos.background import Background
     from psfr.photos.restoration import RestoredFace
     from psfr.photos.restorer import Restorer
-
-MAX_IDENTITY_DISTANCE = 0.6  # photographs of one person are usually within it
 
 
 @dataclass(frozen=True)

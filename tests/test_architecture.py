@@ -63,7 +63,7 @@ LAYERS = [
     ["psfr.metrics"],
     ["psfr.training", "psfr.inference"],
     ["psfr.photos"],
-    ["psfr.restore", "psfr.align", "psfr.losses", "psfr.checkpoints", "psfr.demo"],
+    ["psfr.restore", "psfr.align", "psfr.losses", "psfr.checkpoints"],
     ["stages"],
 ]
 
@@ -151,7 +151,7 @@ def test_imports_have_no_cycle():
 
 def test_package_has_few_modules_at_the_top():
     modules = {path.stem for path in (ROOT / "psfr").glob("*.py")} - {"__init__"}
-    assert modules == {"params", "inference", "restore", "align", "losses", "checkpoints", "demo"}
+    assert modules == {"params", "inference", "restore", "align", "losses", "checkpoints"}
 
 
 def test_networks_and_pretrained_know_nothing_of_data():

@@ -47,7 +47,8 @@ def test_images_and_networks_import_nothing_else(tmp_path):
     """Neither does a network that is loaded: PyTorch imports its compiler for some operations."""
     sizes = {"image_size": 32, "base_channels": 4, "min_channels": 4, "max_channels": 4, "body_blocks": 1}
     serialization.save(tmp_path / "fpn.safetensors", FaceParsingNetwork(**sizes), None, **sizes)
-    images = ("stages.fetch_weights", "stages.download", "stages.resize", "psfr.restore", "psfr.align", "psfr.demo")
+    commands = ("psfr.restore", "psfr.align", "psfr.photos.demo")
+    images = ("stages.fetch_weights", "stages.download", "stages.resize", *commands)
     networks = ("stages.parse", "stages.infer", "stages.evaluate", "stages.train")
     found = heavy_packages(*images, *networks, network=str(tmp_path / "fpn.safetensors"))
     assert found == {name: [] for name in found} | {"stages.parse": ["torch"]}

@@ -7,6 +7,7 @@ from pathlib import Path
 from psfr.photos import io, models, selection
 
 NO_FACE_STATUS = 3  # exit status if a photograph has no face
+MAX_IDENTITY_DISTANCE = 0.6  # photographs of one person are usually within it
 ALIGNED_EXCLUDES = ("faces", "min_size", "background", "list", "copy_faceless")  # there is nothing to find or to keep
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from psfr.compute import parallel
 from psfr.compute.parallel import Executor
 from psfr.data import images, names
-from psfr.data.subset import choose_named, choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
-from psfr.sources.pairs import Pair, match_pairs, validate_pair
+from psfr.sources.pairs import Pair, choose_pairs, match_pairs, validate_pair
 from psfr.utils import project
 from psfr.utils.errors import raise_all
 from psfr.utils.files import atomic_write
@@ -39,11 +38,7 @@ def copy_set(
     assert params.images is not None
     masks = params.masks if isinstance(params, LabeledSetParams) else None
     pairs = _list_pairs(_find(params.images), _find(masks) if masks is not None else None)
-    if only is None:
-        subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
-    else:
-        subset = choose_named(pairs, only, params.images)
-    chosen = [pairs[image] for image in subset]
+    chosen = choose_pairs(pairs, params, seed, name, only)
     remove_stale(raw, chosen)
     parallel.map(partial(_validate, raw), chosen, executor, f"check {name}")
     parallel.map(partial(_copy, raw), chosen, executor, f"copy {name}")

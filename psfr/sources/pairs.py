@@ -1,12 +1,14 @@
 """Pairs of an image and its mask: matched by name, validated, and placed in `raw`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from psfr.data import images, labels
+from psfr.data.subset import choose_named, choose_subset
+from psfr.params import ImageSetParams
 from psfr.sources import celebamask
 from psfr.sources.checksums import Checksum, checksum_mismatch
 from psfr.utils.errors import UserError, raise_all
@@ -50,6 +52,26 @@ class FileProblem(NamedTuple):
 
     path: Path
     reason: str
+
+
+def choose_pairs(
+    pairs: Mapping[str, Pair], params: ImageSetParams, seed: int, name: str, only: Collection[str] | None
+) -> list[Pair]:
+    """Choose the pairs of a set: those of the names `only` or, for None, as `params.count` and `params.skip` say.
+
+    Args:
+        pairs: All pairs of the source by name.
+        name: The set, for the error message.
+
+    Raises:
+        UserError: see `choose_subset` and `choose_named`.
+    """
+    assert params.images is not None
+    if only is None:
+        subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
+    else:
+        subset = choose_named(pairs, only, params.images)
+    return [pairs[image] for image in subset]
 
 
 def match_pairs(

@@ -10,12 +10,11 @@ from psfr.compute import parallel
 from psfr.compute.parallel import Executor
 from psfr.data import names
 from psfr.data.images import SUFFIXES, check_name, is_system_name
-from psfr.data.subset import choose_named, choose_subset
 from psfr.params import ImageSetParams, LabeledSetParams
 from psfr.sources import checksums, fetching
 from psfr.sources.checksums import Checksum
 from psfr.sources.folder import remove_stale
-from psfr.sources.pairs import Pair, match_pairs, validate_pair
+from psfr.sources.pairs import Pair, choose_pairs, match_pairs, validate_pair
 from psfr.utils.errors import UserError, join_first, raise_all
 from psfr.utils.files import scratch_dir
 
@@ -73,11 +72,7 @@ def fetch_set(
             assert params.masks is not None
             remotes.append(_list_remote(params.masks, scratch / "masks", f"list {name}'s masks"))
         pairs = _list_pairs(remotes)
-        if only is None:
-            subset = choose_subset(pairs, params.count, params.skip, seed, name, params.images)
-        else:
-            subset = choose_named(pairs, only, params.images)
-        chosen = [pairs[image] for image in subset]
+        chosen = choose_pairs(pairs, params, seed, name, only)
         remove_stale(raw, chosen)
         _restore_moved(raw, chosen)
         ffhq = _ffhq_checksums(remotes[0], [pair.image for pair in chosen], scratch)

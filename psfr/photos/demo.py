@@ -1,4 +1,4 @@
-"""A page in the browser to restore photographs with: `psfr-demo`, or `python -m psfr.demo`.
+"""A page in the browser to restore photographs with: `psfr-demo`, or `python -m psfr.photos.demo`.
 
 It needs gradio (requirements-demo.txt). It answers this machine only unless `--host` says otherwise, asks nothing of
 other servers but the published model, and keeps photographs in a temporary folder, which is removed when it ends.
@@ -21,8 +21,8 @@ from PIL import Image
 from psfr.data import formats, images
 from psfr.photos import io, listing, models
 from psfr.photos.alignment import Frame
+from psfr.photos.options import MAX_IDENTITY_DISTANCE
 from psfr.photos.selection import Selection
-from psfr.restore import MAX_IDENTITY_DISTANCE
 from psfr.utils.errors import UserError, print_debug_traceback, printable, run_main
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from psfr import demo
 from psfr.data import images
-from psfr.photos import detection, models
+from psfr.photos import demo, detection, models
 from psfr.photos.alignment import Frame
 from psfr.photos.restorer import Restorer
 from psfr.utils.errors import UserError
