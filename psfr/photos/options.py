@@ -56,8 +56,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=models.DEFAULT_MODEL,
-        help="published (the authors' networks, fetched once: 269 MB), folder of a run, models/psfrgan@STEP of its "
-        "training, published .pth file, or git revision of this project (default: models)",
+        help="published (the authors' networks, fetched once: 269 MB), folder of a run, models/psfrgan@STEP or @best "
+        "of its training, published .pth file, or git revision of this project (default: models)",
     )
     parser.add_argument(
         "--mirror",
@@ -94,7 +94,7 @@ def _add_face_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--list",
         action="store_true",
-        help="restore nothing: print the number, place and size of each face, and draw the numbers into a copy",
+        help="restore nothing: print the number, center and size of each face, and draw the numbers into a copy",
     )
 
 
