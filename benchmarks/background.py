@@ -35,7 +35,9 @@ from psfr.utils import compat
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Time and peak memory of psfr-restore --background.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.background", description="Time and peak memory of psfr-restore --background."
+    )
     parser.add_argument("--megapixels", type=float, default=24)
     parser.add_argument("--scale", type=int, choices=(1, 2, 4), default=2)
     parser.add_argument("--architecture", choices=("compact", "esrgan"), default="esrgan")

@@ -24,7 +24,7 @@ NUM_REPEATS = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=32, help="number of portraits to render")
     parser.add_argument("--size", type=int, default=512, help="side of the training images, in pixels")
     parser.add_argument("--images", type=Path, help="use a folder of images instead of portraits")

@@ -24,7 +24,7 @@ from psfr.training import fpn, gan
 
 
 def main() -> None:
-    options = make_parser(__doc__.splitlines()[0], "images").parse_args()
+    options = make_parser("inference", __doc__.splitlines()[0], "images").parse_args()
     params = published_params(options)
     device = get_device(params.compute)
     torch.manual_seed(0)

@@ -31,7 +31,7 @@ STEPS_PER_CHECK = 2  # steps between two checks of the time, on which the proces
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5, help="duration of each of the 12 measurements")
     options = parser.parse_args()
     params = read_params()

@@ -22,9 +22,9 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NUM_WARMUP_CALLS = 2
 
 
-def make_parser(description: str, count_option: str) -> argparse.ArgumentParser:
-    """Create the parser of a network benchmark; `count_option` names the option for the number of measurements."""
-    parser = argparse.ArgumentParser(description=description)
+def make_parser(name: str, description: str, count_option: str) -> argparse.ArgumentParser:
+    """Create the parser of benchmarks.`name`; `count_option` names the option for the number of measurements."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")

@@ -33,7 +33,7 @@ NUM_PORTRAITS = 64  # from which all source images are made
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.splitlines()[0])
     parser.add_argument(
         "folder", type=Path, help="an empty folder; source images and clone take about 100 kB per image"
     )

@@ -3,6 +3,7 @@
 python -m benchmarks.table
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def result_row(result: dict, seconds: str, plain: dict | None) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__.splitlines()[0]).parse_args()
     for name, seconds, count in BENCHMARKS:
         print(f"\n`python -m benchmarks.{name}`\n")
         print(row(COLUMNS), row(["---"] * len(COLUMNS)), sep="\n")

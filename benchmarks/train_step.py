@@ -21,7 +21,7 @@ from psfr.training.schedule import make_schedule
 
 
 def main() -> None:
-    options = make_parser(__doc__.splitlines()[0], "steps").parse_args()
+    options = make_parser("train_step", __doc__.splitlines()[0], "steps").parse_args()
     params = published_params(options)
     device = get_device(params.compute)
     model = gan.build(params, VggFeatures(**params.perceptual.model_dump()))

@@ -14,6 +14,14 @@ FASTEST = "bf16" if has_bf16(torch.device("cpu")) else "fp32"
 
 
 @pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "\ndef main(" in path.read_text())
+)
+def test_help_names_the_command(name):
+    done = run_module(ROOT, f"benchmarks.{name}", "--help")
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m benchmarks.{name} "), done.stdout
+
+
+@pytest.mark.parametrize(
     ("arguments", "keys"),
     [
         (
