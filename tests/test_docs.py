@@ -130,6 +130,19 @@ def test_links_and_paths_exist(page):
         assert path.with_suffix(".py").is_file() or path.is_dir(), module
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_have_options_and_keys_that_exist(page):
+    """`-S` belongs to `dvc exp run` and psfr.params, and names a key of params.yaml; `+` adds one."""
+    text = re.sub(r"\\\n\s*", "", page.read_text())
+    assert not [line for line in text.splitlines() if re.search(r"dvc repro[^`#&;]* -S", line)]
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    keys = {f"{group}.{key}" for group, values in params.items() if isinstance(values, dict) for key in values} | set(
+        params
+    )
+    named = set(re.findall(r"-S[ ']+([a-z_][\w.]*)=", text))
+    assert {key for key in named if not key.startswith("testsets.")} <= keys
+
+
 def test_workflows_and_container_run_what_exists():
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     commands = [container["onCreateCommand"], container["postCreateCommand"]]
