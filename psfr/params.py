@@ -301,16 +301,18 @@ def json_schema() -> str:
 
 
 def main() -> None:
-    """Merge parameter files and single values into params.yaml and print what changes (README, "Experiments")."""
+    """Merge parameter files and single values into params.yaml and print what changes (docs/params.md)."""
     import argparse
 
     from psfr.utils import presets
 
     parser = argparse.ArgumentParser("python -m psfr.params", description="Change params.yaml and validate it.")
-    parser.add_argument("files", nargs="*", type=Path, metavar="PRESET", help="a file with the keys to change, or all")
-    values = "set a value, after the presets; dots between groups"
+    parser.add_argument("files", nargs="*", type=Path, metavar="PRESET", help="YAML file with the keys to change")
+    values = "set a value after the presets; KEY is dotted, such as ffhq.count"
     parser.add_argument("-S", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=values)
-    parser.add_argument("--schema", action="store_true", help="only print the JSON schema, for editors")
+    parser.add_argument(
+        "--schema", action="store_true", help="print the JSON schema of params.yaml for editors, and change nothing"
+    )
     arguments = parser.parse_args()
     if arguments.schema:
         print(json_schema(), end="")
