@@ -187,7 +187,7 @@ class Params(ParamGroup):
             if self.compute.devices and batch_size % self.compute.devices:
                 raise ValueError(
                     f"compute.devices: {self.compute.devices} processes cannot share batches of {batch_size} images "
-                    f"({name}) evenly: choose a divisor of it, or null for all GPUs that can share them"
+                    f"({name}) evenly: choose a divisor of it, or null, which takes one"
                 )
         return self
 

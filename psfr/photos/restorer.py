@@ -72,9 +72,9 @@ class Restorer:
 
         Args:
             model: "published", the authors' networks, which are fetched into the user's cache once; the `models` folder
-                of a run, or the folder that contains it; the published generator, a .pth file, with the published
-                parsing network beside it; or a git revision of the project in the current folder, whose models are read
-                from the DVC cache.
+                of a run, or the folder that contains it; `models/psfrgan@STEP` or `@best`, a kept generator of its
+                training; the published generator, a .pth file, with the published parsing network beside it; or a git
+                revision of the project in the current folder, whose models are read from the DVC cache.
             device: as for `Restorer`.
             precision: as for `Restorer`.
             mirror: folder or URL to fetch the published networks from, instead of the authors' release.

@@ -169,7 +169,7 @@ class ComputeParams(ParamGroup):
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"]
     batch_size: Count  # of parse, infer and evaluate
     workers: Annotated[int, Field(ge=0)] | None  # data-loading processes, None for one per core
-    # Processes that share a stage's networks, one per GPU or part of the cores; None: all GPUs that divide the batch.
+    # Processes that share a stage's networks; None: one per GPU, or per core if that is faster, all sharing a batch.
     devices: Count | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # interval between training checkpoints
     # Address of a dask scheduler whose workers share the image processing; None for this machine only.
