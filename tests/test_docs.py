@@ -143,6 +143,11 @@ def test_commands_have_options_and_keys_that_exist(page):
     assert {key for key in named if not key.startswith("testsets.")} <= keys
 
 
+def test_the_layout_names_every_package():
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
+    assert {path.parent.name for path in (ROOT / "psfr").glob("*/__init__.py")} <= set(re.findall(r"`(\w+)`", section))
+
+
 def test_workflows_and_container_run_what_exists():
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     commands = [container["onCreateCommand"], container["postCreateCommand"]]
