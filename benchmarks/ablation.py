@@ -16,7 +16,6 @@ from PIL import Image
 from skimage import data
 
 from benchmarks.restoring import degrade
-from psfr import portraits
 from psfr.data.contact_sheet import contact_sheet
 from psfr.metrics import bootstrap
 from psfr.photos import alignment, detection
@@ -42,9 +41,9 @@ N_RESAMPLES = 10_000
 WEIGHTS = {"lambda_gen": "gen", "lambda_ss": "ss", "lambda_pcp": "pcp", "lambda_r1": "r1", "flip": "flip"}
 NUM_GRID = 2  # the first weights, which are varied together; each of the others is varied alone
 
-FACES = [("astronaut", 1), ("astronaut", 2), ("astronaut", 3), (3, 2)]  # (astronaut or a portrait's index, strength)
-SEED = 11  # of the portraits; no training uses it
-GAP, TITLE_SIZE, SCALE = 4, 15, 2  # of the contact sheets
+SEED = 1  # of the bootstrap
+STRENGTHS = (1, 2, 3)  # of the degradation of the faces in the pictures
+GAP, TITLE_SIZE = 4, 15  # of the contact sheets, in pixels
 
 Setting = tuple[float, ...]  # the values of WEIGHTS
 
@@ -58,7 +57,8 @@ def load_runs() -> pd.DataFrame:
     """
     index = [*WEIGHTS, "seed"]
     experiments = pd.DataFrame(dvc.api.exp_show(num=1))
-    experiments = experiments[experiments["ours.psnr"].notna() & experiments.Experiment.notna()].sort_values(index)
+    is_finished = experiments["ours.psnr"].notna() & experiments.Experiment.notna() & (experiments.rev != "workspace")
+    experiments = experiments[is_finished].sort_values(index)
     runs = experiments[[*index, "rev"]].drop_duplicates(index).set_index(index)
     runs["evaluation"] = [json.loads(dvc.api.read("metrics/evaluation.json", rev=revision)) for revision in runs.rev]
     runs["images"] = [_parse_per_image(dvc.api.read("metrics/per_image.csv", rev=revision)) for revision in runs.rev]
@@ -180,7 +180,9 @@ def draw_curves(runs: pd.DataFrame, path: Path) -> None:
             bounds = np.array([evaluation["intervals"]["ours"][metric] for evaluation in line.evaluation])
             color = f"C{i}"
             label = f"lambda_gen {gen:g}"
-            axis.errorbar(positions(line), values, np.abs(bounds.T - values), None, "o-", color, capsize=3, label=label)
+            axis.errorbar(
+                positions(line), values, np.abs(bounds.T - values), fmt="o-", color=color, capsize=3, label=label
+            )
             others = group.drop(group.index.get_level_values("seed").min(), level="seed")
             if len(others):
                 values = [evaluation["ours"][metric] for evaluation in others.evaluation]
@@ -221,6 +223,8 @@ def draw_switches(runs: pd.DataFrame, path: Path) -> None:
     """Write a contact sheet of the models with a further loss or flips, beside the one without."""
     settings = first_seed(runs)
     varied = [setting for setting in settings.index if any(setting[NUM_GRID:])]
+    if not varied:
+        return
     settings = settings.loc[[(*varied[0][:NUM_GRID], *[0.0] * (len(WEIGHTS) - NUM_GRID)), *varied]]
     restorers = [Restorer.from_pretrained(revision) for revision in settings.rev]
     rows = [[lq, *(restorer(lq)[1] for restorer in restorers), hq] for lq, hq in _faces(restorers[0].size)]
@@ -228,31 +232,16 @@ def draw_switches(runs: pd.DataFrame, path: Path) -> None:
 
 
 def _faces(size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the degraded and the true faces of `FACES`, uint8 RGB (size, size, 3)."""
+    """Return the astronaut's face as degraded and as true image, uint8 RGB (size, size, 3), for each of `STRENGTHS`."""
     photo = data.astronaut()
     frame = detection.find_faces(photo)[0]
-    faces = []
-    for source, strength in FACES:
-        if source == "astronaut":
-            hq = alignment.crop(photo, frame, size)
-            lq = alignment.crop(degrade(photo, strength), frame, size)
-        else:
-            hq, _ = portraits.draw(SEED, source, size)
-            lq = degrade_in_photo(hq, strength)
-        faces.append((lq, hq))
-    return faces
+    hq = alignment.crop(photo, frame, size)
+    return [(alignment.crop(degrade(photo, strength), frame, size), hq) for strength in STRENGTHS]
 
 
 def _write_sheet(rows: list, titles: list[str], captions: list, path: Path) -> None:
     sheet = contact_sheet(rows, titles, captions, gap=GAP, title_size=TITLE_SIZE)
     Image.fromarray(sheet).save(path, quality=93, subsampling=0)
-
-
-def degrade_in_photo(face: np.ndarray, strength: int) -> np.ndarray:
-    """Degrade a square face as part of a photo in which it is as large as the astronaut's face."""
-    size, margin = len(face), round(0.92 * len(face))
-    photo = np.pad(face, ((margin, margin), (margin, margin), (0, 0)), "reflect")
-    return degrade(photo, strength)[margin : margin + size, margin : margin + size]
 
 
 def main() -> None:

@@ -5,8 +5,6 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import ablation
-from psfr import portraits
-from psfr.data import labels
 
 RUNS = [
     (0.0, 0.0, 0.0, 1),
@@ -88,13 +86,3 @@ def test_curves_have_a_line_for_each_lambda_gen(tmp_path):
     panels = [panel for row in np.array_split(plot, num_rows) for panel in np.array_split(row, num_columns, axis=1)]
     for panel in panels[: len(ablation.METRICS)]:
         assert all((panel == color).all(2).any() for color in ((31, 119, 180), (255, 127, 14)))
-
-
-def test_portrait_is_degraded_in_a_photo():
-    hq, seg = portraits.draw(3, 1, 128)
-    errors = []
-    for strength in range(4):
-        lq = ablation.degrade_in_photo(hq, strength)
-        assert lq.shape == hq.shape
-        errors.append(np.abs(lq.astype(float) - hq)[seg != labels.NAMES.index("background")].mean())
-    assert 0 < errors[0] < errors[3] < 30

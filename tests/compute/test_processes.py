@@ -139,7 +139,7 @@ def assert_losses_close(actual: dict[str, list[float]], expected: dict[str, list
 
 def test_training_resumed_in_two_processes_matches_one(project, tmp_path):
     state_dir = project / "models/.train.unfinished"
-    set_params(project, precision="fp32", epochs=6, checkpoint_seconds=0, **LEARNING_RATES)
+    set_params(project, precision="fp32", epochs=6, validate_every=0, checkpoint_seconds=0, **LEARNING_RATES)
     shutil.rmtree(state_dir)
     run_command(TRAIN, project)
     expected = losses(project)
@@ -172,7 +172,7 @@ def children(pid: int) -> list[int]:
 @pytest.fixture
 def training(project, tmp_path):
     """Start a training in two processes and wait until it has written a checkpoint."""
-    set_params(project, epochs=1000, devices=2, checkpoint_seconds=0)
+    set_params(project, epochs=1000, devices=2, validate_every=0, checkpoint_seconds=0)
     shutil.rmtree(project / "models/.train.unfinished")
     process = start_command(TRAIN, project, tmp_path / "log")
     wait_for(project, "models/.train.unfinished/*/step_*.safetensors", process)

@@ -23,7 +23,7 @@ TRAIN = [sys.executable, "-m", "stages.train"]
 @pytest.fixture
 def training(project):
     """A project with a long training in one process that has not started."""
-    set_params(project, epochs=1000, checkpoint_seconds=0, devices=1)
+    set_params(project, epochs=1000, validate_every=0, checkpoint_seconds=0, devices=1)
     shutil.rmtree(project / "models/.train.unfinished")
     return project
 
