@@ -41,7 +41,7 @@ N_RESAMPLES = 10_000
 WEIGHTS = {"lambda_gen": "gen", "lambda_ss": "ss", "lambda_pcp": "pcp", "lambda_r1": "r1", "flip": "flip"}
 NUM_GRID = 2  # the first weights, which are varied together; each of the others is varied alone
 
-SEED = 1  # of the bootstrap
+SEED = 11  # of the bootstrap
 STRENGTHS = (1, 2, 3)  # of the degradation of the faces in the pictures
 GAP, TITLE_SIZE = 4, 15  # of the contact sheets, in pixels
 
@@ -119,12 +119,12 @@ def differences_table(runs: pd.DataFrame) -> str:
     resamples = bootstrap.resample_indices(SEED, len(images.iloc[0]), N_RESAMPLES)
     for first, second in find_pairs(list(images.index)):
         change = images[second] - images[first]
-        cells = [format_change(change[metric].to_numpy(), resamples, FORMATS[metric]) for metric in PER_IMAGE_METRICS]
+        cells = [format_change(change[metric].to_numpy(), resamples) for metric in PER_IMAGE_METRICS]
         lines.append(f"| {describe(first)} | {describe(second)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def format_change(changes: np.ndarray, resamples: np.ndarray, spec: str) -> str:
+def format_change(changes: np.ndarray, resamples: np.ndarray, spec: str = ".3f") -> str:
     """Format the mean of per-image changes (images,) with its interval, in bold if the interval excludes zero."""
     low, high = bootstrap.confidence_interval(resamples, lambda indices: changes[indices].mean())
     text = f"{changes.mean():+{spec}} ({low:+{spec}} to {high:+{spec}})"
