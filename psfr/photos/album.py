@@ -20,9 +20,11 @@ def list_album(photo: Path, out: Path) -> list[Path]:
     """Return the photographs of a folder and its subfolders, without those in `out`, or the one that `photo` names.
 
     Raises:
-        UserError: the folder has no photographs, or `out` is the folder itself.
+        UserError: there is no such file, the folder has no photographs, or `out` is the folder itself.
     """
     if not photo.is_dir():
+        if not photo.exists():
+            raise UserError(f"{photo}: no such image or folder: check the path")
         return [photo]
     folder, out = photo.resolve(), out.resolve()
     if folder == out:

@@ -43,8 +43,8 @@ def load_networks(model: str, mirror: str | None = None) -> "tuple[FaceParsingNe
 
     with _model_files(model, mirror) as (fpn_path, generator_path):
         if generator_path.suffix == ".pth":
-            face_parser = serialization.from_published("fpn", loader.load(fpn_path))
             generator = serialization.from_published("generator", loader.load(generator_path))
+            face_parser = serialization.from_published("fpn", loader.load(fpn_path))
             return cast(FaceParsingNetwork, face_parser), cast(Generator, generator)
         return serialization.load(fpn_path, FaceParsingNetwork), serialization.load(generator_path, Generator)
 
@@ -65,9 +65,9 @@ def is_trained_on_portraits(model: str) -> bool:
         model: as for `load_networks`. Without a dvc.lock beside the folder of the models, the answer is False.
     """
     folder, step = _split_step(model)
-    path = folder.parent if step else Path(model)
+    path = Path(model) if step is None else folder.parent
     if path.is_dir() and model != PUBLISHED_MODEL:
-        lock = (path if (path / "models").is_dir() else path.resolve().parent) / LOCK_FILE
+        lock = (path if (path / "models").is_dir() else _models_folder(path).resolve().parent) / LOCK_FILE
         text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
     elif model == PUBLISHED_MODEL or path.suffix == ".pth":
         return False
@@ -90,10 +90,10 @@ def _model_files(model: str, mirror: str | None = None) -> Iterator[tuple[Path, 
     run, step = _split_step(model)
     if path.suffix == ".pth":
         yield path.with_name(network_files.PUBLISHED_FPN), path
-    elif step:
+    elif step is not None:
         yield run.parent / FPN_FILE, run / _kept_generator(run, step)
     elif path.is_dir() or model == DEFAULT_MODEL:
-        folder = path / "models" if (path / "models").is_dir() else path
+        folder = _models_folder(path)
         files = folder / FPN_FILE, folder / GENERATOR_FILE
         if not any(file.is_file() for file in files):
             raise UserError(f"{model}: no model there: train one with `dvc repro`, or {PUBLISHED_HINT}")
@@ -104,10 +104,21 @@ def _model_files(model: str, mirror: str | None = None) -> Iterator[tuple[Path, 
             yield Path(folder, FPN_FILE), Path(folder, GENERATOR_FILE)
 
 
-def _split_step(model: str) -> tuple[Path, str]:
-    """Split `FOLDER@STEP`, where the folder has generators of several steps; of other models the step is empty."""
+def _models_folder(path: Path) -> Path:
+    """Return the folder of the models, which the folder of a run, this folder and that of its generator name."""
+    if (path / "models").is_dir():
+        return path / "models"
+    return path.parent if _is_generator_folder(path) else path
+
+
+def _split_step(model: str) -> tuple[Path, str | None]:
+    """Split `FOLDER@STEP`, where the folder is that of a generator; of other models the step is None."""
     folder, _, step = model.rpartition("@")
-    return (Path(folder), step) if folder and (Path(folder) / KEPT_FILE).is_file() else (Path(model), "")
+    return (Path(folder), step) if folder and _is_generator_folder(Path(folder)) else (Path(model), None)
+
+
+def _is_generator_folder(path: Path) -> bool:
+    return (path / Path(GENERATOR_FILE).name).is_file()
 
 
 def _kept_generator(folder: Path, step: str) -> str:
@@ -115,6 +126,8 @@ def _kept_generator(folder: Path, step: str) -> str:
     try:
         record = json.loads((folder / KEPT_FILE).read_text(encoding="utf-8"))
         files, best = dict(record["files"]), str(record["best"])
+    except FileNotFoundError:
+        raise UserError(f"{folder}@{step}: only the last generator is there: use it with --model {folder}") from None
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{folder / KEPT_FILE}: damaged: train again with `dvc repro`") from None
     name = best if step == "best" else step
@@ -138,7 +151,7 @@ def _copy_models(revision: str, folder: Path) -> None:
             os.utime(target, (0, 0))
     except (DvcException, OSError) as error:
         raise UserError(
-            f"{revision}: not a folder of models, a .pth file or a git revision whose models DVC has "
-            f"({truncate(error)}): "
+            f"{revision}: not a folder of models, models/psfrgan@STEP, a .pth file, {PUBLISHED_MODEL} or a git "
+            f"revision whose models DVC has ({truncate(error)}): "
             "check the name, or fetch the models with `dvc fetch --all-commits`"
         ) from None

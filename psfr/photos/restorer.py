@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +21,11 @@ from psfr.photos import encoding, models, restoration
 from psfr.photos.io import EnlargeFn, Photograph
 from psfr.photos.restoration import ImageT, Restoration
 from psfr.photos.selection import Selection
-from psfr.utils.errors import UserError
+from psfr.utils.errors import UserError, safe_repr
 
-MODES_OF_MORE_BITS = ("I", "F")  # and those that begin with "I;": of Pillow's images, more than 8 bits per channel
+DEVICES, PRECISIONS = ("auto", "cpu", "cuda", "mps"), ("auto", "fp32", "bf16")
+# Of Pillow's images: those of 8 bits per channel, of a palette, or bilevel.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 
 COMPUTE = ComputeParams(
     device="auto", precision="auto", batch_size=1, workers=0, devices=1, checkpoint_seconds=0, scheduler=None
@@ -42,7 +45,7 @@ class Restorer:
         precision: of the convolutions; "auto" selects bf16 if the device has units that multiply it.
 
     Raises:
-        UserError: "cuda" or "mps" is requested and PyTorch finds no such GPU.
+        UserError: "cuda" or "mps" is requested and PyTorch finds no such GPU, or `device` or `precision` is another.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Restorer:
         device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "auto",
     ):
+        _check_choice("device", device, DEVICES)
+        _check_choice("precision", precision, PRECISIONS)
         compute = COMPUTE.model_copy(update={"device": device, "precision": precision})
         self.device = select_device(compute)
         self.size = generator.constant.shape[-1] * 2 ** (len(generator.stages) - 1)
@@ -114,9 +119,10 @@ class Restorer:
             image has the mode L, LA, RGB or RGBA, and its color profile in `info`.
 
         Raises:
-            UserError: the image is of another kind, has no face of a number in `faces`, the result would be too large,
-                or dlib's files are missing.
+            UserError: an argument is of another kind, the image has no face of a number in `faces`, the result would be
+                too large, or dlib's files are missing.
         """
+        _check_numbers(scale, strength, min_size)
         return _convert(
             image,
             lambda photograph: restoration.restore(
@@ -133,8 +139,9 @@ class Restorer:
             image: square, otherwise as for `restore`, as are the other arguments.
 
         Raises:
-            UserError: the image is not square or of another kind, or the result would be too large.
+            UserError: the image is not square, an argument is of another kind, or the result would be too large.
         """
+        _check_numbers(scale, strength)
         return _convert(
             image,
             lambda photograph: restoration.restore_square(photograph, self, self.size, scale, strength, twicing),
@@ -157,6 +164,22 @@ class Restorer:
             return seg[0].to(torch.uint8).cpu().numpy(), to_image(restored[0])
 
 
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name}: {safe_repr(value)}: pass one of {', '.join(choices)}")
+
+
+def _check_numbers(scale: int, strength: float | None, min_size: float = 0) -> None:
+    if not (isinstance(scale, Integral) and scale >= 1):
+        raise UserError(f"scale: {safe_repr(scale)}: pass a whole number from 1")
+    if not (strength is None or (isinstance(strength, Real) and 0 <= strength <= 1)):
+        raise UserError(
+            f"strength: {safe_repr(strength)}: pass a number from 0 to 1, or None to choose it for each face"
+        )
+    if not (isinstance(min_size, Real) and min_size >= 0):
+        raise UserError(f"min_size: {safe_repr(min_size)}: pass a number of pixels")
+
+
 def _convert(image: ImageT, restore: Callable[[Photograph], Restoration[Photograph]]) -> Restoration[ImageT]:
     """Apply a function of photographs to an image of any kind that `Restorer.restore` takes."""
     done = restore(image if isinstance(image, Photograph) else _to_photograph(image))
@@ -174,9 +197,11 @@ def _convert(image: ImageT, restore: Callable[[Photograph], Restoration[Photogra
 def _to_photograph(image: np.ndarray | Image.Image) -> Photograph:
     """Convert an array or a Pillow image of the kinds that `Restorer.restore` takes."""
     if isinstance(image, Image.Image):
-        if image.mode in MODES_OF_MORE_BITS or image.mode.startswith("I;"):
+        if image.mode not in MODES:
             raise UserError(f"image: Pillow mode {image.mode}: convert it to L or RGB, or pass an array of uint16")
         return Photograph(**vars(raster.from_pillow(image)))
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"image: {type(image).__name__}: pass an array or a Pillow image")
     has_channels = image.ndim == 3 and image.shape[2] in (3, 4)
     if image.dtype not in (np.uint8, np.uint16) or not (image.size and (image.ndim == 2 or has_channels)):
         raise UserError(

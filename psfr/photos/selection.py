@@ -1,12 +1,12 @@
 """Choice of the faces of a photograph that are restored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal
 
 from psfr.photos.alignment import Frame
-from psfr.utils.errors import UserError, join_first
+from psfr.utils.errors import UserError, join_first, safe_repr
 
 ALL, LARGEST = "all", "largest"
 
@@ -35,16 +35,21 @@ class Selection:
         Raises:
             UserError: the photograph has faces, but none of a chosen number, or `faces` is of another kind.
         """
-        if self.faces == ALL:
-            numbers = list(range(1, len(frames) + 1))
-        elif self.faces == LARGEST:
-            numbers = [1] if frames else []
-        elif isinstance(self.faces, str) or not all(isinstance(number, Integral) for number in self.faces):
-            raise UserError(f"faces: {self.faces!r}: pass {ALL}, {LARGEST} or whole numbers")
+        if isinstance(self.faces, str) and self.faces in (ALL, LARGEST):
+            found = list(range(1, len(frames) + 1))
+            numbers = found if self.faces == ALL else found[:1]
+        elif not _are_numbers(self.faces):
+            raise UserError(f"faces: {safe_repr(self.faces)}: pass {ALL}, {LARGEST} or whole numbers")
         else:
-            numbers = sorted(set(self.faces)) if frames else []
+            numbers = sorted({int(number) for number in self.faces}) if frames else []
         missing = [str(number) for number in numbers if not 1 <= number <= len(frames)]
         if missing:
             found = "only 1 face is" if len(frames) == 1 else f"only {len(frames)} faces are"
             raise UserError(f"no face {join_first(missing, ', ')}, {found} found: see their numbers with --list")
         return {number: frames[number - 1] for number in numbers if frames[number - 1].size >= self.min_size}
+
+
+def _are_numbers(faces: object) -> bool:
+    if isinstance(faces, str) or not isinstance(faces, Iterable):
+        return False
+    return all(isinstance(number, Integral) for number in faces)

@@ -40,9 +40,21 @@ def test_step_of_a_training(kept, step, is_earlier):
 
 
 def test_step_that_is_not_kept(kept):
-    message = f"{kept}/psfrgan@4: no generator of this step is kept: choose one of 3 (best), 5"
-    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        models.load_networks(f"{kept}/psfrgan@4")
+    for step in ("4", ""):
+        message = f"{kept}/psfrgan@{step}: no generator of this step is kept: choose one of 3 (best), 5"
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            models.load_networks(f"{kept}/psfrgan@{step}")
     (kept / "psfrgan/checkpoints.json").write_text("{")
     with pytest.raises(UserError, match="checkpoints.json: damaged: train again"):
         models.load_networks(f"{kept}/psfrgan@3")
+    (kept / "psfrgan/checkpoints.json").unlink()
+    with pytest.raises(UserError, match=f"psfrgan@best: only the last generator is there: .* --model {kept}/psfrgan$"):
+        models.load_networks(f"{kept}/psfrgan@best")
+
+
+def test_folder_of_the_generator(kept):
+    """`models/psfrgan`, the path of the artifact, is its last generator."""
+    (kept.parent / "dvc.lock").write_text("stages: {download@ffhq: {params: {params.yaml: {ffhq: {source: sample}}}}}")
+    for model in (kept.parent, kept, kept / "psfrgan"):
+        assert not (models.load_networks(str(model))[1].constant == 7).all()
+        assert models.is_trained_on_portraits(str(model))

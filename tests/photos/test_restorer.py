@@ -61,8 +61,24 @@ def test_what_is_no_image_is_refused(restorer):
     for array in (np.zeros((8, 8, 3)), np.zeros((8, 8, 2), np.uint8), np.zeros((0, 8, 3), np.uint8)):
         with pytest.raises(UserError, match=r"image: \w+ \(.*\): pass uint8 or uint16 of shape"):
             restorer.restore(array)
-    with pytest.raises(UserError, match="image: Pillow mode I;16: convert it to L or RGB"):
-        restorer.restore(Image.new("I;16", (8, 8)))
+    for mode in ("I;16", "LAB"):
+        with pytest.raises(UserError, match=f"image: Pillow mode {mode}: convert it to L or RGB"):
+            restorer.restore(Image.new(mode, (8, 8)))
+    for value, kind in {None: "NoneType", "photo.png": "str"}.items():  # None is what cv2.imread returns for no file
+        with pytest.raises(UserError, match=f"image: {kind}: pass an array or a Pillow image"):
+            restorer.restore(value)
+
+
+def test_invalid_arguments_are_refused(fixed_detection, run_folder, restorer):
+    values = {"scale": (0, 1.5), "strength": (2, np.nan, "auto"), "min_size": (-1, "big"), "faces": (1, None, [1.0])}
+    for name, value in [(name, value) for name, group in values.items() for value in group]:
+        with pytest.raises(UserError, match=f"^{name}: .*: pass "):
+            restorer.restore(photos.astronaut(), **{name: value})
+    with pytest.raises(UserError, match="no face 2, only 1 face is found"):
+        restorer.restore(photos.astronaut(), faces=np.array([1, 2]))
+    for name in ("device", "precision"):
+        with pytest.raises(UserError, match=f"^{name}: 'fp16': pass one of auto, "):
+            Restorer.from_pretrained(run_folder, **{name: "fp16"})
 
 
 def test_threads_share_a_restorer(fixed_detection, restorer):
