@@ -143,6 +143,18 @@ def test_commands_have_options_and_keys_that_exist(page):
     assert {key for key in named if not key.startswith("testsets.")} <= keys
 
 
+def heading_anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", re.sub(r"\]\([^)]*\)", "", text)).lower().replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_anchors_exist(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+        assert anchor in heading_anchors(page.parent / target if target else page), f"{target}#{anchor}"
+
+
 def test_the_layout_names_every_package():
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
     assert {path.parent.name for path in (ROOT / "psfr").glob("*/__init__.py")} <= set(re.findall(r"`(\w+)`", section))
