@@ -23,7 +23,8 @@ from psfr.sources import checksums, fetching, folder, rclone, remote
 from psfr.utils.errors import CONTROL_CHARS, UserError
 from tests.helpers.hostile import GENERATOR_CONFIG
 
-TIMEOUT = 30  # seconds per file
+TIMEOUT = 30  # seconds of processor time per file, so that other programs do not count
+MAX_WAIT = 600  # seconds per file, for what waits without computing
 MAX_MEMORY = 4 * 2**30  # bytes of address space
 MAX_MESSAGE = 6000  # characters
 
@@ -74,7 +75,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for number, kind, path in files:
         print(json.dumps([number, "begun"]), flush=True)
-        signal.alarm(TIMEOUT)  # not handled: it ends the program even inside a library
+        # The signals are not handled: they end the program even inside a library.
+        signal.setitimer(signal.ITIMER_PROF, TIMEOUT)
+        signal.alarm(MAX_WAIT)
         try:
             read[kind](Path(path))
             outcome = "read"
@@ -87,6 +90,7 @@ def main() -> None:
                 outcome = f"message of {len(message)} characters: {message[:300]!a}"
         except BaseException as error:
             outcome = f"{type(error).__name__}: {str(error)[:300]!a}"
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         print(json.dumps([number, outcome]), flush=True)
 
