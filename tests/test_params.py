@@ -473,6 +473,7 @@ TESTSET = {"source": "folder", "lr": "low", "hr": None, "count": None, "skip": 0
     ("testsets", "problem"),
     [
         ({"ffhq": TESTSET}, "testsets.ffhq: another set has this name: choose another"),
+        ({"-x": TESTSET}, "-x' is not a name of a test set: use only letters, digits, _ and -, and no - at the start"),
         ({"a/b": TESTSET}, "testsets.a/b: 'a/b' is not a name of a test set: use only letters, digits, _ and -"),
         ({1: TESTSET}, "testsets.1: input should be a valid string"),
         ({"x": TESTSET | {"cout": 3}}, "testsets.x.cout: unknown key: did you mean count"),

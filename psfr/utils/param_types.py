@@ -40,8 +40,9 @@ def _model_name(text: str) -> str:
 
 
 def _set_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
-        raise ValueError(f"{safe_repr(text)} is not a name of a test set: use only letters, digits, _ and -")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", text):  # a first "-" would make it an option of the stages
+        hint = "use only letters, digits, _ and -, and no - at the start"
+        raise ValueError(f"{safe_repr(text)} is not a name of a test set: {hint}")
     return text
 
 

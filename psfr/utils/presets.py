@@ -87,6 +87,8 @@ def _starts_with(keys: Keys, prefixes: list[Keys]) -> bool:
 def parse_assignment(assignment: str) -> dict[Keys, str]:
     """Return what `KEY=VALUE` sets; the key has dots between groups, the value is YAML.
 
+    A group, `KEY={a: 1}`, sets the keys that it names, as a preset does.
+
     Raises:
         UserError: it has no key or no `=`, or the value is not YAML.
     """
@@ -96,7 +98,7 @@ def parse_assignment(assignment: str) -> dict[Keys, str]:
         raise UserError(f"-S {assignment}: not an assignment: write KEY=VALUE, as in fpn.epochs=5")
     if strict_yaml.parse(text, f"-S {assignment}") is None:  # also for an empty text
         return {keys: "null"}
-    return {keys: _on_one_line(_compose(text), text)}
+    return {(*keys, *inner): _on_one_line(node, text) for inner, node in _leaves(_compose(text)).items()}
 
 
 def flatten(text: str) -> dict[Keys, str]:

@@ -123,6 +123,14 @@ def test_a_preset_that_names_some_keys_is_merged_whole(project):
     assert (project / "params.yaml").read_text() == changed
 
 
+def test_a_group_is_set_on_the_command_line(project):
+    """As docs/testsets.md adds a test set with DVC's -S; of a group that is there, other keys stay."""
+    lines = run(project, "-S", "testsets.mine={source: folder, lr: old, hr: null, count: null, skip: 0}")
+    assert "testsets.mine.lr: (none) -> old" in lines
+    assert run(project, "-S", "testsets.mine={count: 3}") == ["testsets.mine.count: null -> 3"]
+    assert read_params(project / "params.yaml").testsets["mine"].count == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
