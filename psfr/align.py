@@ -57,8 +57,8 @@ def align(
         The number of faces written for each photograph.
 
     Raises:
-        UserError: the folder has no photographs, `out` is the folder itself, or photographs cannot be read; the last is
-            raised after all others are processed.
+        UserError: the folder has no photographs, `out` is the folder itself or a file, or photographs cannot be read;
+            the last is raised after all others are processed.
     """
     aligned = align_album(photo, out, size, min_size, workers, overwrite)
     raise_all(aligned.failed)
@@ -70,6 +70,7 @@ def align_album(
 ) -> AlignedAlbum:
     """Do the same as `align`, but return what was left out and what failed."""
     paths = album.list_album(photo, out)
+    album.check_folder(out)
     names = album.distinct_names(paths, photo if photo.is_dir() else photo.parent, "_")
     record = album.Record(out, "align", {"size": size, "min_size": min_size}, overwrite)
     entries = {path: record.find(path, name) for path, name in names.items()}

@@ -50,7 +50,8 @@ _SIGNATURES = {
 } | {b"P%d%c" % (number, space): "a Netpbm image" for number in range(1, 8) for space in b" \n\t\r"}
 # By major brand of files of the ISO base media format.
 _BRANDS = {b"crx ": "the raw data of a camera", b"qt  ": "a film", b"isom": "a film", b"mp41": "a film"}
-_BRANDS |= {b"mp42": "a film", b"M4V ": "a film", b"3gp4": "a film", b"avif": "an AVIF image", b"avis": "an AVIF image"}
+_BRANDS |= {b"mp42": "a film", b"M4V ": "a film", b"3gp4": "a film"}
+_AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
 
 
@@ -61,7 +62,8 @@ def recognize(start: bytes) -> str | None:
     """
     if start[4:8] == b"ftyp":
         brand = start[8:12]
-        return "an HEIF image of a kind that the decoder lacks" if brand in _HEIF_BRANDS else _BRANDS.get(brand)
+        name = "an HEIF image" if brand in _HEIF_BRANDS else "an AVIF image" if brand in _AVIF_BRANDS else None
+        return _BRANDS.get(brand) if name is None else f"{name} that is damaged or of a kind that the decoder lacks"
     return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), None)
 
 

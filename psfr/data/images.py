@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from psfr.data import color, formats, tiff
 from psfr.data.formats import SUFFIXES
-from psfr.data.raster import Raster, is_gray
+from psfr.data.raster import Raster, is_gray, make_raster
 from psfr.utils.errors import CONTROL_CHARS, UserError, printable, raise_all
 from psfr.utils.files import atomic_write, find_duplicates
 
@@ -158,6 +158,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """
     with one_line_errors(path), Image.open(path, formats=formats.decoders(_start(path))) as image:
         check_size(path, *image.size)
+        bits = {"L;2": 2, "L;4": 4}.get(_raw_mode(image))
+        if bits is not None and "transparency" in image.info:  # Pillow scales the levels to 8 bits, but not this one
+            image.info["transparency"] *= 255 // (2**bits - 1)
         yield image
 
 
@@ -194,6 +197,9 @@ def read(path: Path) -> np.ndarray:
         with one_line_errors(path), open(path, "rb") as file:
             return read_page(path, file, _main_page(file)).to_srgb8()
     with open_image(path) as image:
+        decoded = read_16_bits(path, image)
+        if decoded is not None:
+            return decoded.to_srgb8()
         icc_profile = image.info.get("icc_profile")
         if image.mode != "CMYK":
             icc_profile = color.usable_profile(icc_profile, is_gray(image))
@@ -206,6 +212,42 @@ def read(path: Path) -> np.ndarray:
             chunk = image.crop((0, top, image.width, min(top + rows, image.height)))
             rgb[top : top + rows] = _rgb(chunk, icc_profile)
         return rgb
+
+
+def read_16_bits(path: Path, image: Image.Image) -> Raster | None:
+    """Read a PNG of 16 bits per channel, which Pillow would cut to 8; return None for others.
+
+    Args:
+        path: of the file.
+        image: that `open_image` returned for it, not loaded yet.
+
+    Raises:
+        Exception: of many types, if the file is damaged.
+    """
+    if image.format != "PNG" or ";16" not in _raw_mode(image):
+        return None
+    gray = is_gray(image)
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        image.load()  # Pillow tells why, if it cannot read the file either
+        raise OSError("damaged PNG of 16 bits")
+    transparency = image.info.get("transparency")
+    if pixels.ndim == 2 and transparency is not None:  # OpenCV reads it with RGB only
+        alpha = np.where(pixels == transparency, 0, 65535).astype(np.uint16)
+        pixels = np.dstack([pixels, pixels, pixels, alpha])
+    pixels = tiff.UPRIGHT.get(image.getexif().get(tiff.ORIENTATION, 1), np.copy)(pixels)
+    icc_profile = image.info.get("icc_profile")
+    if pixels.ndim == 2:
+        return make_raster(pixels, None, icc_profile)
+    levels = pixels[:, :, 0] if gray else pixels[:, :, 2::-1]
+    return make_raster(levels, pixels[:, :, 3] if pixels.shape[2] == 4 else None, icc_profile)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Return how Pillow's decoder reads the samples of an image that is not loaded yet, such as `RGB;16B`."""
+    tiles = getattr(image, "tile", [])  # of image files only
+    args = tiles[0].args if tiles else ""
+    return str(args if isinstance(args, str) else (args or ("",))[0])
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -235,9 +277,6 @@ def read_page(path: Path, file: BinaryIO, page: tiff.Directory) -> Raster:
 def _rgb(image: Image.Image, icc_profile: bytes | None) -> np.ndarray:
     if image.mode == "CMYK":
         return color.cmyk_to_srgb(np.asarray(image), icc_profile)
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's conversion would clip instead of scale
-        levels = np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8)
-        return color.to_srgb(np.repeat(levels[:, :, None], 3, axis=2), icc_profile)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         if icc_profile is not None:

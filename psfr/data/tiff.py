@@ -164,6 +164,10 @@ def _layout(page: Directory) -> Layout:
 
 def _check_compression(page: Directory, layout: Layout, num_colors: int) -> None:
     compression = layout.compression
+    if _integer(page, FILL_ORDER, 1) == 2 and (
+        (layout.bits < 8 and layout.photometric == PALETTE) or (layout.bits == 16 and page.prefix == b"MM")
+    ):
+        raise UnsupportedError(f"reversed bits in {layout.bits}-bit levels")  # Pillow lacks these
     if layout.bits < 8:
         if layout.samples > 1 or (layout.bits > 1 and compression not in LOSSLESS):
             raise UnsupportedError(f"{layout.samples} channels of {layout.bits} bits, compression {compression}")

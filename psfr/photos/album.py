@@ -15,6 +15,8 @@ from psfr.data import formats, images
 from psfr.photos import io
 from psfr.utils.errors import UserError, printable, raise_all
 
+_IMAGE_SUFFIXES = {*formats.SUFFIXES, *formats.UNREAD_SUFFIXES}
+
 
 def list_album(photo: Path, out: Path) -> list[Path]:
     """Return the photographs of a folder and its subfolders, without those in `out`, or the one that `photo` names.
@@ -31,6 +33,20 @@ def list_album(photo: Path, out: Path) -> list[Path]:
         raise UserError(f"{out}: output folder is the input folder: choose another with -o")
     paths = io.list_photos(photo)
     return [path for path in paths if out not in path.resolve().parents] if folder in out.parents else paths
+
+
+def check_folder(out: Path) -> None:
+    """Check that results can be written into a folder, which need not exist.
+
+    Raises:
+        UserError: it is a file, or would be a new folder with the name of an image.
+    """
+    if out.is_dir():
+        return
+    if out.exists():
+        raise UserError(f"{out}: is a file: name a folder with -o")
+    if out.suffix.lower() in _IMAGE_SUFFIXES:
+        raise UserError(f"{out}: the name of an image, but results need a folder: name one with -o")
 
 
 def distinct_names(paths: list[Path], root: Path, separator: str = "/") -> dict[Path, str]:
@@ -88,17 +104,20 @@ def result_paths(photo: Path, out: Path, image_format: str = "png") -> dict[Path
         image_format: of results in a folder, one of `io.FORMATS`.
 
     Raises:
-        UserError: as `list_album`, a result would overwrite a photograph, or `out` is a file of another format.
+        UserError: as `list_album` and `check_folder`, a result would overwrite a photograph, or `out` is a file of
+            another format.
     """
     paths = list_album(photo, out)
     suffix = io.FORMATS[image_format][0]
     if photo.is_dir():
+        check_folder(out)
         results = {path: out / f"{name}{suffix}" for path, name in distinct_names(paths, photo).items()}
-    elif out.suffix.lower() in io.SUFFIXES:
+    elif out.suffix.lower() in io.SUFFIXES and not out.is_dir():
         results = {photo: out}
-    elif out.suffix.lower() in {*formats.SUFFIXES, *formats.UNREAD_SUFFIXES} and not out.is_dir():
+    elif out.suffix.lower() in _IMAGE_SUFFIXES and not out.is_dir():
         raise UserError(f"{out}: unsupported output format: use one of {', '.join(io.SUFFIXES)}")
     else:
+        check_folder(out)
         results = {photo: out / f"{photo.stem}{suffix}"}
     photos = {_inode(path) for path in paths if path.exists()}
     written = [page for path, result in results.items() for page in page_paths(result, io.count_pages(path))]

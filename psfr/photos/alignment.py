@@ -113,8 +113,26 @@ def crop(image: np.ndarray, frame: Frame, size: int) -> np.ndarray:
 
 def inside(frame: Frame, shape: tuple[int, ...], size: int) -> np.ndarray:
     """Return which pixels of the (size, size) crop of a frame lie in an image of `shape` (H, W, ...), bool."""
+    return contains(_pixels(frame, size), shape)
+
+
+def below_image(frame: Frame, shape: tuple[int, ...], size: int) -> np.ndarray:
+    """Return which pixels of the (size, size) crop of a frame lie beyond the border that the chin points to, bool.
+
+    Args:
+        shape: of the image, (H, W, ...).
+    """
+    points = _pixels(frame, size)
+    down = 1j * frame.side
+    if abs(down.real) > abs(down.imag):
+        return np.real(points) > shape[1] if down.real > 0 else np.real(points) < 0
+    return np.imag(points) > shape[0] if down.imag > 0 else np.imag(points) < 0
+
+
+def _pixels(frame: Frame, size: int) -> np.ndarray:
+    """Return the centers of the pixels of the crop of a frame in the image, complex (size, size)."""
     row, column = (np.mgrid[0:size, 0:size] + 0.5) / size
-    return contains(frame.to_image(column + 1j * row), shape)
+    return frame.to_image(column + 1j * row)
 
 
 def ellipse(size: int, x: float, y: float, half_width: float, half_height: float) -> np.ndarray:

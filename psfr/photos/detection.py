@@ -12,7 +12,7 @@ import dlib
 import numpy as np
 
 from psfr.metrics.identity import FaceModels, iou
-from psfr.photos.alignment import Frame, contains, crop, estimate_frame, inside
+from psfr.photos.alignment import Frame, below_image, contains, crop, estimate_frame, inside
 from psfr.pretrained import metric_files
 from psfr.pretrained.loader import file_hash
 from psfr.utils.errors import UserError
@@ -40,6 +40,7 @@ CROP_SIZE = 192  # side of the aligned face that the second stage sees
 MEAN_BOX = (0.195, 0.304, 0.792, 0.901)
 MAX_OUTSIDE = 0.2  # of the frame of a face for training, as a fraction of its area
 NUM_FILLS = 8  # of the part of a frame that lies outside the photograph
+FILL_SIGMA = 3  # of the smooth fills, in pixels of the aligned face
 MIN_IOU = 0.4  # a detection is the aligned face if its intersection over union with the mean box is at least this
 
 _per_thread = threading.local()
@@ -137,7 +138,12 @@ def find_landmarks(image: np.ndarray, face: Frame) -> np.ndarray:
 def _filled_crops(image: np.ndarray, face: Frame) -> list[np.ndarray]:
     """Return the crop of a frame; if a part of it lies outside the photograph, one for each fill of that part."""
     aligned, visible = crop(image, face, CROP_SIZE), inside(face, image.shape, CROP_SIZE)[:, :, None]
-    return [aligned] if visible.all() else [np.where(visible, aligned, fill) for fill in _noise()]
+    if visible.all():
+        return [aligned]
+    # Fills are smooth below the chin: raw noise there draws the mouth downward. Smooth fills beside an eye would draw
+    # the landmarks, too.
+    below = below_image(face, image.shape, CROP_SIZE)[:, :, None]
+    return [np.where(visible, aligned, np.where(below, smooth, noise)) for noise, smooth in _fills()]
 
 
 def is_cut(image: np.ndarray, face: Frame) -> bool:
@@ -156,10 +162,11 @@ def is_cut(image: np.ndarray, face: Frame) -> bool:
 
 
 @cache
-def _noise() -> np.ndarray:
-    """Return noise to fill the crops with, uint8 (NUM_FILLS, CROP_SIZE, CROP_SIZE, 3)."""
+def _fills() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return `NUM_FILLS` pairs of noise, and of the same noise smoothed, uint8 (CROP_SIZE, CROP_SIZE, 3)."""
     shape = (NUM_FILLS, CROP_SIZE, CROP_SIZE, 3)
-    return rng_for(0, "landmarks outside the photograph").integers(0, 256, shape, np.uint8)
+    fills = rng_for(0, "landmarks outside the photograph").integers(0, 256, shape, np.uint8)
+    return [(fill, cv2.GaussianBlur(fill, (0, 0), FILL_SIGMA)) for fill in fills]
 
 
 def _confirmed(image: np.ndarray, face: Frame) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from psfr.data import formats, images, raster, tiff
 from psfr.data.raster import Raster
@@ -105,29 +104,11 @@ def read(path: Path, page: int = 0) -> Photograph:
             exif = metadata.read_exif(metadata.page_exif(file, directory), dpi)
             return Photograph(**vars(decoded), exif=exif, dpi=dpi)
     with images.open_image(path) as image:
-        decoded = _read_16_bits(path, image) or raster.from_pillow(image)
+        decoded = images.read_16_bits(path, image) or raster.from_pillow(image)
         num_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
         dpi = metadata.image_dpi(image)
         exif = metadata.read_exif(image.getexif(), dpi)
         return Photograph(**vars(decoded), exif=exif, dpi=dpi, num_frames=num_frames)
-
-
-def _read_16_bits(path: Path, image: Image.Image) -> Raster | None:
-    """Read a PNG of 16 bits per channel, which Pillow would convert to 8; return None for others."""
-    tiles = getattr(image, "tile", [])  # of image files only
-    raw_modes = [tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles]
-    if not any(";16" in str(mode) for mode in raw_modes):
-        return None
-    gray = raster.is_gray(image)
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        return None
-    pixels = tiff.UPRIGHT.get(image.getexif().get(tiff.ORIENTATION, 1), np.copy)(pixels)
-    icc_profile = image.info.get("icc_profile")
-    if pixels.ndim == 2:
-        return raster.make_raster(pixels, None, icc_profile)
-    levels = pixels[:, :, 0] if gray else pixels[:, :, 2::-1]
-    return raster.make_raster(levels, pixels[:, :, 3] if pixels.shape[2] == 4 else None, icc_profile)
 
 
 def write(path: Path, photograph: Photograph) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from psfr.data import images
+from psfr.photos.io import read as read_photograph
 from psfr.utils.errors import UserError
 
 
@@ -74,6 +75,41 @@ def test_16_bits_are_scaled(tmp_path, picture, channels):
         assert (got == (picture if channels > 1 else picture[:, :, :1])).all(), name
 
 
+@pytest.mark.parametrize(("channels", "color_type"), [(1, 0), (2, 4), (3, 2), (4, 6)])
+def test_16_bits_of_png_are_rounded(tmp_path, channels, color_type):
+    """Pillow would cut them off. Alpha and profile are applied to the levels as they are in the file."""
+    levels = np.random.default_rng(0).integers(0, 2**16, (9, 7, channels), np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    (tmp_path / "deep.png").write_bytes(_make_png(7, 9, 16, color_type, rows))
+    eighths = np.rint(levels / 257)
+    num_colors = channels - (channels % 2 == 0)
+    opacity = np.ones((9, 7, 1)) if channels == num_colors else eighths[:, :, -1:] / 255
+    expected = eighths[:, :, :num_colors] * opacity + 255 * (1 - opacity)
+    assert np.abs(images.read(tmp_path / "deep.png") - expected).max() <= 0.51
+    assert (images.read(tmp_path / "deep.png") == read_photograph(tmp_path / "deep.png").to_srgb8()).all()
+
+
+@pytest.mark.parametrize(("bits", "level"), [(1, 1), (2, 2), (4, 11), (8, 200), (16, 40_000)])
+def test_transparent_level_of_gray_png(tmp_path, bits, level):
+    """It has the depth of the file."""
+    pixels = [level, 0, level, 0, 0, 0, 0, 0]
+    packed = int("".join(f"{pixel:0{bits}b}" for pixel in pixels), 2).to_bytes(bits, "big")
+    content = _make_png(8, 1, bits, 0, b"\0" + packed, (b"tRNS", struct.pack(">H", level)))
+    (tmp_path / "drawing.png").write_bytes(content)
+    assert (images.read(tmp_path / "drawing.png")[0, :, 0] == [255, 0, 255, 0, 0, 0, 0, 0]).all()
+    alpha = read_photograph(tmp_path / "drawing.png").alpha
+    assert alpha is not None and (alpha[0] == np.where(pixels, 0, 2 ** max(bits, 8) - 1)).all()
+
+
+def test_png_of_16_bits_without_its_end_is_refused(tmp_path):
+    """OpenCV does not read it, and Pillow reads 8 bits."""
+    content = _make_png(2, 1, 16, 2, b"\0" + bytes(12))
+    (tmp_path / "deep.png").write_bytes(content[:-12])
+    for read in (images.read, read_photograph):
+        with pytest.raises(UserError, match=r"deep\.png: not a readable image \(damaged PNG of 16 bits\)"):
+            read(tmp_path / "deep.png")
+
+
 def test_alpha_is_blended_with_white(tmp_path, picture):
     alpha = np.zeros(picture.shape[:2], np.uint8)
     alpha[:, :10], alpha[:, 10:20] = 255, 128
@@ -111,12 +147,16 @@ def test_floating_point_is_refused(tmp_path):
 
 def _bomb() -> bytes:
     """Return a PNG with a header of 100,000 x 100,000 pixels."""
+    return _make_png(100_000, 100_000, 8, 2, b"\0" * 100)
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+def _make_png(width: int, height: int, bits: int, color_type: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a PNG with uncompressed `rows`, each after its filter type, and further chunks."""
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]:
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return content
 
 
 def _png(picture: np.ndarray) -> bytes:
@@ -164,6 +204,7 @@ def test_other_formats_are_refused_under_any_name(tmp_path, picture, kind, name)
     [
         (b"8BPS\0\1", "a Photoshop document"),
         (b"\0\0\0\x18ftypcrx ", "raw data of a camera"),
+        (b"\0\0\0\x18ftypavif", "an AVIF image that is damaged or of a kind that the decoder lacks"),
         (b"II*\0\x10\0\0\0CR\2\0", "camera"),
     ],
 )

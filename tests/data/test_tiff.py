@@ -140,6 +140,14 @@ def test_what_cannot_be_read_is_refused(tmp_path, dtype, photometric, options):
         assert "\n" not in str(caught.value)
 
 
+def test_reversed_bits_are_refused_where_pillow_lacks_them(tmp_path):
+    path, samples = tmp_path / "photo.tif", np.zeros((24, 32, 3), np.uint16)
+    save(path, samples, "rgb", byteorder=">", extratags=[(265, 3, 1, 2, True)])  # tifffile writes no fill order, 266
+    path.write_bytes(path.read_bytes().replace(b"\1\x09\0\3", b"\1\x0a\0\3"))
+    with pytest.raises(UserError, match=r"photo\.tif: TIFF of a kind that is not read \(reversed bits"):
+        images.read(path)
+
+
 def test_truncated_pages_are_refused(tmp_path):
     save(tmp_path / "photo.tif", np.full((64, 64, 3), 9, np.uint16), "rgb", "separate", rowsperstrip=8)
     content = (tmp_path / "photo.tif").read_bytes()

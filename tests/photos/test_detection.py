@@ -43,7 +43,7 @@ def test_finds_several_faces_the_largest_first():
 
 
 @pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.38])
+@pytest.mark.parametrize("share", [0.1, 0.24, 0.3, 0.38])
 def test_landmarks_of_a_cut_face(side, share):
     """They are those of the whole face, also where the mirrored photograph shows a second eye or mouth."""
     photo, true = photos.cut(side, share)

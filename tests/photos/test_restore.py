@@ -364,6 +364,25 @@ def test_result_of_another_format(fixed_detection, run_restore, tmp_path, suffix
     assert not (tmp_path / "out.gif").exists()
 
 
+@pytest.mark.parametrize("name", ["out.jpg", "out.bmp", "out.cr2", "notes"])
+def test_results_need_a_folder(instant_restore, run_restore, run_align, tmp_path, name):
+    """Nothing is restored for a folder that cannot be, and no folder gets the name of an image."""
+    (tmp_path / "in").mkdir()
+    images.write(tmp_path / "in" / "head.png", photos.astronaut())
+    if name == "notes":
+        (tmp_path / name).write_text("1969")
+    for status, out, err in (
+        run_restore(tmp_path / "in", "-o", tmp_path / name),
+        run_align(tmp_path / "in", "-o", tmp_path / name),
+    ):
+        assert status == 1 and not out
+        assert re.search(rf"{name}: (is a file: name a folder|the name of an image, .*: name one) with -o$", err)
+    assert not (tmp_path / name).is_dir()
+    (tmp_path / "out.png").mkdir()
+    assert run_restore(tmp_path / "in" / "head.png", "-o", tmp_path / "out.png")[0] == 0
+    assert visible_files(tmp_path / "out.png") == ["head.png"]
+
+
 def test_failed_write_keeps_the_existing_result(fixed_detection, run_restore, tmp_path, monkeypatch):
     images.write(tmp_path / "head.png", photos.astronaut())
     (tmp_path / "out.png").write_bytes(b"existing")
