@@ -209,6 +209,7 @@ def draw_faces(runs: pd.DataFrame, path: Path) -> None:
     """Write a contact sheet of the grid's models: a row for each face and lambda_gen, a column for each lambda_ss."""
     grid = first_seed(_grid(runs))
     gens, ss_values = (sorted(grid.index.unique(name)) for name in list(WEIGHTS)[:NUM_GRID])
+    ss_values = [ss for ss in ss_values if all((gen, ss) in grid.index for gen in gens)]
     restorers = {weights: Restorer.from_pretrained(run.rev) for weights, run in grid.iterrows()}
     rows, captions = [], []
     for lq, hq in _faces(next(iter(restorers.values())).size):
@@ -228,7 +229,9 @@ def draw_switches(runs: pd.DataFrame, path: Path) -> None:
     settings = settings.loc[[(*varied[0][:NUM_GRID], *[0.0] * (len(WEIGHTS) - NUM_GRID)), *varied]]
     restorers = [Restorer.from_pretrained(revision) for revision in settings.rev]
     rows = [[lq, *(restorer(lq)[1] for restorer in restorers), hq] for lq, hq in _faces(restorers[0].size)]
-    _write_sheet(rows, ["degraded", *map(describe, settings.index), "true"], [], path)
+    names = [describe(setting).split(", ") for setting in settings.index]
+    added = [", ".join(name[NUM_GRID:] or name) for name in names]
+    _write_sheet(rows, ["degraded", *added, "true"], [], path)
 
 
 def _faces(size: int) -> list[tuple[np.ndarray, np.ndarray]]:
