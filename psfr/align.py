@@ -12,9 +12,8 @@ from pathlib import Path
 from psfr.compute import parallel
 from psfr.data import images
 from psfr.photos import album, alignment, detection, io
+from psfr.photos.options import NO_FACE_STATUS, whole_number
 from psfr.utils.errors import UserError, print_debug_traceback, printable, raise_all, run_main
-
-NO_FACE_STATUS = 3  # exit status if no photograph has a face
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,16 @@ def main() -> None:
     )
     parser.add_argument(
         "--min-size",
-        type=int,
+        type=whole_number,
         default=0,
         help="skip faces whose frame has a smaller side in the photograph, in pixels (default: 0)",
     )
-    parser.add_argument("--workers", type=int, default=None, help="number of processes (default: one per core)")
+    parser.add_argument(
+        "--workers",
+        type=whole_number,
+        default=None,
+        help="number of processes beside this one (default: one per core)",
+    )
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -162,7 +166,7 @@ def main() -> None:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, at least 1")
     return int(text)
 
 

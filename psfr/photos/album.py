@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import zlib
 from collections import Counter
@@ -15,11 +16,14 @@ from psfr.data import formats, images
 from psfr.photos import io
 from psfr.utils.errors import UserError, printable, raise_all
 
+SHEET_SUFFIX = ".faces"  # of contact sheets of faces, before the number of a page and the suffix of the file
 _IMAGE_SUFFIXES = {*formats.SUFFIXES, *formats.UNREAD_SUFFIXES}
 
 
 def list_album(photo: Path, out: Path) -> list[Path]:
     """Return the photographs of a folder and its subfolders, without those in `out`, or the one that `photo` names.
+
+    Contact sheets that `psfr-restore --list` wrote beside a photograph are no photographs of its folder.
 
     Raises:
         UserError: there is no such file, the folder has no photographs, or `out` is the folder itself.
@@ -32,6 +36,10 @@ def list_album(photo: Path, out: Path) -> list[Path]:
     if folder == out:
         raise UserError(f"{out}: output folder is the input folder: choose another with -o")
     paths = io.list_photos(photo)
+    sheets = {path.with_name(path.stem + SHEET_SUFFIX) for path in paths}
+    paths = [
+        path for path in paths if path.suffix != ".png" or path.with_name(re.sub(r"_\d+$", "", path.stem)) not in sheets
+    ]
     return [path for path in paths if out not in path.resolve().parents] if folder in out.parents else paths
 
 

@@ -13,7 +13,6 @@ from psfr.photos.alignment import Frame
 from psfr.photos.selection import Selection
 from psfr.utils.errors import printable
 
-SHEET_SUFFIX = ".faces"  # before the suffix of a contact sheet in a folder
 MIN_SIDE, MAX_SIDE = 800, 1600  # of the longer side of the photograph in a contact sheet
 CROP_SIZE, GAP = 144, 8  # of the faces below the photograph
 BOX_COLOR, TEXT_COLOR, OUTLINE_COLOR = (255, 214, 0), (0, 0, 0), (0, 0, 0)
@@ -30,11 +29,13 @@ def sheet_paths(photo: Path, out: Path | None) -> dict[Path, Path]:
         UserError: as `album.result_paths`.
     """
     if out is None:
-        return {photo: photo.with_name(f"{photo.stem}{SHEET_SUFFIX}.png")}
+        return {photo: photo.with_name(f"{photo.stem}{album.SHEET_SUFFIX}.png")}
     paths = album.result_paths(photo, out)
     if not photo.is_dir() and paths[photo] == out:
         return paths
-    return {path: result.with_name(f"{result.stem}{SHEET_SUFFIX}{result.suffix}") for path, result in paths.items()}
+    return {
+        path: result.with_name(f"{result.stem}{album.SHEET_SUFFIX}{result.suffix}") for path, result in paths.items()
+    }
 
 
 def list_faces(path: Path, sheet: Path, selection: Selection) -> tuple[int, list[str]]:

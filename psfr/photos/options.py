@@ -6,7 +6,7 @@ from pathlib import Path
 
 from psfr.photos import io, models, selection
 
-NO_FACE_STATUS = 3  # exit status if a photograph has no face
+NO_FACE_STATUS = 3  # exit status of psfr-restore if a photograph has no face, of psfr-align if no photograph has one
 MAX_IDENTITY_DISTANCE = 0.6  # photographs of one person are usually within it
 ALIGNED_EXCLUDES = ("faces", "min_size", "background", "list", "copy_faceless")  # there is nothing to find or to keep
 
@@ -81,7 +81,7 @@ def _add_face_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-size",
-        type=_pixels,
+        type=whole_number,
         default=0,
         metavar="PIXELS",
         help="leave faces as they are whose frame has a smaller side in the photograph (default: 0)",
@@ -158,7 +158,8 @@ def _faces(text: str) -> str | tuple[int, ...]:
     return tuple(sorted({int(number) for number in numbers}))
 
 
-def _pixels(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Return the number of an argument of the command line, 0 or more."""
     if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of pixels")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, at least 0")
     return int(text)

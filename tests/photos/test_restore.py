@@ -685,6 +685,12 @@ def test_an_interrupted_align_is_resumed(two_faces, run_align, tmp_path, monkeyp
     assert visible_files(tmp_path / "out") == ["a_1.png", "c_1.png", "sub_b_1.png"]
 
 
+@pytest.mark.parametrize("option", ["--size", "--min-size", "--workers"])
+def test_align_refuses_negative_numbers(run_cli, option):
+    status, _, err = run_cli(align.cli, "photos", "-o", "out", option, "-4")
+    assert status == 2 and f"argument {option}: '-4': must be a" in err
+
+
 def test_align_of_a_file_and_of_equal_names(two_faces, run_align, tmp_path):
     make_album(tmp_path / "in")
     status, out, _ = run_align(tmp_path / "in/a.png", "-o", tmp_path / "file")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from psfr.data import images
-from psfr.photos import alignment, detection, io, listing
+from psfr.photos import album, alignment, detection, io, listing
 from psfr.photos.restorer import Restorer
 from psfr.photos.selection import Selection
 from psfr.utils.errors import UserError
@@ -89,7 +89,7 @@ def test_options_that_are_changed_restore_again(run_restore, group, tmp_path):
         (["--faces", "0"], "argument --faces: '0': must be all, largest or numbers from 1, such as 1,3"),
         (["--faces", "1,,2"], "argument --faces: '1,,2'"),
         (["--faces", "²"], "argument --faces: '²'"),
-        (["--min-size=-1"], "argument --min-size: '-1': must be a whole number of pixels"),
+        (["--min-size=-1"], "argument --min-size: '-1': must be a whole number"),
         (["--aligned", "--faces", "1"], "argument --aligned: not allowed with argument --faces"),
         (["--aligned", "--min-size", "9"], "argument --aligned: not allowed with argument --min-size"),
         (["--aligned", "--list"], "argument --aligned: not allowed with argument --list"),
@@ -138,6 +138,10 @@ def test_list_prints_and_draws_what_is_found(run_restore, tmp_path):
         part = sheet[alignment.window(frame.scaled(scale), sheet.shape)]
         assert (part == listing.BOX_COLOR).all(2).mean() > 0.01
     assert visible_files(tmp_path) == ["group.faces.png", "group.png"]
+    for name in ("group.faces_2.png", "group.faces.jpg", "other.faces.png"):
+        images.write(tmp_path / name, photo[:8, :8])
+    album_names = [path.name for path in album.list_album(tmp_path, tmp_path / "out")]
+    assert album_names == ["group.faces.jpg", "group.png", "other.faces.png"]  # without the sheets
 
 
 def test_list_of_an_album(run_restore, group, tmp_path):
