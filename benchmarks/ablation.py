@@ -34,6 +34,7 @@ METRICS = {
     "frechet_vgg16": "Fréchet, VGG16 ↓",
 }
 FORMATS = dict.fromkeys(METRICS, ".3f") | {"psnr": ".2f", "frechet_alexnet": ".4f", "frechet_vgg16": ",.0f"}
+TABLE_METRICS = ("psnr", "ssim", "st_lpips", "identity", "frechet_alexnet", "frechet_vgg16")  # the others are curves
 NUM_CURVE_COLUMNS = 3
 PER_IMAGE_METRICS = ("ssim", "st_lpips", "identity")  # means over images: runs can be compared image by image
 N_RESAMPLES = 10_000
@@ -98,15 +99,21 @@ def metrics_table(runs: pd.DataFrame) -> str:
 
     def row(title: str, evaluation: dict, variant: str) -> str:
         cells = []
-        for metric, spec in FORMATS.items():
+        for metric in TABLE_METRICS:
+            spec = FORMATS[metric]
             low, high = evaluation["intervals"][variant][metric]
             cells.append(f"{evaluation[variant][metric]:{spec}} ({low:{spec}} to {high:{spec}})")
         return f"| {title} | " + " | ".join(cells) + " |"
 
-    lines = [f"| weights | {' | '.join(METRICS.values())} |", "| --- " * (1 + len(METRICS)) + "|"]
+    lines = _table_head()
     lines.append(row("degraded", runs.evaluation.iloc[0], "degraded"))
     lines += [row(describe(setting), run.evaluation, "ours") for setting, run in first_seed(runs).iterrows()]
     return "\n".join(lines)
+
+
+def _table_head() -> list[str]:
+    titles = [METRICS[metric] for metric in TABLE_METRICS]
+    return [f"| weights | {' | '.join(titles)} |", "| --- " * (1 + len(titles)) + "|"]
 
 
 def differences_table(runs: pd.DataFrame) -> str:
@@ -142,15 +149,15 @@ def seeds_table(runs: pd.DataFrame) -> str:
         setting: {metric: np.array([evaluation["ours"][metric] for evaluation in evaluations]) for metric in METRICS}
         for setting, evaluations in by_setting.items()
     }
-    lines = [f"| weights | {' | '.join(METRICS.values())} |", "| --- " * (1 + len(METRICS)) + "|"]
+    lines = _table_head()
     for setting, metrics in values.items():
-        cells = [", ".join(f"{value:{spec}}" for value in metrics[metric]) for metric, spec in FORMATS.items()]
+        cells = [", ".join(f"{value:{FORMATS[metric]}}" for value in metrics[metric]) for metric in TABLE_METRICS]
         lines.append(f"| {describe(setting)} | {' | '.join(cells)} |")
     for first, second in find_pairs(list(values)):
         cells = []
-        for metric, spec in FORMATS.items():
+        for metric in TABLE_METRICS:
             changes = values[second][metric] - values[first][metric]
-            text = ", ".join(f"{change:+{spec}}" for change in changes)
+            text = ", ".join(f"{change:+{FORMATS[metric]}}" for change in changes)
             cells.append(f"**{text}**" if abs(np.sign(changes).sum()) == len(changes) else text)
         lines.append(f"| {describe(first)} → {describe(second)} | {' | '.join(cells)} |")
     return "\n".join(lines)
