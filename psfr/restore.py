@@ -218,7 +218,7 @@ def _report(path: Path, out: Path, result: Result) -> str:
         if face.identity_distance > MAX_IDENTITY_DISTANCE:
             lines.append(
                 f"     may look like another person (distance above {MAX_IDENTITY_DISTANCE}): "
-                "try --twicing or a lower --strength"
+                "try a lower --strength or --twicing"
             )
     return "\n".join(lines)
 

@@ -116,7 +116,7 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--twicing",
         action="store_true",
-        help="restore each restored face again and add what that loses: often closer to the person, at twice the time",
+        help="restore each restored face again and add what that loses: may be closer to the person, at twice the time",
     )
     parser.add_argument(
         "--keep-faces",

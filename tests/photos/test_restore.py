@@ -590,7 +590,7 @@ def test_warns_of_faces_that_look_like_another_person(fixed_detection, run_resto
     status, out, _ = run_restore(tmp_path / "in", "-o", tmp_path / "out")
     assert status == 0 and "1 of the restored faces may look like another person" in out
     lines = out.splitlines()
-    (warning,) = [index for index, line in enumerate(lines) if "try --twicing or a lower --strength" in line]
+    (warning,) = [index for index, line in enumerate(lines) if "try a lower --strength or --twicing" in line]
     assert "identity distance 0.601" in lines[warning - 1]
 
 
