@@ -51,8 +51,10 @@ _SIGNATURES = {
 # By major brand of files of the ISO base media format.
 _BRANDS = {b"crx ": "the raw data of a camera", b"qt  ": "a film", b"isom": "a film", b"mp41": "a film"}
 _BRANDS |= {b"mp42": "a film", b"M4V ": "a film", b"3gp4": "a film"}
-_AVIF_BRANDS = (b"avif", b"avis")
+_UNDECODED = "that is damaged or of a kind that the decoder lacks"
+_BRANDS |= dict.fromkeys((b"avif", b"avis"), f"an AVIF image {_UNDECODED}")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")
+_BRANDS |= dict.fromkeys(_HEIF_BRANDS, f"an HEIF image {_UNDECODED}")
 
 
 def recognize(start: bytes) -> str | None:
@@ -61,9 +63,7 @@ def recognize(start: bytes) -> str | None:
     AVIF and HEIF count if their pictures are of a kind that the decoder does not know.
     """
     if start[4:8] == b"ftyp":
-        brand = start[8:12]
-        name = "an HEIF image" if brand in _HEIF_BRANDS else "an AVIF image" if brand in _AVIF_BRANDS else None
-        return _BRANDS.get(brand) if name is None else f"{name} that is damaged or of a kind that the decoder lacks"
+        return _BRANDS.get(start[8:12])
     return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), None)
 
 

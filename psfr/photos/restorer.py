@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from psfr.photos.restoration import ImageT, Restoration
 from psfr.photos.selection import Selection
 from psfr.utils.errors import UserError, safe_repr
 
-DEVICES, PRECISIONS = ("auto", "cpu", "cuda", "mps"), ("auto", "fp32", "bf16")
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
 # Of Pillow's images: those of 8 bits per channel, of a palette, or bilevel.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 
@@ -52,11 +53,11 @@ class Restorer:
         self,
         face_parser: FaceParsingNetwork,
         generator: Generator,
-        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        device: Device = "auto",
+        precision: Precision = "auto",
     ):
-        _check_choice("device", device, DEVICES)
-        _check_choice("precision", precision, PRECISIONS)
+        _check_choice("device", device, get_args(Device))
+        _check_choice("precision", precision, get_args(Precision))
         compute = COMPUTE.model_copy(update={"device": device, "precision": precision})
         self.device = select_device(compute)
         self.size = generator.constant.shape[-1] * 2 ** (len(generator.stages) - 1)
@@ -69,8 +70,8 @@ class Restorer:
     def from_pretrained(
         cls,
         model: str | Path,
-        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        device: Device = "auto",
+        precision: Precision = "auto",
         mirror: str | None = None,
     ) -> "Restorer":
         """Load a model.
