@@ -48,7 +48,7 @@ PUBLISHED_SIZE = 512  # side in pixels of the images that the authors' networks 
 PUBLISHED = "published"  # value of `init` that stands for the authors' network
 # Folder of the checkpoints that a training may start from, by group of parameters; its stage depends on it.
 INIT_DIRS = {"fpn": "models/init/fpn", "generator": "models/init/gan", "discriminator": "models/init/gan"}
-REFERENCE_DIR = "data/reference"  # of the reference set; evaluate depends on it
+REFERENCE_DIR = "data/reference"  # of the files that users add for metrics; evaluate depends on it
 # Folders of generators that stage infer depends on, so that DVC notices when one changes. The last one is the user's.
 MODEL_DIRS = ("models/psfrgan", "data/weights/published", "models/external")
 
@@ -164,17 +164,18 @@ class Params(ParamGroup):
         return self
 
     @model_validator(mode="after")
-    def _check_reference(self) -> Self:
-        reference = self.evaluate.reference
-        if reference is None:
-            return self
-        # DVC follows no link to a folder, so of a folder of images its files have to lie there.
-        path = reference if reference.endswith(".npz") else os.path.join(reference, "image")
-        if not _lies_in(path, [REFERENCE_DIR]):
-            raise ValueError(
-                f"evaluate.reference: {truncate(reference)} is not in the folder on which its stage depends, so DVC "
-                f"would not notice when it changes: copy it to {REFERENCE_DIR}/"
-            )
+    def _check_reference_files(self) -> Self:
+        for key in ("reference", "lmd_weights", "deg_weights"):
+            path = getattr(self.evaluate, key)
+            if path is None:
+                continue
+            # DVC follows no link to a folder, so of a folder of images its files have to lie there.
+            is_folder = key == "reference" and not path.endswith(".npz")
+            if not _lies_in(os.path.join(path, "image") if is_folder else path, [REFERENCE_DIR]):
+                raise ValueError(
+                    f"evaluate.{key}: {truncate(path)} is not in the folder on which its stage depends, so DVC would "
+                    f"not notice when it changes: copy it to {REFERENCE_DIR}/"
+                )
         return self
 
     @model_validator(mode="after")

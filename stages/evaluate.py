@@ -34,9 +34,10 @@ def main(set_name: str = TESTSET) -> None:
     has_true = set_name == TESTSET or params.testsets[set_name].hr is not None
     testset = TestSet(folder, list(params.models), test_images_folder(set_name), has_true)
     executor = compute.scheduler or num_workers(compute)
-    reference = None if params.evaluate.reference is None else workspace_path(params.evaluate.reference)
-    if reference and get_rank() == 0:
-        provide([reference])
+    named = (params.evaluate.reference, params.evaluate.lmd_weights, params.evaluate.deg_weights)
+    reference, lmd_weights, deg_weights = own_files = [workspace_path(path) if path else None for path in named]
+    if get_rank() == 0:
+        provide(filter(None, own_files))
     broadcast_from_rank_zero(None)  # the others wait for the files
     evaluation = measure.evaluate(
         testset,
@@ -46,6 +47,8 @@ def main(set_name: str = TESTSET) -> None:
         executor,
         reference,
         params.evaluate.pyiqa,
+        lmd_weights,
+        deg_weights,
     )
     if get_rank() > 0:
         return

@@ -419,7 +419,7 @@ def test_models_must_be_in_folders_that_infer_depends_on(tmp_path, monkeypatch):
         assert message.endswith("copy it to models/external/")
 
 
-def test_the_reference_set_must_be_in_the_folder_that_evaluate_depends_on(tmp_path, monkeypatch):
+def test_files_of_metrics_must_be_in_the_folder_that_evaluate_depends_on(tmp_path, monkeypatch):
     dvc_yaml = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert params.REFERENCE_DIR in dvc_yaml["evaluate"]["deps"]
     assert params.REFERENCE_DIR in dvc_yaml["evaluate_testset"]["do"]["deps"]
@@ -435,6 +435,8 @@ def test_the_reference_set_must_be_in_the_folder_that_evaluate_depends_on(tmp_pa
     for path in ("statistics/ffhq512.npz", "faces", "data/reference/link"):  # DVC does not follow links to folders
         values["evaluate"]["reference"] = path
         assert rejection(tmp_path, values).endswith("when it changes: copy it to data/reference/")
+    values["evaluate"] |= {"reference": None, "deg_weights": "data/reference/a.pth", "lmd_weights": "a.pth"}
+    assert "evaluate.lmd_weights: a.pth is not in the folder on which its stage" in rejection(tmp_path, values)
 
 
 @pytest.mark.parametrize(

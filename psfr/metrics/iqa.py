@@ -11,15 +11,12 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from psfr.metrics.unavailable import UnavailableError
 from psfr.utils import compat
 from psfr.utils.errors import UserError, truncate
 
 # Without its dependencies: opencv-python-headless among them would replace the files of the pinned opencv-python.
 INSTALL = "pip install --no-deps pyiqa==0.1.16 && pip install huggingface_hub"
-
-
-class UnavailableError(Exception):
-    """The reason why a metric cannot be computed here."""
 
 
 class Metric:

@@ -13,7 +13,7 @@ from psfr.compute import parallel, processes
 from psfr.compute.devices import deterministic_float32
 from psfr.compute.parallel import Executor
 from psfr.data import datasets, images
-from psfr.metrics import fidelity, fixed_pattern, identity, iqa, niqe, st_lpips
+from psfr.metrics import arcface, fidelity, fixed_pattern, identity, iqa, landmarks, niqe, st_lpips
 from psfr.metrics.mean_error import ErrorSum
 from psfr.metrics.report import (
     NO_TRUE_IMAGES,
@@ -24,6 +24,7 @@ from psfr.metrics.report import (
     Evaluation,
 )
 from psfr.metrics.testset import TRUE, TestSet
+from psfr.metrics.unavailable import UnavailableError
 from psfr.pretrained import metric_files
 
 FEW_BLOCKS = (
@@ -31,6 +32,8 @@ FEW_BLOCKS = (
     "of their features is undefined: images of 128 pixels have one block, of 256 pixels four"
 )
 NO_REFERENCE = "no reference set is named: set evaluate.reference"
+NO_WEIGHTS = "its weights are not named: set evaluate.{metric}_weights"
+FACE_NETWORKS = {"lmd": landmarks.Landmarks, "deg": arcface.ArcFace}
 
 
 def evaluate(
@@ -41,6 +44,8 @@ def evaluate(
     executor: Executor,
     reference: Path | None = None,
     pyiqa: Sequence[str] = (),
+    lmd_weights: Path | None = None,
+    deg_weights: Path | None = None,
 ) -> Evaluation:
     """Compute every metric for every variant of the test images.
 
@@ -53,10 +58,12 @@ def evaluate(
         executor: where the identity distances and NIQE are computed, see `parallel`.
         reference: the set of `fid_reference`, a folder of images or an .npz file of statistics.
         pyiqa: names of metrics of pyiqa.
+        lmd_weights: file of `landmarks.Landmarks`.
+        deg_weights: file of `arcface.ArcFace`.
 
     Raises:
-        UserError: an image or the reference cannot be read, weights are damaged, those of ST-LPIPS or of the face
-            embedding are missing, or pyiqa has no metric of a name.
+        UserError: an image or the reference cannot be read, weights are damaged or another network's, those of
+            ST-LPIPS or of the face embedding are missing, or pyiqa has no metric of a name.
     """
     evaluation = Evaluation(testset.names, {variant: {} for variant in testset.variants}, {}, pyiqa=tuple(pyiqa))
     with deterministic_float32():
@@ -64,6 +71,8 @@ def evaluate(
         _add_pyiqa_values(evaluation, testset, batch_size, device)
         if testset.has_true:
             image_values = _perceptual_values(evaluation, testset, weights_dir, batch_size, device)
+            files = {"lmd": lmd_weights, "deg": deg_weights}
+            _add_face_network_values(evaluation, testset, files, batch_size, device)
     if processes.get_rank():
         return evaluation
 
@@ -195,7 +204,7 @@ def _add_pyiqa_values(evaluation: Evaluation, testset: TestSet, batch_size: int,
     for name in evaluation.pyiqa:
         try:
             metric = iqa.Metric(name, device)
-        except iqa.UnavailableError as error:
+        except UnavailableError as error:
             evaluation.missing_reasons[name] = [str(error)]
             continue
         if metric.needs_true and not testset.has_true:
@@ -217,6 +226,41 @@ def _add_pyiqa_values(evaluation: Evaluation, testset: TestSet, batch_size: int,
     batches = processes.gather_in_order(batches)
     for variant, name in batches[0]:
         evaluation.values[variant][name] = torch.cat([values[variant, name] for values in batches]).double().numpy()
+
+
+def _add_face_network_values(
+    evaluation: Evaluation, testset: TestSet, files: dict[str, Path | None], batch_size: int, device: torch.device
+) -> None:
+    """Add the metrics of `FACE_NETWORKS`, which compare what a network finds in a restored and in its true face.
+
+    Args:
+        files: the weights of each metric.
+    """
+    networks: dict[str, landmarks.Landmarks | arcface.ArcFace] = {}
+    for metric, path in files.items():
+        try:
+            if path is None:
+                raise UnavailableError(NO_WEIGHTS.format(metric=metric))
+            networks[metric] = FACE_NETWORKS[metric](path, device)
+        except UnavailableError as error:
+            evaluation.missing_reasons[metric] = [str(error)]
+    if not networks:
+        return
+    batches: list[dict[tuple[str, str], list[float]]] = []
+    for names in _local_batches(testset.names, batch_size):
+        batch = {(variant, metric): [] for variant in testset.variants for metric in networks}
+        for name in names:
+            true = images.read(testset.path(TRUE, name))
+            true_features = {metric: network.features(true) for metric, network in networks.items()}
+            for variant in testset.variants:
+                restored = images.read(testset.path(variant, name))
+                for metric, network in networks.items():
+                    distance = network.distance(network.features(restored), true_features[metric])
+                    batch[variant, metric].append(distance)
+        batches.append(batch)
+    batches = processes.gather_in_order(batches)
+    for variant, metric in batches[0]:
+        evaluation.values[variant][metric] = np.concatenate([batch[variant, metric] for batch in batches])
 
 
 def _missing_weights(weights_dir: Path, name: str) -> str | None:

@@ -36,6 +36,8 @@ METRICS = (  # in the order of the report
     "fid_reference",
     "kid",
     "niqe",
+    "lmd",
+    "deg",
 )  # followed by those of evaluate.pyiqa
 PAIRED_METRICS = tuple(metric for metric in METRICS if metric not in UNPAIRED_METRICS)
 

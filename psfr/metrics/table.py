@@ -17,11 +17,13 @@ FURTHER_COLUMNS = {
     ("frechet_alexnet",): ("Fréchet AlexNet ↓", ".4f"),
     ("frechet_vgg16",): ("Fréchet VGG16 ↓", ",.0f"),
 }
-# Shown only if a variant has a value: they need a reference set or larger images.
+# Shown only if a variant has a value: they need a reference set, larger images or weights that users name.
 FIELD_COLUMNS = {
     ("fid_reference",): ("FID to the reference ↓", ".2f"),
     ("kid",): ("KID ↓", ".5f"),
     ("niqe",): ("NIQE ↓", ".3f"),
+    ("lmd",): ("LMD ↓", ".2f"),
+    ("deg",): ("Deg ↓", ".2f"),
 }
 MISSING = "\N{EN DASH}"
 

@@ -196,6 +196,8 @@ class EvaluateParams(ParamGroup):
     shown: Count
     reference: Text | None  # set of fid_reference, a folder of images or an .npz file in data/reference; None for none
     pyiqa: list[PyiqaName]  # further metrics, by their names in pyiqa
+    lmd_weights: Text | None  # of lmd, AWing-FAN's file in data/reference; None for none
+    deg_weights: Text | None  # of deg, ArcFace's file in data/reference; None for none
 
     @model_validator(mode="after")
     def _check_pyiqa(self) -> Self:

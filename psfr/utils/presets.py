@@ -38,7 +38,7 @@ def merge_file(
 
     A file that names some keys is merged as it is. A complete one has every key, so that it also names what belongs to
     a machine or a user. This stays as it is in `text`, and one line on stderr says so: `compute`, `weights.mirror`,
-    `evaluate.reference`, and sets whose images no known file names. Models are those of the file and those in
+    the files of `evaluate`, and sets whose images no known file names. Models are those of the file and those in
     models/external.
 
     Args:
@@ -73,7 +73,8 @@ def _own_keys(current: Mapping[Keys, str], sets: Iterable[str], known: Iterable[
     """Return the keys, of values or groups, that belong to the machine or the user."""
     names = {value for file in known for value in flatten(read(file)).values()} | {"null"}
     own_sets = [(name,) for name in sets if current.get((name, "images"), "null") not in names]
-    return [("compute",), ("weights", "mirror"), ("evaluate", "reference"), *own_sets]
+    own_files = [("evaluate", key) for key in ("reference", "lmd_weights", "deg_weights")]
+    return [("compute",), ("weights", "mirror"), *own_files, *own_sets]
 
 
 def _has_group(values: Mapping[Keys, str], keys: Keys) -> bool:

@@ -24,7 +24,7 @@ from stages import evaluate
 ROOT = Path(__file__).parents[2]
 NAMES = [f"face{index}" for index in range(5)]
 SIZE = 64
-# Metrics that cannot be computed on 64 pixels without downloaded weights, a reference set and pyiqa.
+# Metrics that cannot be computed on 64 pixels without downloaded or named weights, a reference set and pyiqa.
 MISSING = {
     "lpips": "set weights.source to download",
     "fid": "set weights.source to download",
@@ -33,6 +33,8 @@ MISSING = {
     "niqe": "5 images have fewer than two blocks of 96 x 96 pixels",
     "musiq": "pyiqa is not installed: pip install",
     "dists": "pyiqa is not installed: pip install",
+    "lmd": "set evaluate.lmd_weights",
+    "deg": "set evaluate.deg_weights",
 }
 INFER_COMPUTE = {"device": "GPU", "precision": "bf16", "processes": 2}
 
@@ -188,9 +190,9 @@ def test_complete_table_has_notes_only():
     assert table.to_markdown(summary).splitlines()[8:] == [
         "| ours | 0.500 | 0.500 | 0.50 / 0.50 | 0.5 | 0.5000 | 0 |",
         "",
-        "| model | FID to the reference ↓ | KID ↓ | NIQE ↓ |",
-        "| --- | ---: | ---: | ---: |",
-        "| ours | 0.50 | 0.50000 | 0.500 |",
+        "| model | FID to the reference ↓ | KID ↓ | NIQE ↓ | LMD ↓ | Deg ↓ |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| ours | 0.50 | 0.50000 | 0.500 | 0.50 | 0.50 |",
     ]
 
 

@@ -156,7 +156,13 @@ def test_ffhq_setting_runs_on_few_images(tmp_path, internet):
     assert ffhq["image_size"] == 512 and set(ffhq["models"]) == {"ours", "published"}
 
     evaluation = json.loads((project / "metrics/evaluation.json").read_text())
-    assert evaluation["reasons"].keys() - {"niqe"} == {"fid_reference", "musiq", "dists"}  # NIQE: if an image is flat
+    assert evaluation["reasons"].keys() - {"niqe"} == {
+        "fid_reference",
+        "musiq",
+        "dists",
+        "lmd",
+        "deg",
+    }  # NIQE: if an image is flat
     table = (project / "metrics/plots/table.md").read_text()
     assert table in output
     lines = table.splitlines()

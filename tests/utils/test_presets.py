@@ -93,7 +93,7 @@ def test_a_complete_file_leaves_the_settings_of_machine_and_user(project):
         ours="models/psfrgan/generator.safetensors\n  mine: models/external/mine.safetensors",
     )
     run(project, "-S", "ffhq.source=folder", "-S", "ffhq.images=photos", "-S", "ffhq.count=null")
-    run(project, "-S", "evaluate.reference=data/reference/ffhq.npz")
+    run(project, "-S", "evaluate.reference=data/reference/ffhq.npz", "-S", "evaluate.deg_weights=data/reference/a.pth")
     (project / "lfw.yaml").write_text("testsets: {lfw: {source: folder, lr: lfw, hr: null, count: null, skip: 0}}\n")
     assert all(line.startswith("testsets.lfw.") for line in run(project, "lfw.yaml"))
     before = read_params(project / "params.yaml")
