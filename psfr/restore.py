@@ -118,7 +118,7 @@ def _restore(options: argparse.Namespace) -> None:
     from psfr.photos.background import Background
     from psfr.photos.restorer import COMPUTE, Restorer
 
-    get_device(COMPUTE.model_copy(update={"device": options.device}))  # sets the number of threads
+    get_device(COMPUTE.model_copy(update={"device": options.device}), "--")  # sets the number of threads
     background = None
     if options.background is not None:
         background = Background.from_file(options.background, options.device, show_progress=True)

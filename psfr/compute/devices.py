@@ -30,7 +30,7 @@ _FP32_OPERATIONS = (
 )
 
 
-def get_device(compute: ComputeParams) -> torch.device:
+def get_device(compute: ComputeParams, prefix: str = "compute.") -> torch.device:
     """Return the device that `compute.device` selects, and set how float32 is computed there.
 
     "auto" selects the NVIDIA GPU if there is one. On it, float32 is IEEE float32, or TF32 if `compute.precision` is
@@ -38,11 +38,15 @@ def get_device(compute: ComputeParams) -> torch.device:
     On the CPU this also limits torch's threads to `num_cores`, which torch takes from the CPU affinity alone, and sets
     how the process's allocator treats freed memory, see `_keep_freed_memory`.
 
+    Args:
+        compute: device and precision.
+        prefix: of their names in error messages: "--" for options of the command line.
+
     Raises:
         UserError: "cuda" or "mps" is requested and PyTorch finds no such GPU, or a precision that the device does not
             have.
     """
-    device = select_device(compute)
+    device = select_device(compute, prefix)
     use_cuda = device.type == "cuda"
     if device.type == "cpu":
         if num_cores() < torch.get_num_threads():
@@ -50,7 +54,7 @@ def get_device(compute: ComputeParams) -> torch.device:
         _keep_freed_memory()
     if compute.precision == "tf32" and not (use_cuda and torch.cuda.get_device_capability() >= TF32_CAPABILITY):
         raise UserError(
-            f"compute.precision: tf32, but {_device_name(device)} does not have it (NVIDIA's GPUs do since Ampere): "
+            f"{prefix}precision: tf32, but {_device_name(device)} does not have it (NVIDIA's GPUs do since Ampere): "
             "set it to auto or fp32"
         )
     for operation in _FP32_OPERATIONS:
@@ -58,28 +62,31 @@ def get_device(compute: ComputeParams) -> torch.device:
     return device
 
 
-def select_device(compute: ComputeParams) -> torch.device:
+def select_device(compute: ComputeParams, prefix: str = "compute.") -> torch.device:
     """Return the device that `compute.device` selects, without changing a setting of the process.
+
+    Args:
+        compute, prefix: as for `get_device`.
 
     Raises:
         UserError: "cuda" or "mps" is requested and PyTorch finds no such GPU, or a precision that "mps" does not have.
     """
     if compute.device == "mps":
-        return _select_mps(compute)
+        return _select_mps(compute, prefix)
     if compute.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("compute.device: cuda, but PyTorch finds no GPU: set it to auto or cpu")
+        raise UserError(f"{prefix}device: cuda, but PyTorch finds no GPU: set it to auto or cpu")
     use_cuda = compute.device != "cpu" and torch.cuda.is_available()
     if not use_cuda and compute.device == "auto":
         _warn_if_driver_is_there()
     return torch.device("cuda" if use_cuda else "cpu")
 
 
-def _select_mps(compute: ComputeParams) -> torch.device:
+def _select_mps(compute: ComputeParams, prefix: str) -> torch.device:
     if not torch.backends.mps.is_available():
-        raise UserError("compute.device: mps, but PyTorch finds no GPU of a Mac: set it to auto or cpu")
+        raise UserError(f"{prefix}device: mps, but PyTorch finds no GPU of a Mac: set it to auto or cpu")
     if compute.precision not in ("auto", "fp32"):
         raise UserError(
-            f"compute.precision: {compute.precision}, but mps computes in float32 only: set it to auto or fp32"
+            f"{prefix}precision: {compute.precision}, but mps computes in float32 only: set it to auto or fp32"
         )
     return torch.device("mps")
 
@@ -94,7 +101,7 @@ def _warn_if_driver_is_there() -> None:
             else "this build of it has no CUDA"
         )
         print(
-            f"warning: compute.device: an NVIDIA driver is installed, but PyTorch {torch.__version__} finds no GPU and "
+            f"warning: an NVIDIA driver is installed, but PyTorch {torch.__version__} finds no GPU and "
             f"uses the CPU: {needed}",
             file=sys.stderr,
             flush=True,

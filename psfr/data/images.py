@@ -91,6 +91,9 @@ def walk_files(folder: Path) -> list[Path]:
     """Return the files in a folder and its subfolders, unsorted; empty if it does not exist.
 
     What `is_system_name` says to leave out is left out, and links to folders are not followed.
+
+    Raises:
+        UserError: `folder` is a file.
     """
     paths = []
     for parent, folders, files in os.walk(folder, onerror=_raise_unless_missing):
@@ -105,6 +108,8 @@ def is_system_name(name: str) -> bool:
 
 
 def _raise_unless_missing(error: OSError) -> None:
+    if isinstance(error, NotADirectoryError):
+        raise UserError(f"{error.filename}: not a folder: name a folder, and unpack archives") from None
     if not isinstance(error, FileNotFoundError):
         raise error
 

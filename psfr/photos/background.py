@@ -45,7 +45,7 @@ class Background:
     """
 
     def __init__(self, model: Any, device: Literal["auto", "cpu", "cuda", "mps"] = "auto", show_progress: bool = False):
-        self.device = select_device(COMPUTE.model_copy(update={"device": device}))
+        self.device = select_device(COMPUTE.model_copy(update={"device": device}), "")
         self._model = model.to(self.device, torch.float32).eval()
         self._show_progress = show_progress
         self._lock = threading.Lock()

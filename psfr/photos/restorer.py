@@ -59,7 +59,7 @@ class Restorer:
         _check_choice("device", device, get_args(Device))
         _check_choice("precision", precision, get_args(Precision))
         compute = COMPUTE.model_copy(update={"device": device, "precision": precision})
-        self.device = select_device(compute)
+        self.device = select_device(compute, "")
         self.size = generator.constant.shape[-1] * 2 ** (len(generator.stages) - 1)
         dtype = compute_dtype(compute, self.device)
         self.face_parser = fuse(face_parser.to(self.device), dtype)

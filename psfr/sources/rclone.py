@@ -120,7 +120,11 @@ def wait(remote: str, reason: str, delay: float) -> None:
 def to_error(outcome: Outcome, remote: str) -> UserError:
     """Return the error to raise for a failed run."""
     reason = truncate(outcome.reason, MAX_REASON_CHARS + 80)
-    return UserError(f"rclone: {remote}: {reason}: check `rclone config`, and run it again to resume")
+    if "is a file not a directory" in reason:
+        hint = f"name a folder, or an archive as `:archive:{remote}`"
+    else:
+        hint = "check `rclone config`, and run it again to resume"
+    return UserError(f"rclone: {remote}: {reason}: {hint}")
 
 
 def _program() -> str:

@@ -145,7 +145,7 @@ def test_driver_without_a_usable_gpu_is_reported_once(driver, monkeypatch, capsy
     for _ in range(2):
         assert devices.get_device(make_params()) == CPU
     message = capsys.readouterr().err
-    assert message.startswith("warning: compute.device: an NVIDIA driver is installed, but PyTorch ")
+    assert message.startswith("warning: an NVIDIA driver is installed, but PyTorch ")
     assert "CUDA 13.0" in message and "compute capability 7.5" in message and message.count("\n") == 1
 
 

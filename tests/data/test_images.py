@@ -338,6 +338,9 @@ def test_empty_and_missing_folders(tmp_path):
         images.list_images(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         images.list_images(tmp_path / "none")
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(UserError, match="photos.zip: not a folder: name a folder, and unpack archives"):
+        images.list_images(tmp_path / "photos.zip")
 
 
 def test_write_and_read_are_inverse(tmp_path, picture):

@@ -429,6 +429,7 @@ def test_unusable_references_are_named(tmp_path, two_sets):
         ("one", "a single image"),
         ("mixed", "images of different sizes: resize"),
         ("none", "no such folder"),
+        ("one/a.png", "not a folder: name a folder"),
     ]:
         with pytest.raises(UserError, match=f"{name}: {problem}"):
             reference.load(tmp_path / name, torch.nn.Identity(), 2, CPU)

@@ -69,7 +69,7 @@ def test_what_is_no_image_is_refused(restorer):
             restorer.restore(value)
 
 
-def test_invalid_arguments_are_refused(fixed_detection, run_folder, restorer):
+def test_invalid_arguments_are_refused(fixed_detection, run_folder, restorer, monkeypatch):
     values = {"scale": (0, 1.5), "strength": (2, np.nan, "auto"), "min_size": (-1, "big"), "faces": (1, None, [1.0])}
     for name, value in [(name, value) for name, group in values.items() for value in group]:
         with pytest.raises(UserError, match=f"^{name}: .*: pass "):
@@ -79,6 +79,9 @@ def test_invalid_arguments_are_refused(fixed_detection, run_folder, restorer):
     for name in ("device", "precision"):
         with pytest.raises(UserError, match=f"^{name}: 'fp16': pass one of auto, "):
             Restorer.from_pretrained(run_folder, **{name: "fp16"})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="^device: cuda, but PyTorch finds no GPU"):
+        Restorer.from_pretrained(run_folder, device="cuda")
 
 
 def test_threads_share_a_restorer(fixed_detection, restorer):

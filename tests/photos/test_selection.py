@@ -118,7 +118,7 @@ def test_device(run_restore, group, tmp_path, monkeypatch):
     assert run_restore(group, "-o", tmp_path / "out.png", "--device", "cpu")[0] == 0
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     status, _, err = run_restore(group, "-o", tmp_path / "out.png", "--device", "cuda")
-    assert status == 1 and "PyTorch finds no GPU" in err
+    assert status == 1 and "--device: cuda, but PyTorch finds no GPU: set it to auto or cpu" in err
 
 
 def test_list_prints_and_draws_what_is_found(run_restore, tmp_path):

@@ -208,6 +208,13 @@ def test_url_without_the_files(tmp_path, server):
     assert len(server.requests) == len(registry.DOWNLOADABLE), "one request for each file"
 
 
+def test_a_file_as_mirror(tmp_path):
+    (tmp_path / "weights.zip").touch()
+    message = r"\(Not a directory\).*: set weights.mirror to the folder of the files, not to a file"
+    with pytest.raises(UserError, match=message):
+        fetch.fetch("download", str(tmp_path / "weights.zip"), tmp_path / "out")
+
+
 def test_unreachable_publishers(tmp_path, mirror, monkeypatch):
     monkeypatch.setattr(download, "RETRY", download.RETRY.new(backoff_factor=0))
     message = r"https://host\.invalid/b/plain\.pth \(Failed to resolve.*set weights\.mirror to their folder"

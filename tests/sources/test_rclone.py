@@ -51,6 +51,14 @@ def test_remote_that_is_not_configured(tmp_path, user_images):
 
 
 @pytest.mark.process
+def test_a_file_is_no_remote(tmp_path, user_images):
+    file = user_images / "faces/face 0#.png"
+    params = write_params(tmp_path, ffhq=rclone_set(user_images, images=str(file)))
+    with pytest.raises(UserError, match=": name a folder, or an archive as `:archive:/.*/face 0#.png`$"):
+        sources.download_set(tmp_path / "raw", "ffhq", params)
+
+
+@pytest.mark.process
 def test_rclone_and_folder_give_the_same_files(tmp_path, user_images):
     """To rclone, a local path is a remote."""
     for source in ("folder", "rclone"):

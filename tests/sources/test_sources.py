@@ -258,7 +258,9 @@ def test_mask_of_a_rotated_image(tmp_path):
 # Stages
 
 
-@pytest.mark.parametrize("fault", ["params missing", "unknown key", "folder missing", "folder empty", "too few"])
+@pytest.mark.parametrize(
+    "fault", ["params missing", "unknown key", "folder missing", "folder is a file", "folder empty", "too few"]
+)
 def test_errors_of_a_stage_are_one_line(tmp_path, user_images, fault):
     params = small_params(ffhq=folder_set(user_images))
     words = []
@@ -269,6 +271,9 @@ def test_errors_of_a_stage_are_one_line(tmp_path, user_images, fault):
         case "folder missing":
             params["ffhq"]["images"] = "no/such"
             words = ["no/such: no such folder"]
+        case "folder is a file":
+            params["ffhq"]["images"] = "params.yaml"
+            words = ["params.yaml: not a folder: name a folder"]
         case "folder empty":
             (tmp_path / "empty").mkdir()
             params["ffhq"]["images"] = "empty"

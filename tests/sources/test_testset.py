@@ -58,6 +58,8 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, photos):
         ({"lr": f"{photos}/hr", "hr": f"{photos}/lr"}, r"lr: 1 of 6 low-quality images have no true image \(5\): name"),
         ({"lr": f"{tmp_path}/empty"}, "empty: no images in it"),
         ({"hr": f"{tmp_path}/none"}, "none: no such folder"),
+        ({"lr": f"{photos}/lr/0.png"}, "lr/0.png: not a folder: name a folder"),
+        ({"hr": f"{photos}/hr/0.png"}, "hr/0.png: not a folder: name a folder"),
         ({"count": 6}, "lr: 5 images, testsets.mine takes 6: lower testsets.mine.count"),
     ):
         with pytest.raises(UserError, match=problem):
