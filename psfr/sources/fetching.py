@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
+from psfr.data.images import SUFFIXES, walk_files
 from psfr.sources import rclone
 from psfr.sources.checksums import HASHES, Checksum
 from psfr.utils import project
@@ -168,7 +169,9 @@ def find_remote(remote: str) -> str:
     if name not in ("", ":local:"):
         return remote
 
-    def exists(local_path: Path) -> bool:  # a folder, or a file if what is named is inside of an archive
+    def exists(local_path: Path) -> bool:  # a folder with files to fetch, or something inside of an archive
+        if local_path.is_dir():
+            return any(file.suffix.lower() in (*SUFFIXES, *_ARCHIVES) for file in walk_files(local_path))
         return local_path.exists() or any(parent.is_file() for parent in local_path.parents)
 
     found = project.find(path, exists)

@@ -47,7 +47,7 @@ def workspace_path(path: str) -> Path:
 
 
 def provide(paths: Iterable[Path]) -> None:
-    """Copy the user's files or folders from the project if the working directory is a copy of it without them.
+    """Copy what the working directory, a copy of the project, lacks of the user's files or folders.
 
     DVC hashes their folder after the stage, so that its record is that of a run in the project.
 
@@ -57,13 +57,12 @@ def provide(paths: Iterable[Path]) -> None:
     Raises:
         UserError: some are in neither folder; it names all of them.
     """
-    paths = list(paths)
+    paths, root = list(paths), project_root()
     for path in paths:
-        original = find(str(path))
-        if original == path:
-            continue
-        files = [file for file in original.rglob("*") if file.is_file()] if original.is_dir() else [original]
-        for file in files:
-            with atomic_write(path / file.relative_to(original)) as temporary:
-                shutil.copyfile(file, temporary)
+        original = root / path
+        for file in original.rglob("*") if original.is_dir() else [original]:
+            target = path / file.relative_to(original)
+            if file.is_file() and not target.exists():
+                with atomic_write(target) as temporary:
+                    shutil.copyfile(file, temporary)
     raise_all([f"{path}: no such file" for path in paths if not path.exists()], "copy it there")

@@ -82,6 +82,7 @@ def test_the_folder_of_the_copies_may_be_a_link(tmp_path, monkeypatch):
 )
 def test_local_remotes(tmp_path, copy, remote, found):
     touch(tmp_path / "photos/a.zip")
+    touch(copy / "photos/.gitignore")
     assert fetching.find_remote(remote) == found.replace("ROOT", str(tmp_path))
 
 
@@ -94,11 +95,16 @@ def test_mirror_of_weights(tmp_path, copy):
 
 
 def test_a_reference_set_is_provided_in_the_copy(tmp_path, copy):
-    for name in ("ffhq.npz", "faces/a.png", "faces/sub/b.png"):
+    for name in ("ffhq.npz", "faces/a.png", "faces/sub/b.png", "README.md", "c.png"):
         touch(tmp_path / "data/reference" / name).write_text(name)
+    touch(copy / "data/reference/README.md")
     project.provide([Path("data/reference/ffhq.npz"), Path("data/reference/faces")])
     for name in ("ffhq.npz", "faces/a.png", "faces/sub/b.png"):
         assert (copy / "data/reference" / name).read_text() == name
+    assert not (copy / "data/reference/c.png").exists()
+    project.provide([Path("data/reference")])
+    assert (copy / "data/reference/c.png").read_text() == "c.png"
+    assert not (copy / "data/reference/README.md").read_text(), "git's files are those of the copy"
     with pytest.raises(UserError, match="data/reference/none: no such file: copy it there"):
         project.provide([Path("data/reference/none")])
 
