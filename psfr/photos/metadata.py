@@ -30,10 +30,10 @@ def read_exif(exif: Image.Exif, dpi: tuple[float, float] | None) -> bytes | None
             values = {tag: encode_text(value) for tag, value in exif.get_ifd(group).items() if tag not in _DROPPED}
             if values:
                 kept[group] = values
-        if not len(kept):
-            return None
         if dpi is not None:
             kept[_X_RESOLUTION], kept[_Y_RESOLUTION], kept[_RESOLUTION_UNIT] = *dpi, 2
+        if not len(kept):
+            return None
         content = kept.tobytes().removeprefix(b"Exif\0\0")
     except Exception:  # Pillow raises exceptions of many types on damaged data
         return None
@@ -46,8 +46,17 @@ def encode_text(value: Any) -> Any:
 
 
 def image_dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Return the horizontal and vertical resolution of an image in pixels per inch, None if it has none."""
-    return _valid_dpi(image.info.get("dpi"))
+    """Return the horizontal and vertical resolution of an image in pixels per inch, None if it has none.
+
+    If the format states none, as WebP, AVIF and HEIF never do, it is that of the EXIF data.
+    """
+    # In a JPEG that states none, Pillow makes both that of the width in EXIF, or 72.
+    is_stated = image.format not in ("JPEG", "MPO") or image.info.get("jfif_unit", 0) > 0
+    dpi = _valid_dpi(image.info.get("dpi")) if is_stated else None
+    try:
+        return dpi or page_dpi(image.getexif())
+    except Exception:  # as in read_exif
+        return None
 
 
 def page_exif(file: BinaryIO, page: tiff.Directory) -> Image.Exif:
@@ -63,8 +72,8 @@ def page_exif(file: BinaryIO, page: tiff.Directory) -> Image.Exif:
     return exif
 
 
-def page_dpi(page: tiff.Directory) -> tuple[float, float] | None:
-    """Return the horizontal and vertical resolution of a TIFF page in pixels per inch, None if it has none."""
+def page_dpi(page: tiff.Directory | Image.Exif) -> tuple[float, float] | None:
+    """Return the horizontal and vertical resolution of a TIFF page, or in EXIF data, in pixels per inch, or None."""
     inches = {2: 1.0, 3: 2.54}.get(page.get(_RESOLUTION_UNIT, 2))
     values = page.get(_X_RESOLUTION), page.get(_Y_RESOLUTION)
     if inches is None or None in values:

@@ -102,9 +102,24 @@ def test_date_caption_and_resolution_are_kept(tmp_path, image, source, suffix):
         detail = kept.get_ifd(ExifTags.IFD.Exif)
         assert detail[36867] == "1969:07:20 20:17:40" and detail[33434] == IFDRational(1, 60) and 37500 not in detail
         assert kept.get_ifd(ExifTags.IFD.GPSInfo)[2] == (28, 36, 0)
-        if source not in (".heic", ".webp"):  # which have no resolution but in EXIF
-            resolution = result.info["dpi"] if suffix != ".webp" else (kept[282], kept[283])
-            assert np.abs(np.array(resolution, float) - 300).max() < 0.1
+        resolution = result.info["dpi"] if suffix != ".webp" else (kept[282], kept[283])
+        assert np.abs(np.array(resolution, float) - 300).max() < 0.1
+
+
+def test_resolution_without_other_exif_data(tmp_path, image):
+    Image.fromarray(image).save(tmp_path / "photo.png", dpi=(300, 300))
+    io.write(tmp_path / "photo.webp", io.read(tmp_path / "photo.png"))
+    assert io.read(tmp_path / "photo.webp").dpi == pytest.approx((300, 300), rel=1e-5)
+
+
+def test_resolution_of_a_jpeg_that_states_it_in_exif_or_not_at_all(tmp_path, image):
+    """Pillow gives the first (300, 300), and the second (72, 72)."""
+    exif = Image.Exif()
+    exif[306] = "1969:07:20 20:17:40"
+    Image.fromarray(image).save(tmp_path / "none.jpg", exif=exif)
+    exif[282], exif[283], exif[296] = 300.0, 200.0, 2
+    Image.fromarray(image).save(tmp_path / "exif.jpg", exif=exif)
+    assert [io.read(tmp_path / f"{name}.jpg").dpi for name in ("exif", "none")] == [(300, 200), None]
 
 
 def test_damaged_exif_is_dropped(tmp_path, image):
