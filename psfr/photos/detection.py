@@ -13,6 +13,7 @@ import numpy as np
 
 from psfr.metrics.identity import FaceModels, iou
 from psfr.photos.alignment import Frame, below_image, contains, crop, estimate_frame, inside
+from psfr.photos.levels import estimate_levels
 from psfr.pretrained import metric_files
 from psfr.pretrained.loader import file_hash
 from psfr.utils.errors import UserError
@@ -136,10 +137,15 @@ def find_landmarks(image: np.ndarray, face: Frame) -> np.ndarray:
 
 
 def _filled_crops(image: np.ndarray, face: Frame) -> list[np.ndarray]:
-    """Return the crop of a frame; if a part of it lies outside the photograph, one for each fill of that part."""
-    aligned, visible = crop(image, face, CROP_SIZE), inside(face, image.shape, CROP_SIZE)[:, :, None]
+    """Return the crop of a frame; if a part of it lies outside the photograph, one for each fill of that part.
+
+    A faded or dark face has normal levels: in others, dlib finds no face, or landmarks that are far off.
+    """
+    aligned, visible = crop(image, face, CROP_SIZE), inside(face, image.shape, CROP_SIZE)
+    aligned = estimate_levels(aligned, visible).apply(aligned)
     if visible.all():
         return [aligned]
+    visible = visible[:, :, None]
     # Fills are smooth below the chin: raw noise there draws the mouth downward. Smooth fills beside an eye would draw
     # the landmarks, too.
     below = below_image(face, image.shape, CROP_SIZE)[:, :, None]

@@ -42,6 +42,15 @@ def test_finds_several_faces_the_largest_first():
     assert corner_error(frames[2], photos.FRAME.scaled(51 / 256).translated(-600, -60)) < 30
 
 
+@pytest.mark.parametrize(("contrast", "offset"), [(0.12, 0), (0.08, 200), (0.18, 60)])
+def test_faded_and_dark_faces(contrast, offset):
+    """They are found where the photograph at normal levels has them."""
+    photo = np.rint(photos.astronaut() * contrast + offset).astype(np.uint8)
+    start = alignment.Frame(photos.FRAME.corner - 0.05 * photos.FRAME.side, 1.1 * photos.FRAME.side)
+    frame = detection._refined(photo, start)
+    assert corner_error(frame, photos.FRAME) < 12 and detection._confirmed(photo, frame)
+
+
 @pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
 @pytest.mark.parametrize("share", [0.1, 0.24, 0.3, 0.38])
 def test_landmarks_of_a_cut_face(side, share):

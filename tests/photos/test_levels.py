@@ -10,7 +10,14 @@ from psfr.photos.levels import Levels
 from tests.helpers import photos
 
 ALL = np.ones((photos.SIZE, photos.SIZE), bool)
-DEGRADE = {"faded": lambda photo: photo * 0.25 + 150, "dark": lambda photo: photo * 0.12}
+# Contrast, and levels that are added
+DEGRADE = {
+    "faded": (0.25, 150),
+    "half faded": (0.4, 100),
+    "pale": (0.5, 125),
+    "dark": (0.12, 0),
+    "half dark": (0.45, 0),
+}
 
 
 def face() -> np.ndarray:
@@ -33,7 +40,8 @@ def test_networks_see_normal_levels_and_the_photograph_keeps_its_own(monkeypatch
         seen.append(aligned)
         return photos.flawed_restorer(aligned)
 
-    photo = np.rint(DEGRADE[kind](photos.astronaut())).astype(np.uint8)
+    contrast, offset = DEGRADE[kind]
+    photo = np.rint(photos.astronaut() * contrast + offset).astype(np.uint8)
     result = restoration.restore(Photograph(photo), sharpen, photos.SIZE, 1, 1.0)
     (restored,) = result.faces
     ellipse = photos.parsing_map() == 1
@@ -42,7 +50,6 @@ def test_networks_see_normal_levels_and_the_photograph_keeps_its_own(monkeypatch
     change = result.image.pixels.astype(int) - photo
     whole = restoration.restore(Photograph(photos.astronaut()), photos.flawed_restorer, photos.SIZE, 1, 1.0).image
     true_change = whole.pixels.astype(int) - photos.astronaut()
-    contrast = 0.25 if kind == "faded" else 0.12
     assert np.abs(change).mean() == pytest.approx(contrast * np.abs(true_change).mean(), rel=0.4)
     assert restored.restored[ellipse].mean() == pytest.approx(restored.aligned[ellipse].mean(), abs=12)
 
