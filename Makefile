@@ -1,6 +1,6 @@
 # make repro       everything, from a fresh clone to trained networks, restored faces and metrics
 # make test        the tests
-# make check       formatter, linter, type checker and the tests that start no processes
+# make check      formatter, linter, type checker and the quick tests: a second at most, no processes
 # make lint        formatter, linter and type checker
 # make check-lock  whether dvc.lock belongs to this code and these parameters
 # make lock        requirements.lock, after a pin in requirements*.txt has changed
@@ -26,7 +26,7 @@ test: .venv/installed-dev
 	$(PYTEST)
 
 check: lint
-	$(PYTEST) -m "not slow and not process"
+	$(PYTEST) -m "not slow and not process and not heavy"
 
 lint: .venv/installed-dev
 	ruff format --check .

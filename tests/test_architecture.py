@@ -170,6 +170,7 @@ def test_stage_is_thin(stage):
     assert len((ROOT / "stages" / f"{stage}.py").read_text().splitlines()) <= 80
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_stage_lists_exactly_the_modules_it_uses(stage):
     listed = [dep for dep in definition(stage)["deps"] if dep.startswith(("psfr", "stages"))]

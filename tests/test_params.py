@@ -92,12 +92,14 @@ def test_invalid_values_are_reported_with_their_key(tmp_path, key, value):
     assert key in rejection(tmp_path, default_with(key, value))
 
 
+@pytest.mark.heavy
 @given(st.sampled_from(sorted(keys(DEFAULT))))
 def test_a_missing_key_is_reported(tmp_path_factory, key):
     message = rejection(tmp_path_factory.mktemp("params"), default_with(key, ...))
     assert f"{key}: missing key" in message
 
 
+@pytest.mark.heavy
 @given(st.sampled_from(["", "ffhq.", "degrade.", "fpn.", "compute."]), st.from_regex(r"[a-z_]{3,12}", fullmatch=True))
 def test_an_unknown_key_is_reported(tmp_path_factory, group, key):
     if group + key in keys(DEFAULT):
@@ -151,6 +153,7 @@ ALIASES = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwi
 MERGES = "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in pairwise(LEVELS))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -318,6 +321,7 @@ def test_numbers_of_processes_that_divide_the_batches_are_accepted(tmp_path, cha
     params.read_params(tmp_path / "params.yaml")
 
 
+@pytest.mark.heavy
 @given(
     st.one_of(st.none(), st.integers(1, 9)),
     st.integers(0, 12),

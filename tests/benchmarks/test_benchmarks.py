@@ -21,6 +21,7 @@ def test_help_names_the_command(name):
     assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m benchmarks.{name} "), done.stdout
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [

@@ -34,6 +34,7 @@ def test_ridge_recovers_a_linear_function():
     assert intercept == pytest.approx(0.3, abs=0.05) and weights == pytest.approx([1, -0.2, 3], rel=0.01)
 
 
+@pytest.mark.heavy
 def test_pairs_of_a_photograph_are_degraded_at_each_size(tmp_path):
     images.write(tmp_path / "head.png", alignment.crop(photos.astronaut(), photos.FRAME, 128))
     config = read_params(ROOT / "params/tiny.yaml").degrade
@@ -72,6 +73,7 @@ def test_table_shows_what_auto_changes():
     assert "Correlation of the estimated severity" in lines[-1] and lines[-1].endswith("1.00.")
 
 
+@pytest.mark.heavy
 def test_thresholds_restore_the_faces_that_gain():
     """Restored are the faces above 0.5 and as many of the others as the limit of ST-LPIPS asks for."""
     cells = [line.split("|") for line in strength.compare_thresholds(make_curves()).splitlines()[2:]]

@@ -78,6 +78,7 @@ def test_the_stand_in_refuses_what_the_gpu_of_a_mac_refuses():
             x.numpy()
 
 
+@pytest.mark.heavy
 def test_gan_trains(on_both):
     def train(params: Params) -> dict[str, float]:
         torch.manual_seed(0)
@@ -96,6 +97,7 @@ def test_gan_trains(on_both):
     assert actual == pytest.approx(expected)
 
 
+@pytest.mark.heavy
 def test_face_parsing_network_trains_restores_and_is_evaluated(on_both, tmp_path_factory):
     def run(params: Params) -> tuple[list, np.ndarray, torch.Tensor]:
         folder, names = tmp_path_factory.mktemp("faces"), [str(index) for index in range(4)]
@@ -114,6 +116,7 @@ def test_face_parsing_network_trains_restores_and_is_evaluated(on_both, tmp_path
     assert (actual[1] == expected[1]).all() and torch.equal(actual[2], expected[2])
 
 
+@pytest.mark.heavy
 def test_generator_restores_and_metrics_are_computed(on_both):
     def run(params: Params) -> list[float]:
         torch.manual_seed(0)

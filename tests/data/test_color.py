@@ -84,6 +84,7 @@ def test_srgb_and_invalid_profiles_change_nothing(tmp_path, picture, profile):
     assert io.read(tmp_path / "photo.png").icc_profile in (None, ImageCms.ImageCmsProfile(SRGB).tobytes())
 
 
+@pytest.mark.heavy
 @settings(max_examples=20)
 @given(st.integers(0, 400), st.binary(max_size=40))
 def test_damaged_profiles_are_no_error(start, junk):

@@ -69,6 +69,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9))
 
 
+@pytest.mark.heavy
 def test_results_are_distributed_as_those_of_the_reimplementation(picture):
     """Compare PSNR, color and sharpness of 400 images each by the Kolmogorov-Smirnov test, with fixed seeds.
 
@@ -89,6 +90,7 @@ def test_results_are_distributed_as_those_of_the_reimplementation(picture):
         assert abs(np.mean(a) - np.mean(b)) < 0.15 * np.std(a)
 
 
+@pytest.mark.heavy
 def test_samples_at_512_are_those_of_the_reimplementation():
     samples = pd.DataFrame([asdict(sample_degradation(rng_for(2, number), REFERENCE, 512)) for number in range(8000)])
 

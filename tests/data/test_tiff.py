@@ -63,6 +63,7 @@ def expected(path, photometric: str, extra: tuple[int, ...], orientation: int) -
     return np.broadcast_to(color, (*color.shape[:2], 3)), alpha
 
 
+@pytest.mark.heavy
 @settings(max_examples=60)
 @given(
     photometric=st.sampled_from(sorted(COLORS)),

@@ -174,6 +174,7 @@ def test_mean_error_is_exact_over_batches():
 # ST-LPIPS
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_st_lpips_equals_its_package(folder, pair, net):
     # Loads the weights inside the package.
@@ -225,6 +226,7 @@ def faces(tmp_path_factory):
     return paths
 
 
+@pytest.mark.heavy
 def test_identity_separates_persons(folder, faces):
     for person, (hq, soft, strong) in enumerate(faces):
         others = [faces[other][0] for other in range(4) if other != person]
@@ -355,6 +357,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
 
 
+@pytest.mark.heavy
 def test_lpips_equals_torchmetrics_with_local_file(vgg16, pair, no_network):
     hub_dir = torch.hub.get_dir()
     metric = pretrained_metrics.Lpips(vgg16, CPU)
@@ -370,6 +373,7 @@ def test_lpips_equals_torchmetrics_with_local_file(vgg16, pair, no_network):
         assert metric.metric.compute().item() == pytest.approx(values.mean().item(), rel=1e-5)
 
 
+@pytest.mark.heavy
 def test_fid_features_equal_pytorch_fid_with_local_file(inception_folder, faces, no_network):
     network = pretrained_metrics.load_inception(inception_folder, CPU)
     state = loader.load(inception_folder / metric_files.INCEPTION)
@@ -398,6 +402,7 @@ def two_sets(faces, tmp_path_factory):
     return root
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")
 def test_fid_against_a_reference_equals_pytorch_fid(inception_folder, two_sets, monkeypatch, no_network, tmp_path):
     monkeypatch.setattr(pretrained_metrics, "FID_DIMENSIONS", 64)  # pytorch-fid's root of 2048 features takes a minute
@@ -513,6 +518,7 @@ def test_pyiqa_is_optional():
 # Report
 
 
+@pytest.mark.heavy
 def test_report_has_lpips_and_fid_if_their_files_exist(
     folder, vgg16, inception_folder, faces, no_network, stand_in, tmp_path
 ):
@@ -544,6 +550,7 @@ def test_report_has_lpips_and_fid_if_their_files_exist(
     assert "dists: by pyiqa 0.1.16, lower is better." in last_table
 
 
+@pytest.mark.heavy
 def test_set_without_true_images_has_niqe_and_fid_against_a_reference(inception_folder, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 96, 192, 3), np.uint8)
     for subfolder, image in zip(("lr", "sr/ours", "hr"), pixels, strict=True):

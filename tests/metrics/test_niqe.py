@@ -20,6 +20,7 @@ PYIQA = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", PYIQA)
 def test_niqe_equals_pyiqa(name):
     kind, _, index = name.partition(" ")

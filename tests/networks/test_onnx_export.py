@@ -50,6 +50,7 @@ def trained_norm(generator: Generator) -> Generator:
     return generator
 
 
+@pytest.mark.heavy
 def test_graph_equals_pytorch(tmp_path, monkeypatch, capsys):
     printed = export(tmp_path, monkeypatch, capsys, SMALL_FPN, SMALL_GENERATOR)
     assert f"model.onnx: written, opset {onnx_export.OPSET}: the restored image" in printed

@@ -18,6 +18,7 @@ def torchvision_features(network: str) -> torch.nn.Sequential:
     return getattr(models, network)(weights=None).features
 
 
+@pytest.mark.heavy
 def test_vgg19_features_are_the_published_ones():
     layers = torchvision_features("vgg19")
     vgg = VggFeatures("vgg19", min_size=224)
@@ -62,6 +63,7 @@ def test_normalized_features_of_zeros_have_a_finite_gradient():
     assert image.grad.isfinite().all()
 
 
+@pytest.mark.heavy
 def test_weights_of_another_network_are_refused():
     weights = {f"features.{name}": value for name, value in torchvision_features("vgg16").state_dict().items()}
     with pytest.raises(ValueError, match="16 convolutions"):

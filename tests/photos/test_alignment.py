@@ -33,6 +33,7 @@ def test_frame_of_mean_landmarks_is_the_whole_image():
     assert frame.size == pytest.approx(SIZE, rel=0.02)
 
 
+@pytest.mark.heavy
 def test_frame_of_aligned_faces_is_the_whole_image_on_average():
     """Synthetic portraits are drawn in FFHQ's frame: the center agrees to 2 of 512 pixels, the size to 4 %."""
     centers, sizes = [], []

@@ -52,6 +52,7 @@ def untiled(model: Background, pixels: np.ndarray, scale: int) -> np.ndarray:
         model.step = step
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "network",
     [
@@ -126,6 +127,7 @@ def test_depth_and_gray_are_kept(tmp_path):
     assert enlarged.pixels.shape == (140, 120, 3) and (enlarged.alpha == 9).all() and enlarged.alpha.shape == (140, 120)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("scale", "factor"), [(2, 2), (1, 2)])
 def test_faces_are_blended_onto_the_background(run_restore, run_folder, group, tmp_path, scale, factor):
     """Around the chosen faces, the result is what the model makes of the photograph."""
@@ -158,6 +160,7 @@ def test_a_face_replaces_what_the_background_model_made_of_it(monkeypatch):
     assert error[90:150, 110:170].mean() < 0.3 * error[:, -40:].mean()
 
 
+@pytest.mark.heavy
 def test_photographs_without_a_face_and_an_album(run_restore, group, tmp_path):
     """They are enlarged, too. A changed file of the model restores an album again, a copy of it does not."""
     file = save(compact(1), tmp_path / "net.pth")

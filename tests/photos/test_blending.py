@@ -88,6 +88,7 @@ def test_tint_of_a_brighter_face():
     assert np.abs(tinted - expected)[inside].mean() < 1.5
 
 
+@pytest.mark.heavy
 @given(tint=st.tuples(*[st.floats(-30, 30)] * 3), noise=st.floats(0, 15), seed=st.integers(0, 99))
 def test_detects_the_tint_of_a_noisy_photo(tint, noise, seed):
     gray = alignment.crop(images.gray(photos.astronaut()), photos.FRAME, 256).astype(float)

@@ -101,6 +101,7 @@ def test_limits_and_models(tmp_path, monkeypatch):
     assert demo.list_models([]) == ["models", "published"]
 
 
+@pytest.mark.heavy
 def test_without_gradio(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "argv", ["psfr-demo"])

@@ -20,6 +20,7 @@ def corner_error(frame: alignment.Frame, true: alignment.Frame) -> float:
     return float(np.abs(frame.to_image(corners) - true.to_image(corners)).mean() / true.size * 512)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("degrees", [0, 15, 30, 45, -60, 90, 180])
 def test_finds_a_rotated_face(degrees):
     photo, true = photos.rotated(degrees)
@@ -28,6 +29,7 @@ def test_finds_a_rotated_face(degrees):
     assert corner_error(frames[0], true) < 12
 
 
+@pytest.mark.heavy
 def test_finds_several_faces_the_largest_first():
     """One cut by the left border, one by the lower border, and one of 35 pixels."""
     photo = np.full((420, 700, 3), 120, np.uint8)
@@ -72,6 +74,7 @@ def test_a_face_with_an_eye_outside_is_cut(monkeypatch):
     assert not detection.is_cut(photos.astronaut(), photos.FRAME), "no part outside: the landmarks are inside"
 
 
+@pytest.mark.heavy
 def test_finds_no_face_where_there_is_none():
     grass = np.repeat(data.grass()[:, :, None], 3, axis=2)  # the HOG detector alone has false positives in it
     noise = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)

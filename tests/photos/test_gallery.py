@@ -89,6 +89,7 @@ def make_album(folder: Path) -> None:
     (folder / "raw.cr2").write_bytes(b"II*\0")
 
 
+@pytest.mark.heavy
 def test_shows_everything_also_when_all_is_passed_over(run, tmp_path):
     make_album(tmp_path / "in")
     out = tmp_path / "out"

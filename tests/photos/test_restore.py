@@ -123,6 +123,7 @@ def restore_flawed(
     return restored.image, restored.faces
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("degrees", [0, 20, 45])
 def test_restores_a_rotated_face_in_place(degrees):
     photo, true = photos.rotated(degrees)
@@ -136,6 +137,7 @@ def test_restores_a_rotated_face_in_place(degrees):
     assert 0 < faces[0].identity_distance < 0.7
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
 def test_restores_a_cut_face(monkeypatch, side):
     """The frame is that of the whole face, and nothing changes beside the head."""
@@ -149,6 +151,7 @@ def test_restores_a_cut_face(monkeypatch, side):
     assert 0 < face.identity_distance < 0.7
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_scale(fixed_detection, scale):
     result, faces = restore_flawed(photos.astronaut(), scale)
@@ -198,6 +201,7 @@ def test_auto_chooses_for_each_face(monkeypatch):
     assert (result.pixels[:, :250] == photo[:, :250]).all() and (result.pixels[:, 256:] != photo[:, 256:]).any()
 
 
+@pytest.mark.heavy
 def test_identity_distance_is_that_of_evaluate(fixed_detection, tmp_path):
     """The same number as `psfr.metrics.identity` computes from files of the aligned faces."""
     result, faces = restore_flawed(photos.astronaut())
@@ -229,6 +233,7 @@ def test_twicing_clips_levels():
     assert (restoration.apply_twicing(lambda face: (face[:, :, 0], 255 - face), white) == 255).all()
 
 
+@pytest.mark.heavy
 def test_folder_of_all_kinds_of_photographs(fixed_detection, run_restore, tmp_path):
     """Gray, alpha, 16 bits, EXIF orientation, a name with a space, a subfolder; with --keep-faces."""
     folder = tmp_path / "in"
@@ -260,6 +265,7 @@ def test_folder_of_all_kinds_of_photographs(fixed_detection, run_restore, tmp_pa
     assert images.read(tmp_path / "out/faces/gray_1_restored.png").shape == (SIZE, SIZE, 3)
 
 
+@pytest.mark.heavy
 def test_auto_is_the_default_strength_and_is_printed(fixed_detection, run_restore, tmp_path):
     images.write(tmp_path / "head.png", blurred_astronaut())
     outputs = {}
@@ -297,6 +303,7 @@ def test_continues_after_a_broken_photograph(fixed_detection, run_restore, tmp_p
 NAMES_IN_BYTES = st.binary(max_size=20).filter(lambda name: not set(name) & set(b"/\0"))
 
 
+@pytest.mark.heavy
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(restored=st.sets(NAMES_IN_BYTES, max_size=3), broken=st.sets(NAMES_IN_BYTES, min_size=1, max_size=2))
 @example(restored={b"caf\xe9", b"line\nfeed", b"\x1b[31mred"}, broken={b"\xff\xfe", b"two\r\n"})
@@ -331,6 +338,7 @@ def test_no_name_ends_an_album(instant_restore, monkeypatch, encoding, restored,
     assert len(end.value.code.splitlines()) == 1
 
 
+@pytest.mark.heavy
 def test_pages_animations_and_formats_that_are_not_read(fixed_detection, run_restore, tmp_path):
     """Each page is restored, of an animation the first frame is, and the rest is named, also in the exit status."""
     folder, head = tmp_path / "in", Image.fromarray(photos.astronaut())
@@ -446,6 +454,7 @@ def test_an_interrupted_album_is_resumed(instant_restore, run_restore, tmp_path,
     assert "4 passed over" in out
 
 
+@pytest.mark.heavy
 def test_what_changed_is_restored_again(instant_restore, run_restore, tmp_path, run_folder):
     """A photograph, also by an older one of the same size; an option; the model; a result that is gone or empty."""
     make_album(tmp_path / "in")
@@ -725,6 +734,7 @@ def test_align_leaves_out_cut_faces(tmp_path, monkeypatch, capsys):
     assert [path.name for path in images.list_images(tmp_path / "out")] == ["whole_1.png"]
 
 
+@pytest.mark.heavy
 def test_align(tmp_path):
     """Names are unique, and faces agree at any rotation."""
     folder = tmp_path / "in"

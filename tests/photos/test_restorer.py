@@ -23,6 +23,7 @@ def restorer(run_folder):
     return Restorer.from_pretrained(run_folder)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("kind", ["rgb", "gray", "rgba"])
 def test_arrays_in_and_out(fixed_detection, restorer, kind, dtype):
@@ -43,6 +44,7 @@ def test_arrays_in_and_out(fixed_detection, restorer, kind, dtype):
     assert restorer.restore(array, scale=2).image.shape[:2] == (512, 512)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_pillow_images_in_and_out(fixed_detection, restorer, mode):
     """The result is that of the array; EXIF orientation is applied, and the color profile stays."""
@@ -84,6 +86,7 @@ def test_invalid_arguments_are_refused(fixed_detection, run_folder, restorer, mo
         Restorer.from_pretrained(run_folder, device="cuda")
 
 
+@pytest.mark.heavy
 def test_threads_share_a_restorer(fixed_detection, restorer):
     """They take turns at the networks, whose first call changes their kernels. No setting of torch changes."""
     settings = torch.get_num_threads(), torch.backends.cuda.matmul.fp32_precision

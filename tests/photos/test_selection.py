@@ -32,6 +32,7 @@ def in_frames(shape: tuple[int, ...], frames: list[alignment.Frame]) -> np.ndarr
     return inside
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("options", "numbers"),
     [
@@ -71,6 +72,7 @@ def test_a_face_that_is_not_there_is_named_for_each_photograph(run_restore, grou
     assert visible_files(tmp_path / "out") == []
 
 
+@pytest.mark.heavy
 def test_options_that_are_changed_restore_again(run_restore, group, tmp_path):
     def passed_over(*options: object) -> int:
         _, out, _ = run_restore(group.parent, "-o", tmp_path / "out", *options)
@@ -106,6 +108,7 @@ def test_options_that_make_no_sense(run_restore, group, tmp_path, options, messa
         assert status == 2 and "argument -o: is required" in err
 
 
+@pytest.mark.heavy
 def test_format_of_a_single_photograph(run_restore, group, tmp_path):
     """It names the file in an output folder, and agrees with the file that is named."""
     for out in (tmp_path / "out", tmp_path / "out/group.jpg"):
@@ -121,6 +124,7 @@ def test_device(run_restore, group, tmp_path, monkeypatch):
     assert status == 1 and "--device: cuda, but PyTorch finds no GPU: set it to auto or cpu" in err
 
 
+@pytest.mark.heavy
 def test_list_prints_and_draws_what_is_found(run_restore, tmp_path):
     """With the real detection, and without any network. The numbers are those of --faces."""
     photo, frames = photos.group()
@@ -163,6 +167,7 @@ def test_a_sheet_of_many_small_faces_fits():
     assert sheet.shape[1] == listing.MIN_SIDE and sheet.shape[0] > 347 + 7 * listing.CROP_SIZE
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("size", "scale"), [(SIZE, 1), (3 * SIZE, 1), (SIZE, 2)])
 def test_an_aligned_face_is_restored_as_a_whole(run_restore, run_folder, tmp_path, monkeypatch, size, scale):
     """The result is the network's output, resized; nothing is detected."""

@@ -41,6 +41,7 @@ def test_severity_grows_with_noise_and_compression():
         assert strength.estimate_severity(enlarged) > strength.estimate_severity(good) + 0.2
 
 
+@pytest.mark.heavy
 def test_severity_of_a_large_face_is_that_of_the_reduced_one():
     """The resolution of the photograph counts, not that of the network: 512 pixels need not have detail."""
     hq, _ = portraits.draw(5, 1, 512)

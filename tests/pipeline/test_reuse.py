@@ -84,6 +84,7 @@ def written(monkeypatch) -> list[str]:
     return paths
 
 
+@pytest.mark.heavy
 def test_raising_the_variants_makes_only_the_new_copies(repository, written):
     num_images = 3
     params = write_params(repository, ffhq={"count": num_images})

@@ -39,6 +39,7 @@ def plain(index: int) -> Person:
     )
 
 
+@pytest.mark.heavy
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**40), index=st.integers(0, 10**6), size=st.integers(MIN_SIZE, 150))
 def test_every_portrait_is_an_image_with_parsing_map(seed, index, size):
@@ -73,6 +74,7 @@ def test_seed_and_index_change_the_portrait():
     assert not np.array_equal(image, draw(SEED + 1, 3, 64)[0])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("index", range(6))
 def test_every_size_shows_the_same_scene(index):
     small_image, small = portrait(index, 64)
@@ -88,6 +90,7 @@ def test_draws_sizes_that_are_not_powers_of_two():
         assert draw(SEED, 0, size)[1].shape == (size, size)
 
 
+@pytest.mark.heavy
 def test_all_19_labels_occur():
     found = set()
     for index in range(120):
@@ -229,6 +232,7 @@ def detects_face(detector, index: int, size: int = 256) -> bool:
     return abs(center.x - x.mean()) < 0.12 * size and abs(center.y - y.mean()) < 0.12 * size
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("portraits", [60, pytest.param(200, marks=pytest.mark.slow)])
 def test_dlib_detects_exactly_one_face(portraits):
     dlib = pytest.importorskip("dlib")

@@ -70,6 +70,7 @@ def run_restore(monkeypatch, capsys, *arguments: object) -> tuple[object, str]:
     return status, "".join(capsys.readouterr())
 
 
+@pytest.mark.heavy
 def test_one_command_restores_a_photograph(tmp_path, monkeypatch, capsys, cache):
     """At the published shapes, with a dropped connection. A second run fetches nothing."""
     contents = {FPN: published_file("fpn", FaceParsingNetwork), GENERATOR: published_file("generator", Generator)}

@@ -50,6 +50,7 @@ def assert_grads_close(actual: torch.nn.Module, expected: torch.nn.Module) -> No
         assert error <= 1e-5 * reference_parameter.grad.norm() + 1e-12, name
 
 
+@pytest.mark.heavy
 def test_step_has_reference_losses_and_gradients():
     model = make_gan(dtype=torch.float64)
     reference_model = copy.deepcopy(model)
@@ -76,6 +77,7 @@ def test_step_updates_generator_and_discriminator_but_not_vgg():
     assert changed == [True, True, False]
 
 
+@pytest.mark.heavy
 def test_discriminator_sees_shifted_images():
     model, batch, seen = make_gan(), make_batch(), []
     model.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append([x.detach().clone() for x in inputs]))
@@ -86,6 +88,7 @@ def test_discriminator_sees_shifted_images():
         assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=IF_BF16)])
 def test_training_is_deterministic(dtype):
     runs = []
@@ -97,6 +100,7 @@ def test_training_is_deterministic(dtype):
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("num_steps", [3, pytest.param(20, marks=IF_BF16)])
 def test_bf16_follows_float32(num_steps):
     # Adam's first steps have the size of the learning rate whatever the gradient's size, so at the default's rates
@@ -152,6 +156,7 @@ def train(params, folder: Path, max_epochs: int = 1000) -> tuple[gan.Gan, list[d
     return model, watcher.history
 
 
+@pytest.mark.heavy
 def test_recipe_resumes_exactly(tmp_path):
     """Interrupted in an epoch with the pixel loss alone, in one with all losses and in the decay of the rates."""
     params = TINY.model_copy(update=RECIPE | {"epochs": 5})
@@ -195,6 +200,7 @@ def test_generator_without_moving_average_is_saved_itself():
     assert model.ema_generator is None and model.trained_generator is model.generator
 
 
+@pytest.mark.heavy
 def test_constant_has_a_learning_rate_of_its_own():
     changes = []
     for factor in (0.0, 0.1, 1.0):
@@ -208,6 +214,7 @@ def test_constant_has_a_learning_rate_of_its_own():
     assert changes == pytest.approx([0, 0.1 * TINY.lr_generator, TINY.lr_generator], rel=0.02)
 
 
+@pytest.mark.heavy
 def test_gradient_norms_are_those_of_single_images():
     """They are the norms of each image's own weighted losses, and measuring them does not change the update."""
     model, batch = make_gan(dtype=torch.float64), make_batch(torch.float64)
@@ -228,6 +235,7 @@ def test_gradient_norms_are_those_of_single_images():
         assert all(torch.equal(state[key], expected[key]) for key in expected), "the update is the same"
 
 
+@pytest.mark.heavy
 def test_parsing_map_of_the_style_loss_may_be_another_tensor():
     """As on a GPU, where it is the map on the CPU, in uint8."""
     states, batch, loss_weights = [], make_batch(), WEIGHTS | {"ss": 1e12}
@@ -239,6 +247,7 @@ def test_parsing_map_of_the_style_loss_may_be_another_tensor():
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("unweighted", [{"ss", "fm"}, {"fm", "gen"}])
 def test_losses_without_weight_are_skipped(unweighted):
     """The generator's gradient equals that of a step with all losses; an unused discriminator is not updated."""
@@ -259,6 +268,7 @@ def test_losses_without_weight_are_skipped(unweighted):
     assert all(torch.equal(state[name], initial[name]) for name in initial) == skips_discriminator
 
 
+@pytest.mark.heavy
 def test_perceptual_loss_has_the_authors_weights_and_gradient():
     """Of all five stages, from the same features as the style loss."""
     model, batch = make_gan(dtype=torch.float64), make_batch(torch.float64)
@@ -301,6 +311,7 @@ def test_r1_penalty_and_its_gradient():
         assert weight.grad[index].item() == pytest.approx((values[0] - values[1]) / (2 * delta.item()), rel=1e-3)
 
 
+@pytest.mark.heavy
 def test_r1_penalty_joins_the_update_of_the_discriminator():
     grads = []
     for weight in (0.0, 10.0):

@@ -88,6 +88,7 @@ def send_signal(step: int, signum: signal.Signals):
     return lambda current: os.kill(os.getpid(), signum) if current == step else None
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("step", range(1, 12))
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_training_resumes_exactly(tmp_path, capsys, step, signum):

@@ -74,6 +74,7 @@ def test_gradients_are_those_of_float32():
     assert found["grad_pix"].item() == pytest.approx(loss_weights["pix"] / num_values**0.5, rel=1e-3)
 
 
+@pytest.mark.heavy
 def test_overflow_skips_the_update_of_that_network():
     """Its weights and its optimizer stay as they are, the other network's don't, and no gradient norm is logged."""
     model = make_model()
@@ -112,6 +113,7 @@ def test_overflow_in_another_process_skips_the_update_in_all(monkeypatch):
     assert_equal(state_of(model.generator, model.discriminator), before)
 
 
+@pytest.mark.heavy
 def test_training_resumes_exactly(tmp_path):
     """With the scale and the skipped steps that it had."""
     update = {"pixel_warmup": 0.3, "style_interval": 1, "lambda_ss": 0.0, "ema": 0.5, "batch_size": 2, "epochs": 3}

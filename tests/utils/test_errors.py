@@ -29,6 +29,7 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.heavy
 @given(ANYTHING)
 def test_safe_repr_is_one_short_line(value):
     assert safe_repr(value).isprintable() and len(safe_repr(value)) < 1000

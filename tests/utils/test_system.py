@@ -72,6 +72,7 @@ def test_every_pin_is_locked(python, platform):
             assert locked.get(canonicalize_name(package)) == [version], f"{package} of {name}: run `make lock`"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("folder", "files"),
     [
