@@ -5,6 +5,7 @@ python -m psfr.align PHOTO|FOLDER -o OUT [--size 512] [--min-size 0] [--workers 
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,7 @@ def align_album(
     num_faces = {path: len(entry.files) for path, entry in entries.items() if entry is not None}
     num_cut = {path: entry.num_faces - len(entry.files) for path, entry in entries.items() if entry is not None}
     num_passed_over, failed = len(num_faces), []
-    pending = [(path, name) for path, name in names.items() if entries[path] is None]
+    pending = [(path, name, record.announce(path, name)) for path, name in names.items() if entries[path] is None]
     for path, result in parallel.imap(partial(_align, out, size, min_size), pending, workers, "align"):
         if isinstance(result, str):
             failed.append(result)
@@ -87,9 +88,16 @@ def align_album(
     return AlignedAlbum(num_faces, num_cut, failed, num_passed_over)
 
 
-def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> tuple[Path, tuple[list[Path], int] | str]:
-    """Return the photograph and the files of its faces and the number of cut ones or, if it failed, a message."""
-    path, name = item
+def _align(
+    out: Path, size: int, min_size: int, item: tuple[Path, str, Callable[[list[Path]], None]]
+) -> tuple[Path, tuple[list[Path], int] | str]:
+    """Return the photograph and the files of its faces and the number of cut ones or, if it failed, a message.
+
+    Args:
+        out, size, min_size: as for `align`.
+        item: the photograph, the name of its faces, and the function that records their files before they are written.
+    """
+    path, name, announce = item
     files: list[Path] = []
     num_cut = 0
     try:
@@ -100,9 +108,11 @@ def _align(out: Path, size: int, min_size: int, item: tuple[Path, str]) -> tuple
             frames = [frame for frame in detection.find_faces(image) if frame.size >= min_size]
             whole = [frame for frame in frames if not detection.is_cut(image, frame)]
             num_cut += len(frames) - len(whole)
-            for number, frame in enumerate(whole, 1):
-                files.append(out / f"{page_name}_{number}.png")
-                images.write(files[-1], alignment.crop(image, frame, size))
+            faces = {out / f"{page_name}_{number}.png": frame for number, frame in enumerate(whole, 1)}
+            files += faces
+            announce(files)
+            for file, frame in faces.items():
+                images.write(file, alignment.crop(image, frame, size))
     except (UserError, OSError, MemoryError) as error:
         print_debug_traceback(error)
         return path, album.failure(path, error)

@@ -34,12 +34,12 @@ class Result:
     Args:
         faces: that were restored, the largest first.
         num_found: number of all faces that were found.
-        is_written: whether there is a file.
+        files: that were written: the result, if there is one, and those of `--keep-faces`.
     """
 
     faces: "list[RestoredFace]"
     num_found: int
-    is_written: bool
+    files: list[Path]
 
 
 def restore_file(
@@ -62,22 +62,28 @@ def restore_file(
         else:
             which = {"faces": options.faces, "min_size": options.min_size}
             restoration = restorer.restore(photograph, **how, **which, background=background)
-        is_written = bool(restoration.faces or options.copy_faceless or background)
-        if is_written:
+        files = []
+        if restoration.faces or options.copy_faceless or background:
             io.write(result, restoration.image)
+            files.append(result)
         if options.keep_faces:
-            _write_faces(result, restoration.faces)
-        results[result] = Result(restoration.faces, restoration.num_found, is_written)
+            files += _write_faces(result, restoration.faces)
+        results[result] = Result(restoration.faces, restoration.num_found, files)
     return results
 
 
-def _write_faces(result: Path, faces: "list[RestoredFace]") -> None:
+def _write_faces(result: Path, faces: "list[RestoredFace]") -> list[Path]:
+    files = []
     for face in faces:
         prefix = f"{result.stem}_{face.number}"
-        folder = result.parent / "faces"
-        images.write(folder / f"{prefix}_aligned.png", face.aligned)
-        labels.write(folder / f"{prefix}_regions.png", face.seg)
-        images.write(folder / f"{prefix}_restored.png", face.restored)
+        aligned, seg, restored = (
+            result.parent / "faces" / f"{prefix}_{kind}.png" for kind in ("aligned", "regions", "restored")
+        )
+        images.write(aligned, face.aligned)
+        labels.write(seg, face.seg)
+        images.write(restored, face.restored)
+        files += [aligned, seg, restored]
+    return files
 
 
 def main() -> None:
@@ -146,7 +152,7 @@ def _restore(options: argparse.Namespace) -> None:
             num_faces = sum(len(result.faces) for result in results.values())
             described = [gallery.describe_faces(result.faces) for result in results.values()]
             if record:
-                written = [result_path for result_path, result in results.items() if result.is_written]
+                written = [file for result in results.values() for file in result.files]
                 record.add(path, name, written, num_faces, described)
             if page:
                 page.add(path, list(results), described)
@@ -206,7 +212,7 @@ def _page_settings(options: argparse.Namespace) -> dict[str, str]:
 def _report(path: Path, out: Path, result: Result) -> str:
     """Return what is printed for a photograph: one line, and one for each face."""
     if not result.faces:
-        action = f"written to {printable(out)}" if result.is_written else "nothing written"
+        action = f"written to {printable(out)}" if result.files else "nothing written"
         return f"{printable(path)}: {listing.describe_none(result.num_found)}, {action}"
     lines = [f"{printable(out)}: {listing.describe_number(len(result.faces), result.num_found)}"]
     for face in result.faces:

@@ -6,7 +6,9 @@ import re
 import sys
 import zlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -259,6 +261,16 @@ class Record:
                 (self._out / file).unlink(missing_ok=True)
         self._append(key, Entry(name, self._settings, self._stamps[key], new_files, num_faces, faces))
 
+    def announce(self, photo: Path, name: str) -> Callable[[list[Path]], None]:
+        """Return a function that records, after `find` and from any process, files before they are written.
+
+        If the process is killed while it writes them, the next run knows them as files of this photograph.
+        """
+        key = self._key(photo)
+        entry = self._entries.get(key)
+        files = () if entry is None else entry.files
+        return partial(_announce, self._path, key, Entry(name, None, self._stamps[key], files, 0))
+
     def _key(self, photo: Path) -> str:
         """Return the path of a photograph relative to the output folder: both may be moved together."""
         path = photo.parent.resolve() / photo.name
@@ -277,10 +289,19 @@ class Record:
 
     def _append(self, key: str, entry: Entry) -> None:
         self._set(key, entry)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="ascii") as file:
-            # The line feed comes first: the last line may have been cut off by a crash.
-            file.write("\n" + json.dumps({"photo": key, **asdict(entry)}))
+        _append_line(self._path, key, entry)
+
+
+def _announce(record: Path, key: str, entry: Entry, files: list[Path]) -> None:
+    names = [file.relative_to(record.parent).as_posix() for file in files]
+    _append_line(record, key, replace(entry, files=tuple(dict.fromkeys([*entry.files, *names]))))
+
+
+def _append_line(record: Path, key: str, entry: Entry) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.open("a", encoding="ascii") as file:
+        # The line feed comes first: the last line may have been cut off by a crash.
+        file.write("\n" + json.dumps({"photo": key, **asdict(entry)}))
 
 
 def _stamp(photo: Path) -> tuple[int, int]:

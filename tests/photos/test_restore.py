@@ -665,6 +665,27 @@ def test_align_with_another_least_size_leaves_no_stale_faces(two_faces, run_alig
     assert visible_files(tmp_path / "out") == ["a_3.png", "d_1.png", "d_2.png"]
 
 
+@pytest.mark.parametrize("earlier", [[], ["--min-size", 200]])
+def test_faces_that_an_interrupted_align_wrote_are_known(two_faces, run_align, tmp_path, monkeypatch, earlier):
+    """A kill while the faces of a photograph are written leaves none that the next run, with another size, has not."""
+    make_album(tmp_path / "in")
+    run = functools.partial(run_align, tmp_path / "in", "-o", tmp_path / "out")
+    if earlier:
+        run(*earlier)
+    write = images.write
+
+    def interrupt(path: Path, image: np.ndarray) -> None:
+        write(path, image)
+        if path.name == "c_2.png":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "write", interrupt)
+        assert run()[0] == 130 and (tmp_path / "out/c_2.png").is_file()
+    assert "3 faces of 4 photographs" in run("--min-size", 200)[1]
+    assert visible_files(tmp_path / "out") == ["a_1.png", "c_1.png", "sub_b_1.png"]
+
+
 def test_an_interrupted_align_is_resumed(two_faces, run_align, tmp_path, monkeypatch):
     """Also after it was killed while it replaced the faces of other options: none of both remain together."""
     make_album(tmp_path / "in")

@@ -72,6 +72,21 @@ def test_a_face_that_is_not_there_is_named_for_each_photograph(run_restore, grou
     assert visible_files(tmp_path / "out") == []
 
 
+def test_kept_faces_are_those_of_the_last_options(run_restore, group, tmp_path):
+    def kept(*options: object) -> set[str]:
+        run_restore(group.parent, "-o", tmp_path / "out", *options)
+        return {name for name in visible_files(tmp_path / "out") if name.startswith("faces/")}
+
+    faces = {
+        number: {f"faces/group_{number}_{kind}.png" for kind in ("aligned", "regions", "restored")} for number in (1, 2)
+    }
+    assert kept("--keep-faces", "--faces", "1,2") == faces[1] | faces[2]
+    assert kept("--keep-faces", "--faces", 2) == faces[2]
+    (tmp_path / "out/faces/group_2_regions.png").unlink()
+    assert kept("--keep-faces", "--faces", 2) == faces[2]
+    assert kept("--faces", 2) == set()
+
+
 @pytest.mark.heavy
 def test_options_that_are_changed_restore_again(run_restore, group, tmp_path):
     def passed_over(*options: object) -> int:
