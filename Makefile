@@ -1,6 +1,6 @@
 # make repro       everything, from a fresh clone to trained networks, restored faces and metrics
 # make test        the tests
-# make check      formatter, linter, type checker and the quick tests: a second at most, no processes
+# make check       formatter, linter, type checker and the quick tests: a second at most, no processes
 # make lint        formatter, linter and type checker
 # make check-lock  whether dvc.lock belongs to this code and these parameters
 # make lock        requirements.lock, after a pin in requirements*.txt has changed
@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One worker of pytest-xdist per core, at most 8: each imports PyTorch
 PYTEST = python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: repro test check lint check-lock lock
+.PHONY: repro test check test-quick lint check-lock lock
 
 repro: .venv/installed .dvc/plots/offline.html
 	dvc repro
@@ -25,7 +25,10 @@ repro: .venv/installed .dvc/plots/offline.html
 test: .venv/installed-dev
 	$(PYTEST)
 
-check: lint
+check:
+	@$(MAKE) --jobs 2 --no-print-directory lint test-quick
+
+test-quick: .venv/installed-dev
 	$(PYTEST) -m "not slow and not process and not heavy"
 
 lint: .venv/installed-dev

@@ -36,6 +36,8 @@ MISSING = {
     "lmd": "set evaluate.lmd_weights",
     "deg": "set evaluate.deg_weights",
 }
+pytestmark = pytest.mark.heavy
+
 INFER_COMPUTE = {"device": "GPU", "precision": "bf16", "processes": 2}
 
 
@@ -85,7 +87,6 @@ def read_summary(project: Path) -> dict:
     return json.loads((project / "metrics/evaluation.json").read_text())
 
 
-@pytest.mark.heavy
 def test_every_metric_has_value_or_reason(evaluated):
     summary = read_summary(evaluated)
     assert list(summary) == ["degraded", "ours", "other", "intervals", "reasons", "notes", "compute"]
@@ -303,7 +304,6 @@ def copy_face(project: Path, folder: Path) -> None:
         shutil.copy(project / "data/testset" / subfolder / "face0.png", folder / subfolder)
 
 
-@pytest.mark.heavy
 def test_all_metrics_are_computed_in_ieee_float32(tmp_path, evaluated, monkeypatch):
     from psfr.metrics import pretrained_metrics
 
@@ -334,7 +334,6 @@ def test_all_metrics_are_computed_in_ieee_float32(tmp_path, evaluated, monkeypat
     assert found == dict.fromkeys(("psnr", "ssim", "features", "fid"), ("ieee", "ieee", True))
 
 
-@pytest.mark.heavy
 def test_single_image_has_no_set_metrics(tmp_path, evaluated):
     copy_face(evaluated, tmp_path)
     weights_dir = evaluated / "data/weights/metrics"

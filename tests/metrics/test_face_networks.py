@@ -19,6 +19,8 @@ from psfr.utils.errors import UserError
 
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.heavy
+
 
 def random_weights(network: nn.Module) -> dict[str, torch.Tensor]:
     """Return weights that depend on the names and shapes alone, and on no version of PyTorch."""

@@ -145,6 +145,7 @@ def test_faces_are_blended_onto_the_background(run_restore, run_folder, group, t
     assert (restorer.restore(photo, scale, 0.0, background=Background.from_file(file)).image == enlarged).all()
 
 
+@pytest.mark.heavy
 def test_a_face_replaces_what_the_background_model_made_of_it(monkeypatch):
     """At full strength, the head is as without the background, whatever the model did to its luminance's detail."""
     monkeypatch.setattr(detection, "find_faces", lambda _: [photos.FRAME])

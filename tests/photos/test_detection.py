@@ -114,6 +114,7 @@ def test_missing_or_damaged_model_file(tmp_path, monkeypatch, content, message):
     detection._model.cache_clear()
 
 
+@pytest.mark.heavy
 def test_threads_have_detectors_of_their_own():
     """dlib's detector changes its own state and releases the GIL: a shared one corrupts memory."""
     gray = cv2.cvtColor(photos.astronaut(), cv2.COLOR_RGB2GRAY)

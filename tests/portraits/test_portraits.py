@@ -104,6 +104,7 @@ def test_rejects_invalid_arguments(arguments):
         draw(*arguments)
 
 
+@pytest.mark.heavy
 def test_left_is_the_persons_left_as_in_celebamask_hq():
     pairs = (
         (Label.LEFT_EYE, Label.RIGHT_EYE),
@@ -120,6 +121,7 @@ def test_left_is_the_persons_left_as_in_celebamask_hq():
     assert checked > 50
 
 
+@pytest.mark.heavy
 def test_features_lie_where_aligned_photographs_have_them():
     """Expected positions are means over aligned CelebA-HQ faces, as fractions of the image side."""
     expected = {
