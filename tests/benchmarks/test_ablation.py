@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from benchmarks import ablation
@@ -55,6 +56,7 @@ def test_metrics_table_has_each_setting_with_intervals():
     assert rows[4][1:4] == ["1.10 (1.05 to 1.17)", "1.110 (1.060 to 1.180)", "1.120 (1.070 to 1.190)"]
 
 
+@pytest.mark.heavy
 def test_differences_are_computed_image_by_image():
     rows = table_cells(ablation.differences_table(make_runs()))
     assert [tuple(row[:2]) for row in rows[2:]] == [
@@ -79,6 +81,7 @@ def test_seeds_table_shows_which_changes_depend_on_the_seed():
     assert rows[4][1:3] == ["**+1.00, +1.00**", "+1.000, -1.000"]
 
 
+@pytest.mark.heavy
 def test_curves_have_a_line_for_each_lambda_gen(tmp_path):
     ablation.draw_curves(make_runs(), tmp_path / "curves.png")
     plot = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))

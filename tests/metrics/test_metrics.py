@@ -185,6 +185,7 @@ def test_st_lpips_equals_its_package(folder, pair, net):
     assert (values[1:] > values[:-1]).all()  # the noise increases
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("net", "layer", "channels"), [("vgg", "relu5_3", 512), ("alex", "relu5", 256)])
 def test_deepest_features(folder, pair, net, layer, channels):
     network = st_lpips.load_network(folder, net)
@@ -236,6 +237,7 @@ def test_identity_separates_persons(folder, faces):
         assert 0 < soft_distance < strong_distance and soft_distance < 0.6 * min(apart)
 
 
+@pytest.mark.heavy
 def test_identity_is_independent_of_image_size(folder, faces, tmp_path):
     small = faces[0][:2]
     large = [tmp_path / path.name for path in small]
@@ -257,6 +259,7 @@ def test_identity_works_without_detected_face(folder, tmp_path, size):
     assert np.isfinite(first).all() and first == identity.embedding_distances_from_files(paths, folder)
 
 
+@pytest.mark.heavy
 def test_identity_names_missing_or_damaged_model(folder, faces, tmp_path):
     with pytest.raises(UserError, match=metric_files.FACE_LANDMARKS):
         identity.embedding_distances_from_files(faces[0], tmp_path)
@@ -567,6 +570,7 @@ def test_set_without_true_images_has_niqe_and_fid_against_a_reference(inception_
     assert list(evaluation.table().columns) == ["name", "model", "niqe"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "make"),
     [(metric_files.VGG16, pretrained_metrics.Lpips), (metric_files.INCEPTION, pretrained_metrics.load_inception)],

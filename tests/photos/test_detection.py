@@ -44,6 +44,7 @@ def test_finds_several_faces_the_largest_first():
     assert corner_error(frames[2], photos.FRAME.scaled(51 / 256).translated(-600, -60)) < 30
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("contrast", "offset"), [(0.12, 0), (0.08, 200), (0.18, 60)])
 def test_faded_and_dark_faces(contrast, offset):
     """They are found where the photograph at normal levels has them."""

@@ -72,6 +72,7 @@ def test_a_face_that_is_not_there_is_named_for_each_photograph(run_restore, grou
     assert visible_files(tmp_path / "out") == []
 
 
+@pytest.mark.heavy
 def test_kept_faces_are_those_of_the_last_options(run_restore, group, tmp_path):
     def kept(*options: object) -> set[str]:
         run_restore(group.parent, "-o", tmp_path / "out", *options)
@@ -132,6 +133,7 @@ def test_format_of_a_single_photograph(run_restore, group, tmp_path):
     assert Image.open(tmp_path / "out/group.jpg").format == "JPEG"
 
 
+@pytest.mark.heavy
 def test_device(run_restore, group, tmp_path, monkeypatch):
     assert run_restore(group, "-o", tmp_path / "out.png", "--device", "cpu")[0] == 0
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -64,6 +64,7 @@ def test_step_has_reference_losses_and_gradients():
     assert_grads_close(model.discriminator, reference_model.discriminator)
 
 
+@pytest.mark.heavy
 def test_step_updates_generator_and_discriminator_but_not_vgg():
     model = make_gan()
     networks = model.generator, model.discriminator, model.vgg

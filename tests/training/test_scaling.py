@@ -58,6 +58,7 @@ def test_other_dtypes_are_not_scaled(dtype):
     assert scaler.state_dict() == {}
 
 
+@pytest.mark.heavy
 def test_gradients_are_those_of_float32():
     """Also of losses whose gradients are below the smallest number of float16, 6e-8."""
     model, loss_weights = make_model(), {name: 1e-6 * weight for name, weight in LOSS_WEIGHTS.items()}
