@@ -10,7 +10,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from psfr.compute.devices import select_device
-from psfr.photos.blending import LUMINANCE
+from psfr.photos.levels import LUMINANCE
 from psfr.photos.restorer import COMPUTE
 from psfr.pretrained import loader
 from psfr.utils import compat

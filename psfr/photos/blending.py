@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from psfr.data import labels
 from psfr.photos.alignment import Frame, ellipse, uncrop, window
+from psfr.photos.levels import LUMINANCE
 
 # Only the head is blended: training images rarely show clothes and background sharp enough to learn them.
 _NOT_HEAD = ("background", "cloth", "necklace", "neck", "hat", "ear_ring")
@@ -26,7 +27,6 @@ LOW_FREQ_SIGMA = 1 / 6  # luminance changes slower than this are illumination
 LOW_FREQ_CHROMA_SIGMA = 1 / 16  # chroma changes slower than this are color
 CHROMA_SIGMA = 1 / 64  # of the blur of chroma: networks add color fringes, and eyes resolve chroma less finely
 
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 TINT_SIZE = 16  # the tint is estimated on a face of 16x16 pixels, which averages noise
 TINT_BANDWIDTH = 3.0  # of the kernel regression of the tint, in levels of luminance
 # A face has a single tint if 90 % of its pixels deviate from it by at most this, in levels. Of the faces measured,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from psfr.photos.alignment import ellipse
-from psfr.photos.blending import LUMINANCE
 
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue (ITU-R BT.601)
 FACE = (0.5, 0.58, 0.22, 0.28)  # ellipse within the face: center and half axes, as fractions of the side
 # Luminance in the ellipse, in levels. Of 100 faces of CelebA-HQ, the mean is 149 and the standard deviation 42 on
 # average. By the limits of the range from the 2nd to the 98th percentile, also relative to the 2nd, and of the 98th, 8

@@ -11,7 +11,7 @@ import numpy as np
 
 from psfr.data.resize import resize_image
 from psfr.photos.alignment import ellipse
-from psfr.photos.blending import LUMINANCE
+from psfr.photos.levels import LUMINANCE
 
 # Lengths are in pixels of the aligned face, so frequencies are relative to what the network can restore.
 MAX_SIZE = 256  # larger faces are reduced: many photographs have nothing in the highest frequencies of 512 pixels

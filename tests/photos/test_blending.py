@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psfr.data import images, labels
-from psfr.photos import alignment, blending
+from psfr.photos import alignment, blending, levels
 from psfr.photos.alignment import Frame
 from tests.helpers import photos
 
@@ -33,7 +33,7 @@ def restore(photo: np.ndarray, frame: Frame = photos.FRAME, strength: float = 1.
 
 
 def chroma(image: np.ndarray) -> np.ndarray:
-    return image - (image @ blending.LUMINANCE)[..., None]
+    return image - (image @ levels.LUMINANCE)[..., None]
 
 
 def face(photo: np.ndarray) -> np.ndarray:
@@ -82,9 +82,9 @@ def test_tint_of_a_brighter_face():
     tint = blending.detect_tint(aligned)
     tinted = tint.apply(aligned, gray + np.uint8(30) * (gray < 200))
     ramp = photos.sepia(np.repeat(np.arange(256)[None, :, None], 3, axis=2))[0]
-    luminance = ramp @ blending.LUMINANCE
-    expected = np.stack([np.interp(tinted @ blending.LUMINANCE, luminance, channel) for channel in ramp.T], 2)
-    assert (tinted @ blending.LUMINANCE - gray[:, :, 0])[inside].mean() == pytest.approx(30, abs=0.5)
+    luminance = ramp @ levels.LUMINANCE
+    expected = np.stack([np.interp(tinted @ levels.LUMINANCE, luminance, channel) for channel in ramp.T], 2)
+    assert (tinted @ levels.LUMINANCE - gray[:, :, 0])[inside].mean() == pytest.approx(30, abs=0.5)
     assert np.abs(tinted - expected)[inside].mean() < 1.5
 
 
