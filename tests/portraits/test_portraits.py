@@ -235,7 +235,7 @@ def detects_face(detector, index: int, size: int = 256) -> bool:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("portraits", [60, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("portraits", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_dlib_detects_exactly_one_face(portraits):
     dlib = pytest.importorskip("dlib")
     detector = dlib.get_frontal_face_detector()
