@@ -14,6 +14,7 @@ from psfr.utils.errors import MAX_LISTED, UserError, join_first, printable, run_
 from psfr.utils.files import atomic_write
 from psfr.utils.param_errors import describe
 from psfr.utils.param_groups import (
+    REFERENCE_KEYS,
     ComputeParams,
     DegradeParams,
     DiscriminatorParams,
@@ -165,7 +166,7 @@ class Params(ParamGroup):
 
     @model_validator(mode="after")
     def _check_reference_files(self) -> Self:
-        for key in ("reference", "lmd_weights", "deg_weights"):
+        for key in REFERENCE_KEYS:
             path = getattr(self.evaluate, key)
             if path is None:
                 continue

@@ -188,6 +188,9 @@ class TestsetParams(ParamGroup):
     gray: Probability  # 0 in the reimplementation: its test images keep their color
 
 
+REFERENCE_KEYS = ("reference", "lmd_weights", "deg_weights")  # of `evaluate`: files that users add for metrics
+
+
 class EvaluateParams(ParamGroup):
     """Evaluation of the test set."""
 

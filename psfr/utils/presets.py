@@ -12,6 +12,7 @@ from yaml.nodes import CollectionNode, MappingNode, Node
 
 from psfr.utils import strict_yaml
 from psfr.utils.errors import UserError
+from psfr.utils.param_groups import REFERENCE_KEYS
 from psfr.utils.strict_yaml import StrictLoader
 
 Keys = tuple[str, ...]  # keys that lead to a value, outermost first
@@ -73,7 +74,7 @@ def _own_keys(current: Mapping[Keys, str], sets: Iterable[str], known: Iterable[
     """Return the keys, of values or groups, that belong to the machine or the user."""
     names = {value for file in known for value in flatten(read(file)).values()} | {"null"}
     own_sets = [(name,) for name in sets if current.get((name, "images"), "null") not in names]
-    own_files = [("evaluate", key) for key in ("reference", "lmd_weights", "deg_weights")]
+    own_files = [("evaluate", key) for key in REFERENCE_KEYS]
     return [("compute",), ("weights", "mirror"), *own_files, *own_sets]
 
 
