@@ -235,7 +235,7 @@ def draw_switches(runs: pd.DataFrame, path: Path) -> None:
         return
     settings = settings.loc[[(*varied[0][:NUM_GRID], *[0.0] * (len(WEIGHTS) - NUM_GRID)), *varied]]
     restorers = [Restorer.from_pretrained(revision) for revision in settings.rev]
-    rows = [[lq, *(restorer(lq)[1] for restorer in restorers), hq] for lq, hq in _faces(restorers[0].size)]
+    rows = [[lq, *(restorer(lq).restored for restorer in restorers), hq] for lq, hq in _faces(restorers[0].size)]
     names = [describe(setting).split(", ") for setting in settings.index]
     added = [", ".join(name[NUM_GRID:] or name) for name in names]
     _write_sheet(rows, ["degraded", *added, "true"], [], path)

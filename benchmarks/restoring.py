@@ -86,7 +86,8 @@ def blend_faces(lq: np.ndarray, faces: list[restoration.RestoredFace], strength:
     """Return the photograph of a single face restored with another `--strength`, without detecting the face again."""
     photo = lq.copy()
     for face in faces:
-        alpha = blending.blend_mask(face.seg, np.zeros((0, 2)))
+        head = blending.select_head(face.head_probability, face.severities[0])
+        alpha = blending.blend_mask(head, np.zeros((0, 2)))
         blending.blend(photo, strength * blending.residual(face.aligned, face.restored, alpha), face.frame)
     return photo
 

@@ -142,12 +142,13 @@ def restore_set(folder: Path, restorer: Restorer, whole: bool) -> tuple[TestSet,
     severities = []
     for path in tqdm(images.list_images(folder / "lr"), "restore", unit="face"):
         lq = images.read(path)
-        seg, restored = restoration.restore_aligned(lq, restorer, twicing=False)
+        seg, restored, head_probability = restoration.restore_aligned(lq, restorer, twicing=False)
         labels.write(folder / "parse" / path.name, seg)
+        severities.append(auto.estimate_severity(lq))
         delta = restored - lq.astype(np.float32)
         if not whole:
-            delta = blending.residual(lq, restored, blending.blend_mask(seg, np.zeros((0, 2))))
-        severities.append(auto.estimate_severity(lq))
+            head = blending.select_head(head_probability, severities[-1])
+            delta = blending.residual(lq, restored, blending.blend_mask(head, np.zeros((0, 2))))
         named = {f"{strength:g}": strength for strength in STRENGTHS[1:]}
         named[AUTO] = auto.choose_strength(severities[-1])
         for name, strength in named.items():

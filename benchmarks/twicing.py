@@ -37,7 +37,7 @@ def restore_testset(folder: Path, restorer: Restorer) -> TestSet:
     for name in ("hr", "lr", "parse"):
         (folder / name).symlink_to((TESTSET / name).resolve())
     for path in tqdm(images.list_images(TESTSET / "lr"), "restore", unit="image"):
-        _, once = restorer(images.read(path))
+        once = restorer(images.read(path)).restored
         variants = {ONCE: once, TWICING: restoration.apply_twicing(restorer, once), SHARPENED: sharpen(once)}
         for variant, image in variants.items():
             images.write(folder / "sr" / variant / path.name, image)

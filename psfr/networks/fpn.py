@@ -180,6 +180,10 @@ class FaceParsingNetwork(nn.Module):
         encoded = self.encoder(image)
         return self.decoder(encoded + self.body(encoded))
 
+    def predict_logits(self, image: Tensor) -> Tensor:
+        """Predict the logits of the parsing map, (B, 19, H, W), of an image (B, 3, H, W)."""
+        return self.to_labels(self.features(image))
+
     def predict_seg(self, image: Tensor) -> Tensor:
         """Predict the parsing map, int64 (B, H, W), of an image (B, 3, H, W): the argmax of the logits."""
-        return self.to_labels(self.features(image)).argmax(1)
+        return self.predict_logits(image).argmax(1)

@@ -19,10 +19,16 @@ from psfr.photos.levels import LUMINANCE
 _NOT_HEAD = ("background", "cloth", "necklace", "neck", "hat", "ear_ring")
 HEAD_LABELS = [index for index, name in enumerate(labels.NAMES) if name not in _NOT_HEAD]
 
+# A pixel is head if its probability is at least 0.9 in a good photograph, at least 0.5 in a degraded one, and the limit
+# is interpolated in between. Parsing networks take background for hair, though rarely surely so: in a good photograph,
+# restoring it would blur what is sharp. In a degraded one, the higher limit would leave hair unrestored.
+SEVERITIES = (0.2, 0.5)
+MIN_HEAD_PROBABILITIES = (0.9, 0.5)
+
 # Lengths are fractions of the frame's side; sigmas are standard deviations of Gaussian filters.
 EDGE_SIGMA = 1 / 40  # of the mask's edge
 BORDER_WIDTH = 1 / 8  # the mask fades to 0 within this distance of the frame's border
-MIN_HEAD_AREA = 0.05  # if the parsing map has less head than this fraction of the frame, an ellipse replaces it
+MIN_HEAD_AREA = 0.05  # if less than this fraction of the frame is head, an ellipse replaces it
 LOW_FREQ_SIGMA = 1 / 6  # luminance changes slower than this are illumination
 LOW_FREQ_CHROMA_SIGMA = 1 / 16  # chroma changes slower than this are color
 CHROMA_SIGMA = 1 / 64  # of the blur of chroma: networks add color fringes, and eyes resolve chroma less finely
@@ -78,21 +84,31 @@ def detect_tint(aligned: np.ndarray) -> MonochromeTint | None:
     return MonochromeTint(curve) if np.quantile(deviation, 0.9) <= MAX_TINT_DEVIATION else None
 
 
-def blend_mask(seg: np.ndarray, other_faces: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray:
+def select_head(probability: np.ndarray, severity: float) -> np.ndarray:
+    """Return which pixels belong to the head, bool (S, S).
+
+    Args:
+        probability: of each pixel to belong to it, as the parsing network predicts it, float32 (S, S).
+        severity: how degraded the face is, as `psfr.photos.strength.estimate_severity` estimates it.
+    """
+    return probability >= np.interp(severity, SEVERITIES, MIN_HEAD_PROBABILITIES)
+
+
+def blend_mask(head: np.ndarray, other_faces: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray:
     """Return the weight of a restored face at each pixel, float32 (S, S) in [0, 1].
 
     Args:
-        seg: parsing map of the face, uint8 (S, S).
+        head: which pixels belong to the head, bool (S, S).
         other_faces: complex (n, 2): center and size of the frame of each other face, in unit coordinates of this
             frame. Each pixel belongs to the nearest face, relative to its size.
         visible: which pixels lie in the photograph, bool (S, S); None for all. The others, which are mirrored, have
             weight 0 and no effect on the weights of the rest.
     """
-    size = len(seg)
-    visible = np.ones(seg.shape, bool) if visible is None else visible
+    size = len(head)
+    visible = np.ones((size, size), bool) if visible is None else visible
     row, column = np.mgrid[0:size, 0:size]
     points = (column + 0.5 + 1j * (row + 0.5)) / size
-    head = np.isin(seg, HEAD_LABELS) & visible
+    head = head & visible
     for center, other_size in other_faces:
         head &= np.abs(points - (0.5 + 0.5j)) <= np.abs(points - center) / abs(other_size)
     components = np.zeros(head.shape, np.int32)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -18,9 +18,24 @@ from psfr.photos.selection import Selection
 from psfr.photos.strength import choose_strength, estimate_severity
 from psfr.utils.errors import UserError
 
-# Maps an aligned face, uint8 RGB (S, S, 3), to its parsing map, uint8 (S, S), and the restored face, uint8 (S, S, 3).
-RestoreFn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ImageT = TypeVar("ImageT", np.ndarray, Image.Image, Photograph)
+
+
+class Prediction(NamedTuple):
+    """What the networks predict for an aligned face.
+
+    Args:
+        seg: its parsing map, uint8 (S, S).
+        restored: the restored face, uint8 RGB (S, S, 3).
+        head_probability: of each pixel to belong to the head, see `blending.HEAD_LABELS`, float32 (S, S).
+    """
+
+    seg: np.ndarray
+    restored: np.ndarray
+    head_probability: np.ndarray
+
+
+RestoreFn = Callable[[np.ndarray], Prediction]  # of an aligned face, uint8 RGB (S, S, 3)
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class RestoredFace:
     Args:
         frame: its position in the photograph.
         aligned: the face before restoration, uint8 RGB (S, S, 3).
-        seg: its parsing map, uint8 (S, S).
+        seg, head_probability: see `Prediction`.
         restored: the fully restored face, after twicing and at the photograph's levels and in its tint if there is one,
             uint8 RGB (S, S, 3).
         strength: with which it was blended into the photograph, from 0 to 1.
@@ -43,6 +58,7 @@ class RestoredFace:
     frame: Frame
     aligned: np.ndarray
     seg: np.ndarray
+    head_probability: np.ndarray
     restored: np.ndarray
     strength: float
     severities: tuple[float, float]
@@ -68,12 +84,12 @@ class Restoration(Generic[ImageT]):
 
 @dataclass(frozen=True)
 class _Face:
-    """A face between restoration and measurement; `normal` and `restored` are at the levels of `change`."""
+    """A face between restoration and measurement; `normal` and `prediction` are at the levels of `change`."""
 
     aligned: np.ndarray
     normal: np.ndarray
-    seg: np.ndarray
-    restored: np.ndarray
+    prediction: Prediction
+    severity: float
     strength: float
     change: Levels
 
@@ -122,9 +138,11 @@ def restore(
         face = faces[number] = _restore_face(aligned, visible, restore_fn, strength, twicing)
         others = [other for other in frames if other is not frame]
         other_faces = np.array([[frame.to_unit(other.center), other.size / frame.size] for other in others])
-        alpha = blending.blend_mask(face.seg, other_faces, visible)
+        head = blending.select_head(face.prediction.head_probability, face.severity)
+        alpha = blending.blend_mask(head, other_faces, visible)
         before = face.change.apply(replaced[number]) if number in replaced else face.normal
-        delta = face.strength * blending.residual(before, face.restored, alpha) / np.float32(face.change.gain)
+        residual = blending.residual(before, face.prediction.restored, alpha) / np.float32(face.change.gain)
+        delta = face.strength * residual
         blending.blend(result.pixels, delta, frame.scaled(scale))
     # The faces are measured last: the residual of an adjacent face may reach into the frame.
     restored = [_measure(face, number, chosen[number], image, result, scale) for number, face in faces.items()]
@@ -158,7 +176,7 @@ def restore_square(
         np.array(resize_image(image, size)), np.ones((size, size), bool), restore_fn, strength, twicing
     )
     result = photograph.upscaled(scale)
-    restored = resize_image(face.change.revert(face.aligned, face.restored), width * scale)
+    restored = resize_image(face.change.revert(face.aligned, face.prediction.restored), width * scale)
     level = np.float32(257 if result.pixels.dtype == np.uint16 else 1)
     mixed = result.pixels + np.float32(face.strength) * (level * restored - result.pixels)
     result.pixels[:] = np.rint(np.clip(mixed, 0, 255 * level))
@@ -170,9 +188,10 @@ def _restore_face(
 ) -> _Face:
     change = estimate_levels(aligned, visible)
     normal = change.apply(aligned)
-    seg, restored = restore_aligned(normal, restore_fn, twicing)
-    weight = choose_strength(estimate_severity(normal)) if strength is None else strength
-    return _Face(aligned, normal, seg, restored, weight, change)
+    prediction = restore_aligned(normal, restore_fn, twicing)
+    severity = estimate_severity(normal)
+    weight = choose_strength(severity) if strength is None else strength
+    return _Face(aligned, normal, prediction, severity, weight, change)
 
 
 def _measure(face: _Face, number: int, frame: Frame, image: np.ndarray, result: Photograph, scale: int) -> RestoredFace:
@@ -181,24 +200,26 @@ def _measure(face: _Face, number: int, frame: Frame, image: np.ndarray, result: 
     return RestoredFace(
         frame,
         face.aligned,
-        face.seg,
-        face.change.revert(face.aligned, face.restored),
+        face.prediction.seg,
+        face.prediction.head_probability,
+        face.change.revert(face.aligned, face.prediction.restored),
         face.strength,
-        (estimate_severity(face.normal), estimate_severity(after)),
+        (face.severity, estimate_severity(after)),
         _identity_distance(image, result, frame, scale),
         number,
     )
 
 
-def restore_aligned(aligned: np.ndarray, restore_fn: RestoreFn, twicing: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return parsing map and fully restored face. A monochrome face is restored in grayscale and tinted again."""
+def restore_aligned(aligned: np.ndarray, restore_fn: RestoreFn, twicing: bool) -> Prediction:
+    """Return the prediction for a face, fully restored. A monochrome face is restored in grayscale and tinted again."""
     tint = blending.detect_tint(aligned)
-    seg, restored = restore_fn(aligned if tint is None else images.gray(aligned))
+    prediction = restore_fn(aligned if tint is None else images.gray(aligned))
+    restored = prediction.restored
     if twicing:
         restored = apply_twicing(restore_fn, restored)
     if tint is not None:
         restored = tint.apply(aligned, restored)
-    return seg, restored
+    return prediction._replace(restored=restored)
 
 
 def apply_twicing(restore_fn: RestoreFn, restored: np.ndarray) -> np.ndarray:
@@ -214,7 +235,7 @@ def apply_twicing(restore_fn: RestoreFn, restored: np.ndarray) -> np.ndarray:
     Returns:
         uint8 RGB (S, S, 3): 2 * restored - restore_fn(restored), clipped.
     """
-    return np.clip(2 * restored.astype(np.int16) - restore_fn(restored)[1], 0, 255).astype(np.uint8)
+    return np.clip(2 * restored.astype(np.int16) - restore_fn(restored).restored, 0, 255).astype(np.uint8)
 
 
 def _identity_distance(image: np.ndarray, result: Photograph, frame: Frame, scale: int) -> float:

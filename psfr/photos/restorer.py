@@ -18,8 +18,9 @@ from psfr.networks.generator import Generator
 from psfr.networks.inference.fuse import fuse
 from psfr.params import ComputeParams
 from psfr.photos import encoding, models, restoration
+from psfr.photos.blending import HEAD_LABELS
 from psfr.photos.io import EnlargeFn, Photograph
-from psfr.photos.restoration import ImageT, Restoration
+from psfr.photos.restoration import ImageT, Prediction, Restoration
 from psfr.photos.selection import Selection
 from psfr.utils.errors import UserError, safe_repr
 
@@ -149,20 +150,20 @@ class Restorer:
         )
 
     @torch.inference_mode()
-    def __call__(self, aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, aligned: np.ndarray) -> Prediction:
         """Restore an aligned face.
 
         Args:
             aligned: uint8 RGB (size, size, 3).
-
-        Returns:
-            The parsing map, uint8 (size, size), and the restored face, uint8 RGB (size, size, 3).
         """
         lq = normalize(to_tensor(aligned)[None].to(self.device))
         with self._lock:
-            seg = self.face_parser.predict_seg(lq)
+            logits = self.face_parser.predict_logits(lq)
+            seg = logits.argmax(1)
             restored = self.generator(lq, seg)
-            return seg[0].to(torch.uint8).cpu().numpy(), to_image(restored[0])
+            head_probability = logits[0].float().softmax(0)[HEAD_LABELS].sum(0)
+            seg = seg[0].to(torch.uint8)
+            return Prediction(seg.cpu().numpy(), to_image(restored[0]), head_probability.cpu().numpy())
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

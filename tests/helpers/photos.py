@@ -8,6 +8,8 @@ from skimage import data
 
 from psfr.data import labels
 from psfr.photos.alignment import Frame
+from psfr.photos.blending import HEAD_LABELS
+from psfr.photos.restoration import Prediction
 
 SIZE = 128
 SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
@@ -85,7 +87,12 @@ def parsing_map(size: int = SIZE) -> np.ndarray:
     return seg
 
 
-def flawed_restorer(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def is_head(seg: np.ndarray) -> np.ndarray:
+    """Return which pixels of a parsing map are head, bool."""
+    return np.isin(seg, HEAD_LABELS)
+
+
+def flawed_restorer(aligned: np.ndarray) -> Prediction:
     """Sharpen a face and add what blending must remove: more light, green hair, purple lips, another background."""
     restored = aligned.astype(float) * 2 - cv2.GaussianBlur(aligned, (0, 0), 2) + 20
     size = len(aligned)
@@ -93,4 +100,4 @@ def flawed_restorer(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     restored[2 * size // 3 : 3 * size // 4, size // 3 : 2 * size // 3] += (20, -20, 20)
     seg = parsing_map(size)
     restored[seg == 0] = (255, 0, 255)
-    return seg, np.clip(restored, 0, 255).astype(np.uint8)
+    return Prediction(seg, np.clip(restored, 0, 255).astype(np.uint8), is_head(seg).astype(np.float32))

@@ -19,10 +19,10 @@ def restore(photo: np.ndarray, frame: Frame = photos.FRAME, strength: float = 1.
     level = 257 if photo.dtype == np.uint16 else 1
     aligned = alignment.crop((photo / level).astype(np.uint8), frame, SIZE)
     tint = blending.detect_tint(aligned)
-    seg, restored = photos.flawed_restorer(aligned if tint is None else images.gray(aligned))
+    seg, restored, _ = photos.flawed_restorer(aligned if tint is None else images.gray(aligned))
     if tint is not None:
         restored = tint.apply(aligned, restored)
-    alpha = blending.blend_mask(seg, NO_OTHER_FACES)
+    alpha = blending.blend_mask(photos.is_head(seg), NO_OTHER_FACES)
     result = photo.copy()
     blending.blend(result, strength * blending.residual(aligned, restored, alpha), frame)
     rows, columns = alignment.window(frame, photo.shape)
@@ -127,7 +127,7 @@ def test_frame_across_the_border_tiny_or_larger_than_the_photo(frame):
 
 def test_masks_of_adjacent_faces_do_not_overlap():
     """Of two heads that one frame shows, the mask covers the head of its own frame only."""
-    both_heads = np.full((SIZE, SIZE), labels.NAMES.index("skin"), np.uint8)
+    both_heads = np.ones((SIZE, SIZE), bool)
     left = blending.blend_mask(both_heads, np.array([[1.1 + 0.5j, 1]]))
     right = blending.blend_mask(both_heads, np.array([[-0.1 + 0.5j, 1]]))
     shift = round(0.6 * SIZE)
@@ -141,7 +141,7 @@ def test_masks_of_adjacent_faces_do_not_overlap():
 
 @pytest.mark.parametrize("seg", [photos.parsing_map(), np.ones((SIZE, SIZE), np.uint8)])
 def test_mask_is_soft_and_ends_within_the_frame(seg):
-    alpha = blending.blend_mask(seg, NO_OTHER_FACES)
+    alpha = blending.blend_mask(photos.is_head(seg), NO_OTHER_FACES)
     assert alpha.max() > 0.999
     assert max(np.abs(np.diff(alpha, axis=axis)).max() for axis in (0, 1)) < 0.3
     assert max(border.max() for border in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1])) == 0
@@ -149,7 +149,7 @@ def test_mask_is_soft_and_ends_within_the_frame(seg):
 
 
 def test_mask_of_a_parsing_map_without_a_face():
-    alpha = blending.blend_mask(np.zeros((SIZE, SIZE), np.uint8), NO_OTHER_FACES)
+    alpha = blending.blend_mask(np.zeros((SIZE, SIZE), bool), NO_OTHER_FACES)
     assert alpha[SIZE // 2, SIZE // 2] > 0.999
     assert alpha[0].max() == alpha[:, 0].max() == alpha[-1].max() == 0
 
@@ -162,6 +162,15 @@ def test_mask_of_a_cut_face_ignores_what_is_mirrored():
     mirrored = np.where(visible, seg, labels.NAMES.index("skin")).astype(np.uint8)
     mirrored[:, -4:] = labels.NAMES.index("hair")  # with the mirrored part, it would enclose the background
     mirrored[:4] = mirrored[-4:] = labels.NAMES.index("hair")
-    alpha = blending.blend_mask(mirrored, NO_OTHER_FACES, visible)
+    alpha = blending.blend_mask(photos.is_head(mirrored), NO_OTHER_FACES, visible)
     assert (alpha[~visible] == 0).all() and (alpha[(seg == 0) & visible] == 0).all()
-    assert alpha == pytest.approx(blending.blend_mask(seg, NO_OTHER_FACES) * visible, abs=0.02)
+    assert alpha == pytest.approx(blending.blend_mask(photos.is_head(seg), NO_OTHER_FACES) * visible, abs=0.02)
+
+
+def test_head_is_what_the_parsing_network_is_sure_of_unless_the_face_is_degraded():
+    """In a good photograph, what may be background keeps its pixels; in a bad one, hair is restored as well."""
+    probability = np.array([[0.1, 0.45, 0.55, 0.85, 0.95]], np.float32)
+    assert blending.select_head(probability, 0.1).tolist() == [[False, False, False, False, True]]
+    assert blending.select_head(probability, 0.9).tolist() == [[False, False, True, True, True]]
+    num_head = [blending.select_head(probability, severity).sum() for severity in np.linspace(0, 1, 21)]
+    assert num_head == sorted(num_head)

@@ -35,7 +35,7 @@ def run(monkeypatch, capsys):
     nothing = np.zeros((8, 8, 3), np.uint8)
     frames = photos.FRAME, Frame(10 + 10j, 60 + 0j)
     faces = [
-        RestoredFace(frame, nothing, nothing[:, :, 0], nothing, 0.5, (0.5, 0.1), distance, number)
+        RestoredFace(frame, nothing, nothing[:, :, 0], nothing[:, :, 0], nothing, 0.5, (0.5, 0.1), distance, number)
         for frame, distance, number in zip(frames, (0.25, 0.65), (1, 2), strict=True)
     ]
 

@@ -36,7 +36,7 @@ def test_networks_see_normal_levels_and_the_photograph_keeps_its_own(monkeypatch
     monkeypatch.setattr(detection, "find_faces", lambda image: [photos.FRAME])
     seen = []
 
-    def sharpen(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def sharpen(aligned: np.ndarray) -> restoration.Prediction:
         seen.append(aligned)
         return photos.flawed_restorer(aligned)
 

@@ -101,7 +101,9 @@ def fixed_detection(monkeypatch):
 def instant_restore(monkeypatch):
     """Replace the restoration: a square photo has a face, and stays as it is."""
     nothing = np.zeros((8, 8, 3), np.uint8)
-    face = restoration.RestoredFace(photos.FRAME, nothing, nothing[:, :, 0], nothing, 1.0, (0.5, 0.1), 0.3, 1)
+    face = restoration.RestoredFace(
+        photos.FRAME, nothing, nothing[:, :, 0], nothing[:, :, 0], nothing, 1.0, (0.5, 0.1), 0.3, 1
+    )
 
     def restore_none(_: Restorer, photograph: Photograph, **__) -> Restoration:
         height, width = photograph.pixels.shape[:2]
@@ -215,8 +217,8 @@ def test_identity_distance_is_that_of_evaluate(fixed_detection, tmp_path):
 def test_twicing_recovers_what_the_network_removes(fixed_detection):
     """With a network that only blurs, so that the second restoration removes about as much as the first."""
 
-    def blur(aligned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return photos.parsing_map(len(aligned)), cv2.GaussianBlur(aligned, (0, 0), 1.5)
+    def blur(aligned: np.ndarray) -> restoration.Prediction:
+        return photos.flawed_restorer(aligned)._replace(restored=cv2.GaussianBlur(aligned, (0, 0), 1.5))
 
     photo = photos.astronaut()
     once, twice = (
@@ -228,9 +230,12 @@ def test_twicing_recovers_what_the_network_removes(fixed_detection):
 
 
 def test_twicing_clips_levels():
+    def invert(face: np.ndarray) -> restoration.Prediction:
+        return photos.flawed_restorer(face)._replace(restored=255 - face)
+
     black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
-    assert (restoration.apply_twicing(lambda face: (face[:, :, 0], 255 - face), black) == 0).all()
-    assert (restoration.apply_twicing(lambda face: (face[:, :, 0], 255 - face), white) == 255).all()
+    assert (restoration.apply_twicing(invert, black) == 0).all()
+    assert (restoration.apply_twicing(invert, white) == 255).all()
 
 
 @pytest.mark.heavy

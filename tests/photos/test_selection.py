@@ -195,7 +195,7 @@ def test_an_aligned_face_is_restored_as_a_whole(run_restore, run_folder, tmp_pat
     status, out, _ = run_restore(tmp_path / "face.png", "-o", tmp_path / "out.png", "--strength", 1, *options)
     assert status == 0 and f"1: at {size / 2:.0f}, {size / 2:.0f}, frame of {size} pixels, strength 1.00" in out
     aligned, restored = (images.read(tmp_path / f"faces/out_1_{name}.png") for name in ("aligned", "restored"))
-    assert (restored == Restorer.from_pretrained(run_folder)(aligned)[1]).all()
+    assert (restored == Restorer.from_pretrained(run_folder)(aligned).restored).all()
     result = images.read(tmp_path / "out.png")
     expected = Image.fromarray(restored).resize((scale * size, scale * size), Image.Resampling.BICUBIC)
     assert (result == np.asarray(expected)).all() and float(re.search(r"distance (\d\.\d+)", out)[1]) > 0

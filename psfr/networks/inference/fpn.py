@@ -130,9 +130,13 @@ class FusedParsingNetwork(nn.Module):
         features = self.decoder(self._encode(image))
         return self.to_labels(features), self.to_image(features)
 
+    def predict_logits(self, image: Tensor) -> Tensor:
+        """Predict the logits of the parsing map of an image, as `FaceParsingNetwork.predict_logits`."""
+        return self.to_labels(self.decoder(self._encode(image)))
+
     def predict_seg(self, image: Tensor) -> Tensor:
         """Predict the parsing map of an image, as `FaceParsingNetwork.predict_seg`."""
-        return self.to_labels(self.decoder(self._encode(image))).argmax(1)
+        return self.predict_logits(image).argmax(1)
 
     def _encode(self, image: Tensor) -> Tensor:
         encoded = self.encoder(image.to(self.dtype, memory_format=torch.channels_last))
