@@ -9,7 +9,7 @@ from psfr.data import tiff
 
 # Description, make, model, software, date, artist, host, copyright, rating, and Windows' title to subject.
 _KEPT = (270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095)
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 274, 282, 283, 296
 # Maker's notes are valid in their own file only; the rest describes the pixels of the original file.
 _DROPPED = (37500, 40961, 40962, 40963, 40965)
 _GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
@@ -46,7 +46,7 @@ def encode_text(value: Any) -> Any:
 
 
 def image_dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Return the horizontal and vertical resolution of an image in pixels per inch, None if it has none.
+    """Return the horizontal and vertical resolution of an upright image in pixels per inch, None if it has none.
 
     If the format states none, as WebP, AVIF and HEIF never do, it is that of the EXIF data.
     """
@@ -54,7 +54,8 @@ def image_dpi(image: Image.Image) -> tuple[float, float] | None:
     is_stated = image.format not in ("JPEG", "MPO") or image.info.get("jfif_unit", 0) > 0
     dpi = _valid_dpi(image.info.get("dpi")) if is_stated else None
     try:
-        return dpi or page_dpi(image.getexif())
+        exif = image.getexif()
+        return _upright(dpi, exif) if dpi else page_dpi(exif)
     except Exception:  # as in read_exif
         return None
 
@@ -73,12 +74,20 @@ def page_exif(file: BinaryIO, page: tiff.Directory) -> Image.Exif:
 
 
 def page_dpi(page: tiff.Directory | Image.Exif) -> tuple[float, float] | None:
-    """Return the horizontal and vertical resolution of a TIFF page, or in EXIF data, in pixels per inch, or None."""
+    """Return the horizontal and vertical resolution of a TIFF page or of EXIF data in pixels per inch, or None.
+
+    The directions are those of the upright image.
+    """
     inches = {2: 1.0, 3: 2.54}.get(page.get(_RESOLUTION_UNIT, 2))
     values = page.get(_X_RESOLUTION), page.get(_Y_RESOLUTION)
     if inches is None or None in values:
         return None
-    return _valid_dpi(values, inches)
+    dpi = _valid_dpi(values, inches)
+    return _upright(dpi, page) if dpi else None
+
+
+def _upright(dpi: tuple[float, float], page: tiff.Directory | Image.Exif) -> tuple[float, float]:
+    return dpi[::-1] if page.get(_ORIENTATION) in (5, 6, 7, 8) else dpi
 
 
 def _valid_dpi(values: Any, factor: float = 1.0) -> tuple[float, float] | None:

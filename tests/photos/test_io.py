@@ -122,6 +122,17 @@ def test_resolution_of_a_jpeg_that_states_it_in_exif_or_not_at_all(tmp_path, ima
     assert [io.read(tmp_path / f"{name}.jpg").dpi for name in ("exif", "none")] == [(300, 200), None]
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_unequal_resolutions_turn_with_the_photograph(tmp_path, image, suffix):
+    exif = Image.Exif()
+    exif[274], exif[282], exif[283], exif[296] = 6, 300.0, 200.0, 2
+    options = {"tiffinfo": dict(exif)} if suffix == ".tif" else {"exif": exif}
+    Image.fromarray(image).save(tmp_path / f"photo{suffix}", dpi=(300, 200), **options)
+    photograph = io.read(tmp_path / f"photo{suffix}")
+    assert photograph.pixels.shape == (32, 24, 3)
+    assert photograph.dpi == pytest.approx((200, 300), rel=1e-4)
+
+
 def test_damaged_exif_is_dropped(tmp_path, image):
     pointer = struct.pack("<HHHLL", 1, ExifTags.IFD.Exif, 4, 1, 2**31) + bytes(4)  # leads out of the file
     Image.fromarray(image).save(tmp_path / "photo.png", exif=b"Exif\0\0II*\0\x08\0\0\0" + pointer)
