@@ -20,7 +20,9 @@ import dvc.logger
 import dvc.stage.run
 import torch
 from dvc.stage.exceptions import StageCmdFailedError
+from torch.multiprocessing.spawn import ProcessContext, start_processes
 
+from psfr.compute import processes
 from psfr.utils import compat
 
 ROOT = Path(__file__).parents[2]
@@ -131,8 +133,14 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
         dvc.stage.run._run = _run_stage
         sys.exit(dvc.cli.main(command[1:]))
     sys.argv = command[2:]
+    processes.start_processes = _fork_processes
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # the module has been imported before
         runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+
+
+def _fork_processes(*arguments: object, **options: object) -> ProcessContext:
+    """Start the processes of `psfr.compute.processes.launch` as forks, which import nothing."""
+    return start_processes(*arguments, **options | {"start_method": "fork"})
 
 
 def _run_stage(executable: str, command: str, cwd: str, env: dict[str, str], **options: object) -> None:

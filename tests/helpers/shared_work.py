@@ -25,7 +25,7 @@ from psfr.training.checkpoint import CheckpointManager
 from psfr.training.loop import training_loop
 from psfr.training.schedule import make_schedule
 
-NUM_STEPS = 20
+NUM_STEPS = 6
 BATCH_SIZE = 4
 
 
