@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ import dvc.logger
 import dvc.stage.run
 import torch
 from dvc.stage.exceptions import StageCmdFailedError
+from dvc.utils.serialize import _toml
 from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 from psfr.compute import processes
@@ -40,6 +42,7 @@ MODULES = (
     "torchmetrics.functional.image",
 )
 _RUN_IN_SHELL = dvc.stage.run._run
+_PARSE_TOML = _toml.parse_toml
 
 # CUDA cannot be used in a fork of a process that has used it.
 CAN_FORK = sys.platform == "linux" and not torch.cuda.is_available()
@@ -131,6 +134,7 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
             logging.getLogger(name).handlers.clear()
         dvc.logger.setup()
         dvc.stage.run._run = _run_stage
+        _toml.parse_toml = _parse_toml
         sys.exit(dvc.cli.main(command[1:]))
     sys.argv = command[2:]
     processes.start_processes = _fork_processes
@@ -141,6 +145,11 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
 def _fork_processes(*arguments: object, **options: object) -> ProcessContext:
     """Start the processes of `psfr.compute.processes.launch` as forks, which import nothing."""
     return start_processes(*arguments, **options | {"start_method": "fork"})
+
+
+def _parse_toml(text: str, path: str, preserve_comments: bool = False) -> dict:
+    """Parse pyproject.toml with Python's parser: DVC's takes a third of the time of `dvc repro`, for every stage anew."""
+    return _PARSE_TOML(text, path, preserve_comments) if preserve_comments else tomllib.loads(text)
 
 
 def _run_stage(executable: str, command: str, cwd: str, env: dict[str, str], **options: object) -> None:
