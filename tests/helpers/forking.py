@@ -148,7 +148,7 @@ def _fork_processes(*arguments: object, **options: object) -> ProcessContext:
 
 
 def _parse_toml(text: str, path: str, preserve_comments: bool = False) -> dict:
-    """Parse pyproject.toml with Python's parser: DVC's takes a third of the time of `dvc repro`, for every stage anew."""
+    """Parse pyproject.toml with Python's parser: DVC's takes a third of the time of `dvc repro`."""
     return _PARSE_TOML(text, path, preserve_comments) if preserve_comments else tomllib.loads(text)
 
 

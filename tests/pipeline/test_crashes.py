@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.running import (
+    clone,
     damaged_objects,
     kill,
     run_command,
@@ -54,17 +55,17 @@ def is_met(condition: KillCondition | None, project: Path, log: Path, start: flo
     return time.monotonic() - start > condition
 
 
-def run_with_kills(project: Path, log: Path, conditions: Iterable[KillCondition], start: Callable) -> list[str]:
-    """Run `dvc repro` once for each condition and kill it when the condition is met; then run it to its end.
+def run_with_kills(project: Path, log: Path, runs: Iterable[tuple[Callable, KillCondition | None]]) -> list[str]:
+    """Run `dvc repro` once for each condition and kill it when the condition is met.
 
     Args:
-        start: `start_command` or `start_process`.
+        runs: what starts the run, `start_command` or `start_process`, and its condition; None in the last one.
 
     Returns:
         The output of each run. A run that ends before its condition is met is the last one.
     """
     outputs = []
-    for condition in [*conditions, None]:
+    for start, condition in runs:
         process = start(["dvc", "repro"], project, log)
         start_time = time.monotonic()
         while process.poll() is None:
@@ -79,22 +80,25 @@ def run_with_kills(project: Path, log: Path, conditions: Iterable[KillCondition]
     return outputs
 
 
-def test_training_resumes_after_sigkill(project, tmp_path):
-    set_params(project, epochs=4, checkpoint_seconds=0)
-    killed = Path(shutil.copytree(project, tmp_path / "other", symlinks=True))
+def test_clone_whose_training_is_killed_gets_the_same_lock(finished_project, tmp_path):
+    """It runs as from a shell, with a process per core for images, which changes no result.
+
+    The runs in forks, which start sooner, are killed while DVC or a stage writes.
+    """
+    killed = clone(tmp_path / "killed", workers="null", devices="null", checkpoint_seconds=0)
     set_cache_type(killed, "symlink")
-    run_command(["dvc", "repro"], project)
-    state_dir, rng = "models/.train.unfinished/*/", random.Random(4)
-    conditions = [
-        rng.uniform(0.5, 3),
-        state_dir + "step_00000002-*",
-        rng.uniform(0.5, 3),
-        state_dir + ".step*.partial",
-        state_dir + "step_0000006.png",
+    state_dir = "models/.train.unfinished/*/"
+    runs = [
+        (start_command, random.Random(4).uniform(1, 5)),
+        (start_process, state_dir + "step_00000001-*"),
+        (start_command, state_dir + "*step_0000002*"),
+        (start_command, state_dir + "*step_00000002*"),
+        (start_process, None),
     ]
-    outputs = run_with_kills(killed, tmp_path / "log", conditions, start_command)
+    outputs = run_with_kills(killed, tmp_path / "log", runs)
+    assert len(outputs) == len(runs) and stages_run(outputs[-1]) == ["train", "infer", "evaluate"]
     assert sum("train: resuming after step" in output for output in outputs) >= 2
-    assert result_files(killed) == result_files(project)
+    assert result_files(killed) == result_files(finished_project)
     assert partial_files(killed) == []
     assert damaged_objects(killed) == []
 
@@ -138,7 +142,8 @@ def test_fifty_kills_over_all_stages(project, tmp_path):
         conditions: list[KillCondition] = [once_in_each_stage(rng)] * 60
         if num_kills:
             conditions = [rng.uniform(0.5, 12) for _ in range(60)]
-        outputs = run_with_kills(killed, tmp_path / "log", conditions, start_process)
+        runs = [(start_process, condition) for condition in [*conditions, None]]
+        outputs = run_with_kills(killed, tmp_path / "log", runs)
         num_kills += len(outputs) - 1
         for output in outputs[:-1]:
             stage = (stages_run(output) or ["before any"])[-1]

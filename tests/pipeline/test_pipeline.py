@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from psfr.metrics import report
-from tests.helpers.running import ROOT, clone, run_command, run_process, stages_run
+from tests.helpers.running import ROOT, run_command, stages_run
 
 METRICS = {*report.METRICS, "musiq", "dists"}
 # On images of 64 pixels, without downloaded or named weights, a reference set and pyiqa
@@ -51,13 +51,6 @@ def test_second_repro_runs_no_stage(project):
     assert stages_run(output) == []
     assert output.index("'make_testset'") < output.index("'fpn'"), "test images are checked before any training"
     assert run_command(["git", "status", "--porcelain"], project) == ""
-
-
-def test_two_clones_get_the_same_lock(project, tmp_path):
-    """The second one runs `dvc repro` as from a shell, with a process per core for images, which changes no result."""
-    other = clone(tmp_path / "other", workers="null", devices="null")
-    run_process(["dvc", "repro"], other)
-    assert (other / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
 
 
 def test_experiment_runs_only_dependent_stages(finished_experiment, experiment):
