@@ -301,7 +301,7 @@ def test_missing_file(tmp_path):
             r"compute.devices: 2 processes cannot share batches of 3 images \(fpn.batch_size\)",
         ),
         ({"compute.devices": 4, "ffhq.count": 3}, "compute.devices: 4 processes cannot share batches of 3"),
-        ({"lambda_ss": 0, "lambda_pix": 0, "lambda_fm": 0, "lambda_gen": 0}, "all 0"),
+        (dict.fromkeys(("lambda_ss", "lambda_pcp", "lambda_pix", "lambda_fm", "lambda_gen"), 0), "all 0"),
     ],
 )
 def test_inconsistent_values_are_rejected(tmp_path, changes, words):
