@@ -24,8 +24,8 @@ def write_photos(folder: Path, numbers: range, size: int) -> None:
         Image.fromarray(image).resize((size, size)).save(folder / f"lr/{number}.jpg")
 
 
-def stages_of(name: str) -> set[str]:
-    return {f"{stage}_testset@{name}" for stage in STAGES}
+def stages_of(*names: str) -> set[str]:
+    return {f"{stage}_testset@{name}" for stage in STAGES for name in names}
 
 
 def read_evaluation(project: Path, name: str) -> dict:
@@ -34,17 +34,13 @@ def read_evaluation(project: Path, name: str) -> dict:
 
 def test_one_repro_evaluates_each_set_and_a_new_set_trains_nothing(project, tmp_path):
     write_photos(tmp_path, range(3), 16)
-    pairs = {"source": "folder", "lr": str(tmp_path / "lr"), "hr": str(tmp_path / "hr"), "count": None, "skip": 0}
+    lq = {"source": "folder", "lr": str(tmp_path / "lr"), "hr": None, "count": 2, "skip": 0}
+    pairs = lq | {"hr": str(tmp_path / "hr"), "count": None}
     article = (project / "metrics/evaluation.json").read_bytes()
-    change_params(project, testsets={"pairs": pairs})
+    change_params(project, testsets={"pairs": pairs, "lq-only": lq})
     output = run_command(["dvc", "repro"], project)
-    assert set(stages_run(output)) == stages_of("pairs")
-    assert "Test set pairs, 3 images:\n\n| model | PSNR" in output
-
-    change = f"+testsets.lq-only={{source: folder, lr: {tmp_path / 'lr'}, hr: null, count: 2, skip: 0}}"
-    output = run_command(["dvc", "exp", "run", "-S", change], project)
-    assert set(stages_run(output)) == stages_of("lq-only")
-    assert "Test set lq-only, 2 images:\n\n" in output
+    assert set(stages_run(output)) == stages_of("pairs", "lq-only")
+    assert "Test set pairs, 3 images:\n\n| model | PSNR" in output and "Test set lq-only, 2 images:\n\n" in output
     assert (project / "metrics/evaluation.json").read_bytes() == article
 
     summary = read_evaluation(project, "pairs")
@@ -61,7 +57,11 @@ def test_one_repro_evaluates_each_set_and_a_new_set_trains_nothing(project, tmp_
     assert {path.name for path in lr.iterdir()} == {"0.png", "1.png", "2.png"}
     assert images.read(lr / "0.png").shape == (64, 64, 3)
 
+    change = f"+testsets.new={{source: folder, lr: {tmp_path / 'lr'}, hr: null, count: 1, skip: 2}}"
+    output = run_command(["dvc", "exp", "run", "-S", change], project)
+    assert set(stages_run(output)) == stages_of("new")
+    assert read_evaluation(project, "new")["images"] == 1
     assert json.loads(run_command(["dvc", "status", "--json"], project)) == {}
     lines = run_command(["git", "status", "--porcelain", "--untracked-files=all"], project).splitlines()
-    results = {f"?? metrics/testsets/{name}/evaluation.json" for name in ("pairs", "lq-only")}
+    results = {f"?? metrics/testsets/{name}/evaluation.json" for name in ("pairs", "lq-only", "new")}
     assert set(lines) == results | {" M dvc.lock", " M params.yaml"}
