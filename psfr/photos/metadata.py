@@ -87,7 +87,8 @@ def page_dpi(page: tiff.Directory | Image.Exif) -> tuple[float, float] | None:
 
 
 def _upright(dpi: tuple[float, float], page: tiff.Directory | Image.Exif) -> tuple[float, float]:
-    return dpi[::-1] if page.get(_ORIENTATION) in (5, 6, 7, 8) else dpi
+    horizontal, vertical = dpi
+    return (vertical, horizontal) if page.get(_ORIENTATION) in (5, 6, 7, 8) else dpi
 
 
 def _valid_dpi(values: Any, factor: float = 1.0) -> tuple[float, float] | None:
