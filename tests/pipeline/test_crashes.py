@@ -75,6 +75,9 @@ def run_with_kills(project: Path, log: Path, runs: Iterable[tuple[Callable, Kill
         outputs.append(log.read_text())
         if process.returncode == 0:
             break
+        if "Unable to read RWLock-file" in outputs[-1]:  # the kill before this run hit DVC while it wrote that file
+            (project / ".dvc/tmp/rwlock").unlink()
+            continue
         assert process.returncode == -signal.SIGKILL, outputs[-1]
     assert process.returncode == 0
     return outputs
