@@ -19,11 +19,11 @@ from psfr.photos.levels import LUMINANCE
 _NOT_HEAD = ("background", "cloth", "necklace", "neck", "hat", "ear_ring")
 HEAD_LABELS = [index for index, name in enumerate(labels.NAMES) if name not in _NOT_HEAD]
 
-# A pixel is head if its probability is at least 0.9 in a good photograph, at least 0.5 in a degraded one, and the limit
-# is interpolated in between. Parsing networks take background for hair, though rarely surely so: in a good photograph,
+# A pixel is head if its probability is at least 0.95 in a good photograph, at least 0.5 in a degraded one; the limit is
+# interpolated in between. Parsing networks take background for hair, though rarely surely so: in a good photograph,
 # restoring it would blur what is sharp. In a degraded one, the higher limit would leave hair unrestored.
 SEVERITIES = (0.2, 0.5)
-MIN_HEAD_PROBABILITIES = (0.9, 0.5)
+MIN_HEAD_PROBABILITIES = (0.95, 0.5)
 
 # Lengths are fractions of the frame's side; sigmas are standard deviations of Gaussian filters.
 EDGE_SIGMA = 1 / 40  # of the mask's edge

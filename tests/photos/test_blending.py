@@ -169,7 +169,7 @@ def test_mask_of_a_cut_face_ignores_what_is_mirrored():
 
 def test_head_is_what_the_parsing_network_is_sure_of_unless_the_face_is_degraded():
     """In a good photograph, what may be background keeps its pixels; in a bad one, hair is restored as well."""
-    probability = np.array([[0.1, 0.45, 0.55, 0.85, 0.95]], np.float32)
+    probability = np.array([[0.1, 0.45, 0.55, 0.85, 0.97]], np.float32)
     assert blending.select_head(probability, 0.1).tolist() == [[False, False, False, False, True]]
     assert blending.select_head(probability, 0.9).tolist() == [[False, False, True, True, True]]
     num_head = [blending.select_head(probability, severity).sum() for severity in np.linspace(0, 1, 21)]
