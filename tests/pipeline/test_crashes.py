@@ -65,7 +65,10 @@ def run_with_kills(project: Path, log: Path, runs: Iterable[tuple[Callable, Kill
         The output of each run. A run that ends before its condition is met is the last one.
     """
     outputs = []
+    rwlock = project / ".dvc/tmp/rwlock"
     for start, condition in runs:
+        if rwlock.is_file() and not rwlock.read_bytes():  # the last kill hit DVC while it wrote this file
+            rwlock.unlink()
         process = start(["dvc", "repro"], project, log)
         start_time = time.monotonic()
         while process.poll() is None:
@@ -75,9 +78,6 @@ def run_with_kills(project: Path, log: Path, runs: Iterable[tuple[Callable, Kill
         outputs.append(log.read_text())
         if process.returncode == 0:
             break
-        if "Unable to read RWLock-file" in outputs[-1]:  # the kill before this run hit DVC while it wrote that file
-            (project / ".dvc/tmp/rwlock").unlink()
-            continue
         assert process.returncode == -signal.SIGKILL, outputs[-1]
     assert process.returncode == 0
     return outputs
