@@ -17,10 +17,10 @@ def main() -> None:
     key = name if name in SETS else f"testsets.{name}"
     ignored_deps = (f"{key}.count", f"{key}.skip")
     if params.image_set(name).source != "sample":
-        if restore_last_result(raw, stage, ("image_size", "psfr/portraits", "tool.psfr.versions.portraits")):
+        if restore_last_result(raw, stage, ("image_size", "psfr/portraits", "versions.portraits")):
             return
         # Each file of the last run is compared with the source, so code and versions may differ.
-        ignored_deps += ("image_size", "seed", "psfr", "stages", "tool.psfr.versions")
+        ignored_deps += ("image_size", "seed", "psfr", "stages", "versions")
     with resumable_dir(raw, stage, ignored_deps=ignored_deps) as folder, mention_last_result(raw, stage):
         sources.download_set(folder, name, params)
 

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -17,7 +16,7 @@ STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.ste
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Script of each stage; those of the named test sets share theirs with other stages.
 SCRIPTS = {name: stage.get("do", stage)["cmd"].split()[2].split(".")[1] for name, stage in PIPELINE.items()}
-VERSIONS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["psfr"]["versions"]
+VERSIONS = yaml.safe_load((ROOT / "psfr/utils/versions.yaml").read_text())["versions"]
 
 # Modules that do not affect results: a change reruns no stage. What params.py reads is tracked as parameters.
 UNTRACKED = {
@@ -211,9 +210,9 @@ def test_stages_that_degrade_list_every_key_of_the_degradation(stage, unused):
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_stage_depends_on_the_versions_that_it_checks(stage):
-    listed = [param["pyproject.toml"] for param in definition(stage)["params"] if isinstance(param, dict)]
+    listed = [param["psfr/utils/versions.yaml"] for param in definition(stage)["params"] if isinstance(param, dict)]
     call = ast.parse((ROOT / "stages" / f"{SCRIPTS[stage]}.py").read_text()).body[-1].body[0].value
-    checked = [f"tool.psfr.versions.{argument.value}" for argument in call.args[1:]]
+    checked = [f"versions.{argument.value}" for argument in call.args[1:]]
     assert checked == [name for names in listed for name in names]
     assert {name.split(".")[-1] for name in checked} <= VERSIONS.keys()
 

@@ -78,11 +78,11 @@ def test_the_table_of_what_makes_a_stage_run_again_is_that_of_dvc_yaml():
         )
         deps, params = definition["deps"], definition["params"]
         packages = {dep.split("/")[1].removesuffix(".py") for dep in deps if dep.startswith("psfr/")}
-        versions = [group for param in params if isinstance(param, dict) for group in param["pyproject.toml"]]
+        versions = [group for param in params if isinstance(param, dict) for group in param["psfr/utils/versions.yaml"]]
         expected[f"{name}@SET" if "foreach" in stage else name] = [
             [dep for dep in deps if not dep.startswith(("psfr/", "stages/"))],
             [param for param in params if isinstance(param, str)],
-            [group.removeprefix("tool.psfr.versions.") for group in versions],
+            [group.removeprefix("versions.") for group in versions],
             sorted(packages),
         ]
     assert rows == expected

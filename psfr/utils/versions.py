@@ -1,9 +1,12 @@
 """Compare the installed packages with the pinned versions that dvc.lock records for a stage."""
 
 import sys
-import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import yaml
+
+PINS = Path("psfr/utils/versions.yaml")
 
 
 def warn_about_versions(*groups: str) -> None:
@@ -12,15 +15,14 @@ def warn_about_versions(*groups: str) -> None:
     Local parts of a version, such as `+cpu`, are ignored. Nothing is checked outside of the project's root.
 
     Args:
-        groups: tables of `tool.psfr.versions` in pyproject.toml.
+        groups: groups of versions.yaml.
     """
-    path = Path("pyproject.toml")
-    if not groups or not path.is_file():
+    if not groups or not PINS.is_file():
         return
-    tables = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("psfr", {}).get("versions", {})
+    pins = yaml.safe_load(PINS.read_text(encoding="utf-8"))["versions"]
     differences = []
     for group in groups:
-        for package, pinned in tables.get(group, {}).items():
+        for package, pinned in pins.get(group, {}).items():
             installed = _installed_version(package)
             if installed != pinned:
                 differences.append(f"{package} is {installed or 'not installed'}, pinned is {pinned}")

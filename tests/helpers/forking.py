@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tomllib
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +20,7 @@ import dvc.logger
 import dvc.stage.run
 import torch
 from dvc.stage.exceptions import StageCmdFailedError
-from dvc.utils.serialize import _toml, _yaml
+from dvc.utils.serialize import _yaml
 from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 from psfr.compute import processes
@@ -42,7 +41,6 @@ MODULES = (
     "torchmetrics.functional.image",
 )
 _RUN_IN_SHELL = dvc.stage.run._run
-_PARSE_TOML = _toml.parse_toml
 _PARSE_YAML_FOR_UPDATE = _yaml.parse_yaml_for_update
 
 # CUDA cannot be used in a fork of a process that has used it.
@@ -135,7 +133,6 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
             logging.getLogger(name).handlers.clear()
         dvc.logger.setup()
         dvc.stage.run._run = _run_stage
-        _toml.parse_toml = _parse_toml
         _yaml.parse_yaml_for_update = _parse_yaml_for_update
         sys.exit(dvc.cli.main(command[1:]))
     sys.argv = command[2:]
@@ -147,11 +144,6 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
 def _fork_processes(*arguments: object, **options: object) -> ProcessContext:
     """Start the processes of `psfr.compute.processes.launch` as forks, which import nothing."""
     return start_processes(*arguments, **options | {"start_method": "fork"})
-
-
-def _parse_toml(text: str, path: str, preserve_comments: bool = False) -> dict:
-    """Parse pyproject.toml with Python's parser: DVC's takes a third of the time of `dvc repro`."""
-    return _PARSE_TOML(text, path, preserve_comments) if preserve_comments else tomllib.loads(text)
 
 
 def _parse_yaml_for_update(text: str, path: str) -> dict:

@@ -47,8 +47,8 @@ def test_check_lock_finds_a_stale_lock_without_the_data(project, tmp_path):
     run_command(["git", "clone", "-q", str(project), str(clone)], tmp_path)
     run_command(["python", ".ci/check_lock.py"], clone)
     append_comment(clone / "psfr/pretrained/registry.py")
-    pins = clone / "pyproject.toml"
-    pins.write_text(re.sub(r"(?m)^opencv-python = .*", 'opencv-python = "9.9"', pins.read_text()))
+    pins = clone / "psfr/utils/versions.yaml"
+    pins.write_text(re.sub(r"opencv-python: .*", "opencv-python: 9.9.9", pins.read_text()))
     (clone / "models/external/mine.safetensors").write_bytes(b"another generator")
     output = run_command(["python", ".ci/check_lock.py"], clone, status=1)
     head, *problems, hint = re.split(": (?=run)|; ", output.strip().removeprefix("error: dvc.lock is stale: "))
@@ -56,6 +56,6 @@ def test_check_lock_finds_a_stale_lock_without_the_data(project, tmp_path):
     assert hint == "run `dvc repro` and commit dvc.lock with the results"
     stages = [f"{stage}@{name}" for stage in ("download", "resize") for name in ("ffhq", "celebahq", "celebamask")]
     stages += ["degrade", "fpn", "parse", "train", "make_testset", "infer", "evaluate"]
-    expected = [f"{stage}: tool.psfr.versions.images in pyproject.toml is modified" for stage in stages]
+    expected = [f"{stage}: versions.images in psfr/utils/versions.yaml is modified" for stage in stages]
     expected += ["fetch_weights: psfr/pretrained/registry.py is modified", "infer: models/external is modified"]
     assert problems == sorted(expected)

@@ -36,7 +36,8 @@ def repository(tmp_path, monkeypatch) -> Path:
     Repo.init(no_scm=True).close()
     text = (ROOT / "dvc.yaml").read_text()
     Path("dvc.yaml").write_text(text)
-    for name in (".dvcignore", "pyproject.toml"):
+    Path("psfr/utils").mkdir(parents=True)
+    for name in (".dvcignore", "psfr/utils/versions.yaml"):
         shutil.copy(ROOT / name, name)
     for stage in yaml.safe_load(text)["stages"].values():
         for dep in stage.get("do", stage)["deps"]:
@@ -161,8 +162,8 @@ def result(source, monkeypatch, commands) -> dict[str, bytes]:
 
 
 def change_version(package: str) -> None:
-    path = Path("pyproject.toml")
-    text, count = re.subn(rf'(?m)^("?{package}"? = )"[^"]*"$', r'\1"0.1"', path.read_text())
+    path = Path("psfr/utils/versions.yaml")
+    text, count = re.subn(rf"({package}: ).*", r"\g<1>0.0.1", path.read_text())
     assert count
     path.write_text(text)
 

@@ -26,7 +26,7 @@ stages:
   halve:
     cmd: "true"
     deps: [raw, code.py]
-    params: [size, losses, {pyproject.toml: [versions.images]}]
+    params: [size, losses, {versions.yaml: [versions.images]}]
     outs: [hr]
 """
 
@@ -39,7 +39,7 @@ def repository(tmp_path, monkeypatch):
     Repo.init(no_scm=True).close()
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "params.yaml").write_text("size: 8\nlosses: {pix: 10}\n")
-    (tmp_path / "pyproject.toml").write_text("[versions.images]\npillow = '13.0.0'\n")
+    (tmp_path / "versions.yaml").write_text("versions: {images: {pillow: 13.0.0}}\n")
     (tmp_path / "code.py").write_text("1")
     for name in "abcd":
         write_image(Path("raw", f"{name}.png"), ord(name))
@@ -95,7 +95,7 @@ def test_only_files_of_changed_inputs_are_made_again(repository):
     ("file", "text"),
     [
         ("params.yaml", "size: 9\nlosses: {pix: 10}\n"),
-        ("pyproject.toml", "[versions.images]\npillow = '13.0.1'\n"),
+        ("versions.yaml", "versions: {images: {pillow: 13.0.1}}\n"),
         ("code.py", "2"),
         ("dvc.yaml", PIPELINE.replace("size, ", "")),
     ],
