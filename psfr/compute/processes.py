@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
 
+from psfr.compute import exchange
 from psfr.compute.cores import num_cores
 from psfr.params import Params, read_params
 from psfr.utils import errors
@@ -271,3 +272,4 @@ def _init_process_group(init_method: str) -> None:
     distributed.init_process_group(
         "nccl" if use_cuda else "gloo", init_method, TIMEOUT, int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     )
+    exchange.connect()

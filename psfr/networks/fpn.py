@@ -8,6 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from psfr.compute.exchange import all_gather
 from psfr.networks import NUM_CLASSES
 from psfr.networks.blocks import LEAKY_SLOPE, ReparameterizedConv, pad, upsample_kernel
 
@@ -23,30 +24,27 @@ class NormalizeOverProcesses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the normalized maps, and mean and variance (divided by the number of pixels), each (C,)."""
-        local = torch.stack(torch.var_mean(x, (0, 2, 3), correction=0))
-        gathered = torch.empty(distributed.get_world_size(), *local.shape, dtype=x.dtype, device=x.device)
-        distributed.all_gather_single(gathered.flatten(), local.flatten())
-        variances, means = gathered[:, 0], gathered[:, 1]
+        # PyTorch's own kernels take maps of bfloat16 with parameters of float32, and few passes.
+        _, mean, inverse_std = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
+        means, variances = all_gather(torch.stack((mean, inverse_std**-2 - eps))).unbind(1)
         mean = means.mean(0)
         variance = (variances + (means - mean) ** 2).mean(0)
-        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
         return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, inverse_std = ctx.saved_tensors
-        grad_bias = grad.sum((0, 2, 3))
-        grad_weight = ((grad * x).sum((0, 2, 3)) - mean * grad_bias) * inverse_std
-        sums = torch.stack((grad_bias, grad_weight))
-        distributed.all_reduce(sums)
-        # weight * inverse_std * (grad - mean(grad) - normalized * mean(grad * normalized)), as a * grad + b * x + c
-        mean_grad, mean_product = sums / (x.numel() // x.shape[1] * distributed.get_world_size())
-        a = weight * inverse_std
-        b = -a * inverse_std * mean_product
-        c = -a * mean_grad - b * mean
-        a, b, c = (value[:, None, None] for value in (a, b, c))
-        return torch.addcmul(torch.addcmul(c, b, x), a, grad), grad_weight, grad_bias, None
+        x, weight, mean, variance = ctx.saved_tensors
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )  # with constant mean and variance
+        # Through mean and variance: -weight / std * (normalized * mean(grad * normalized) + mean(grad))
+        sums = all_gather(torch.stack((grad_weight, grad_bias))).sum(0)
+        num_pixels = x.numel() // x.shape[1] * distributed.get_world_size()
+        factor, summand = -weight * (variance + ctx.eps).rsqrt() * sums / num_pixels
+        return grad_x.add_(F.batch_norm(x, mean, variance, factor, summand, eps=ctx.eps)), grad_weight, grad_bias, None
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -55,7 +53,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and distributed.is_initialized()):
             return super().forward(x)
-        result, mean, variance = NormalizeOverProcesses.apply(x.float(), self.weight, self.bias, self.eps)
+        result, mean, variance = NormalizeOverProcesses.apply(x, self.weight, self.bias, self.eps)
         num_pixels = x.numel() // x.shape[1] * distributed.get_world_size()
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         assert self.num_batches_tracked is not None
@@ -63,7 +61,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * num_pixels / (num_pixels - 1), self.momentum)
             self.num_batches_tracked += 1
-        return result.to(x.dtype)
+        return result
 
 
 class ConvLayer(ReparameterizedConv):

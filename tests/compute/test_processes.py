@@ -19,7 +19,7 @@ SHARED_WORK = [sys.executable, "-m", "tests.helpers.shared_work"]
 FUNCTIONS = {  # of tests/helpers/shared_work.py, by the number of processes that run them, one after the other
     1: ["gan_steps", "fpn_gradients", "parse_with_delays"],
     2: ["gan_steps", "fpn_gradients", "parse_with_delays", "resumed_epoch_means"],
-    3: ["collectives"],
+    3: ["collectives", "exchanged_tensors"],
 }
 TRAIN = [sys.executable, "-m", "stages.train"]
 
@@ -83,6 +83,16 @@ def test_gather_in_order_restores_the_order_of_shards(results):
     squares, ranks, first = results("collectives", 3)
     assert squares == [item**2 for item in range(11)]
     assert ranks == [0, 1, 2] and first == 0
+
+
+def test_tensors_are_exchanged_in_the_order_of_the_ranks(results):
+    exchanged = results("exchanged_tensors", 3)
+    assert exchanged["sockets"]
+    for number, gathered in enumerate(exchanged["small"]):
+        expected = torch.arange(number, number + 3.0)[:, None, None].expand(3, 2, 1 + number)
+        assert torch.equal(gathered, expected)
+    large = exchanged["large"]
+    assert large.dtype == torch.float64 and torch.equal(large, torch.arange(3.0).double()[:, None].expand(3, 5000))
 
 
 def test_epoch_means_of_a_training_resumed_in_the_middle_of_an_epoch(results):

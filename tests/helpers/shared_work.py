@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from psfr import inference
-from psfr.compute import processes
+from psfr.compute import exchange, processes
 from psfr.data import images, labels
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.inference.fuse import fuse
@@ -90,6 +90,20 @@ def collectives() -> list:
     ]
 
 
+def exchanged_tensors() -> dict:
+    """Return what `exchange.all_gather` gives for small tensors, with each process late in turn, and for a large one.
+
+    Each tensor is filled with the sum of its number and the rank.
+    """
+    rank, gathered = processes.get_rank(), []
+    for number in range(60):
+        if number % 10 == rank:
+            time.sleep(0.01)  # the others wait longer than they poll
+        gathered.append(exchange.all_gather(torch.full((2, 1 + number), float(number + rank))))
+    large = exchange.all_gather(torch.full((5000,), rank, dtype=torch.float64))
+    return {"small": gathered, "large": large, "sockets": exchange._exchange is not None}
+
+
 def parse_with_delays() -> dict[str, torch.Tensor]:
     """Return the parsing maps of 24 images; each process starts a second after the previous one."""
     params = read_params()
@@ -155,7 +169,15 @@ def stages() -> None:
 
 FUNCTIONS = {
     function.__name__: function
-    for function in (gan_steps, fpn_gradients, collectives, parse_with_delays, resumed_epoch_means, stages)
+    for function in (
+        gan_steps,
+        fpn_gradients,
+        collectives,
+        exchanged_tensors,
+        parse_with_delays,
+        resumed_epoch_means,
+        stages,
+    )
 }
 
 
