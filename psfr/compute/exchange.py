@@ -13,7 +13,7 @@ import time
 
 from torch import Tensor, distributed
 
-POLL_SECONDS = 1e-3  # before the thread sleeps: longer than it takes to wake up
+POLL_SECONDS = 2e-4  # before the thread sleeps; longer would take the core from other programs
 MAX_BYTES = 4096  # sending never waits: two tensors of this size fit into the buffer of a socket, 8 KiB on macOS
 
 _exchange: "SocketExchange | None" = None
