@@ -103,7 +103,7 @@ def test_a_complete_file_leaves_the_settings_of_machine_and_user(project):
     assert list(after.testsets) == ["lfw"] and after.evaluate == before.evaluate
     assert list(after.models) == ["ours", "mine", "published"]
     assert (after.celebahq, after.fpn, after.epochs) == (preset.celebahq, preset.fpn, 5)
-    assert "epochs: 14 -> 5" in lines and not [line for line in lines if line.startswith(("compute", "ffhq"))]
+    assert "epochs: 42 -> 5" in lines and not [line for line in lines if line.startswith(("compute", "ffhq"))]
     assert run(project, "params/ffhq.yaml", "-S", "epochs=5") == []
 
 
