@@ -25,7 +25,8 @@ class SocketExchange:
     def __init__(self) -> None:
         self.rank, self.world_size = distributed.get_rank(), distributed.get_world_size()
         self.peers: dict[int, socket.socket] = {}
-        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        # Not in TMPDIR: the path of a socket has at most 103 characters.
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as server:
             server.bind(os.path.join(folder, "socket"))
             server.listen(self.world_size)
             addresses: list[str] = [""] * self.world_size
