@@ -301,6 +301,7 @@ def test_quota_of_a_container_limits_the_threads_of_processes(quota, monkeypatch
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(processes.distributed, "init_process_group", lambda *_: None)
+    monkeypatch.setattr(processes.exchange, "connect", lambda: None)
     monkeypatch.setattr(processes, "read_params", lambda: type("Params", (), {"compute": make_params(device="cpu")}))
     for name, value in {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)

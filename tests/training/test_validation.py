@@ -50,7 +50,7 @@ def scored(dataset, monkeypatch):
     generator = make_gan().generator
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     rng = torch.get_rng_state()
-    scores, sheet = Validation(dataset, TINY.compute)(generator)
+    scores, sheet = Validation(dataset, TINY.compute.model_copy(update={"precision": "fp32"}))(generator)
     return generator, scores, sheet, before, rng
 
 
