@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from dvc.exceptions import DvcException
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils import strictyaml
 
 from tests.helpers.running import (
     clone,
@@ -55,6 +58,18 @@ def is_met(condition: KillCondition | None, project: Path, log: Path, start: flo
     return time.monotonic() - start > condition
 
 
+def remove_half_written(project: Path) -> None:
+    """Remove what the last kill left half-written: DVC writes these files in place (docs/reliability.md)."""
+    rwlock, lock = project / ".dvc/tmp/rwlock", project / "dvc.lock"
+    if rwlock.is_file() and not rwlock.read_bytes():
+        rwlock.unlink()
+    if lock.is_file():
+        try:
+            strictyaml.load(str(lock), COMPILED_LOCKFILE_SCHEMA)
+        except DvcException:
+            lock.unlink()
+
+
 def run_with_kills(project: Path, log: Path, runs: Iterable[tuple[Callable, KillCondition | None]]) -> list[str]:
     """Run `dvc repro` once for each condition and kill it when the condition is met.
 
@@ -65,10 +80,8 @@ def run_with_kills(project: Path, log: Path, runs: Iterable[tuple[Callable, Kill
         The output of each run. A run that ends before its condition is met is the last one.
     """
     outputs = []
-    rwlock = project / ".dvc/tmp/rwlock"
     for start, condition in runs:
-        if rwlock.is_file() and not rwlock.read_bytes():  # the last kill hit DVC while it wrote this file
-            rwlock.unlink()
+        remove_half_written(project)
         process = start(["dvc", "repro"], project, log)
         start_time = time.monotonic()
         while process.poll() is None:
