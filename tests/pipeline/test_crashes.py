@@ -120,7 +120,7 @@ def test_clone_whose_training_is_killed_gets_the_same_lock(finished_project, tmp
 
 
 def once_in_each_stage(rng: random.Random) -> Callable[[str], bool]:
-    """Return a condition that is met once in each stage, 0.2 to 2 seconds after its start."""
+    """Return a condition that is met once in each stage, up to 0.2 seconds after its start, before a quick one ends."""
     seen: set[str] = set()
     deadline: float | None = None
 
@@ -129,7 +129,7 @@ def once_in_each_stage(rng: random.Random) -> Callable[[str], bool]:
         stages = stages_run(output)
         if stages and stages[-1] not in seen:
             seen.add(stages[-1])
-            deadline = time.monotonic() + rng.uniform(0.2, 2)
+            deadline = time.monotonic() + rng.uniform(0, 0.2)
         if deadline is None or time.monotonic() <= deadline:
             return False
         deadline = None
