@@ -5,6 +5,7 @@ upsampling or pooling around the convolution. Upsampling or pooling in the kerne
 multiplications than the separate operations.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from psfr.networks import NUM_CLASSES
 LEAKY_SLOPE = 0.2  # negative slope of every leaky ReLU
 PaddingMode = Literal["zeros", "replicate"]
 NUM_INITIAL_ITERATIONS = 15  # steps of the power iteration on a new weight
+BOX = (1.0, 1.0)  # filter of 2x nearest upsampling, and of the sum before 2x2 average pooling
+TENT = (0.25, 0.75, 0.75, 0.25)  # filter of 2x bilinear upsampling
 
 
 def concat_one_hot(image: Tensor, seg: Tensor) -> Tensor:
@@ -40,10 +43,19 @@ def concat_one_hot(image: Tensor, seg: Tensor) -> Tensor:
     return planes.permute(0, 3, 1, 2)
 
 
-def resize_condition(condition: Tensor, size: int) -> Tensor:
-    """Resize a condition (B, C, H, W) to size x size pixels, bicubic as in the published model."""
+def resize_condition(condition: Tensor, size: int, antialias: bool = False) -> Tensor:
+    """Resize a condition (B, C, H, W) to size x size pixels.
+
+    Args:
+        condition: float (B, C, H, W).
+        size: side of the result in pixels.
+        antialias: whether to average the pixels, of which there must be a whole number per pixel of the result; bicubic
+            interpolation, as in the published model, leaves most of them out.
+    """
     if condition.shape[-1] == size:
         return condition
+    if antialias:
+        return F.avg_pool2d(condition, condition.shape[-1] // size)
     return F.interpolate(condition, (size, size), mode="bicubic", align_corners=False)
 
 
@@ -114,27 +126,29 @@ def instance_norm(x: Tensor) -> Tensor:
 
 
 @cache
-def _tap_shifts(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the 0/1 matrix (9, 16) that sums a 3x3 kernel, shifted by 0 or 1 pixel each way, in a 4x4 kernel."""
-    shifts = torch.zeros(3, 3, 4, 4, dtype=dtype, device=device)
+def _filter_taps(filter_1d: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the matrix (9, n^2) that convolves a 3x3 kernel with a filter each way; n is the filter's size plus 2."""
+    width = len(filter_1d)
+    filter_2d = torch.outer(*2 * [torch.tensor(filter_1d, dtype=dtype, device=device)])
+    taps = torch.zeros(3, 3, width + 2, width + 2, dtype=dtype, device=device)
     for row in range(3):
         for column in range(3):
-            shifts[row, column, row : row + 2, column : column + 2] = 1
-    return shifts.view(9, 16)
+            taps[row, column, row : row + width, column : column + width] = filter_2d
+    return taps.view(9, -1)
 
 
-def upsample_taps(weight: Tensor) -> Tensor:
-    """Return the matrix (9, 16) that maps a 3x3 kernel to that of `upsample_kernel`.
+def upsample_taps(weight: Tensor, filter_1d: tuple[float, ...] = BOX) -> Tensor:
+    """Return the matrix (9, n^2) that maps a 3x3 kernel to that of `upsample_kernel`.
 
-    The three taps of an output pixel fall on two pixels of the small map. A transposed convolution mirrors its kernel,
-    hence the flip.
+    With `BOX`, the three taps of an output pixel fall on two pixels of the small map; with `TENT`, on three. A
+    transposed convolution mirrors its kernel, hence the flip.
     """
-    return _tap_shifts(weight.dtype, weight.device).flip(0)
+    return _filter_taps(filter_1d, weight.dtype, weight.device).flip(0)
 
 
 def pool_taps(weight: Tensor) -> Tensor:
     """Return the matrix (9, 16) that maps a 3x3 kernel to the 4x4 kernel of `ConvPool2d`, of stride 2."""
-    return _tap_shifts(weight.dtype, weight.device) / 4
+    return _filter_taps(BOX, weight.dtype, weight.device) / 4
 
 
 def upsample_kernel(weight: Tensor) -> Tensor:
@@ -301,13 +315,14 @@ class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
         """Return the weight divided by its largest singular value.
 
         Args:
-            taps: matrix (9, 16) that maps the 3x3 taps to those of a 4x4 kernel, as `upsample_taps` and `pool_taps`.
+            taps: matrix (9, n^2) that maps the 3x3 taps to those of an n x n kernel, as `upsample_taps` and
+                `pool_taps`.
 
         Returns:
-            (out, in, 3, 3), or (out, in, 4, 4) with `taps`.
+            (out, in, 3, 3), or (out, in, n, n) with `taps`.
         """
         kernel = NormalizedWeight.apply(self.weight, self.u, self.v, taps)
-        return kernel if taps is None else kernel.unflatten(2, (4, 4))
+        return kernel if taps is None else kernel.unflatten(2, 2 * (math.isqrt(taps.shape[1]),))
 
     def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
         return self.normalized_weight(), self.bias
@@ -319,15 +334,36 @@ class SpectralNormConv2d(ReparameterizedConv, nn.Conv2d):
 
 
 class UpsampleConv2d(SpectralNormConv2d):
-    """2x nearest upsampling, then the convolution, padded by a pixel: (B, in, H, W) to (B, out, 2H, 2W)."""
+    """2x upsampling, then the convolution, padded by a pixel: (B, in, H, W) to (B, out, 2H, 2W).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        padding_mode: "zeros" or "replicate".
+        antialias: whether the upsampling is bilinear instead of nearest. With zero padding it then takes the pixels
+            outside for zeros, too.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, padding_mode: PaddingMode = "zeros", antialias: bool = False
+    ):
+        super().__init__(in_channels, out_channels, padding_mode=padding_mode)
+        self.antialias = antialias
+
+    @property
+    def transposed_padding(self) -> int:
+        """The `padding` of the transposed convolution of the map without padding."""
+        return 2 if self.antialias else 1
 
     def kernel_and_bias(self) -> tuple[Tensor, Tensor | None]:
-        return self.normalized_weight(upsample_taps(self.weight)).transpose(0, 1), self.bias
+        taps = upsample_taps(self.weight, TENT if self.antialias else BOX)
+        return self.normalized_weight(taps).transpose(0, 1), self.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        padding = self.transposed_padding
         if self.padding_mode == "replicate":
-            return F.conv_transpose2d(pad(x, "replicate"), *self.cached_kernel_and_bias(), stride=2, padding=3)
-        return F.conv_transpose2d(x, *self.cached_kernel_and_bias(), stride=2, padding=1)
+            x, padding = pad(x, "replicate"), padding + 2  # a pixel of the small map is two of the large one
+        return F.conv_transpose2d(x, *self.cached_kernel_and_bias(), stride=2, padding=padding)
 
 
 class ConvPool2d(SpectralNormConv2d):

@@ -71,15 +71,18 @@ class StyleBlock(nn.Module):
 class GeneratorStage(nn.Module):
     """A convolution, upsampling in all stages but the first, and a style block: F_i of the reimplementation."""
 
-    def __init__(self, in_channels: int, out_channels: int, upsample: bool, padding_mode: PaddingMode):
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool, padding_mode: PaddingMode, antialias: bool):
         super().__init__()
-        conv_class = UpsampleConv2d if upsample else SpectralNormConv2d
-        self.conv = conv_class(in_channels, out_channels, padding_mode=padding_mode)
+        self.antialias = antialias
+        if upsample:
+            self.conv = UpsampleConv2d(in_channels, out_channels, padding_mode, antialias)
+        else:
+            self.conv = SpectralNormConv2d(in_channels, out_channels, padding_mode=padding_mode)
         self.style = StyleBlock(out_channels, padding_mode)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         x = self.conv(x)
-        return self.style(x, resize_condition(condition, x.shape[-1]))
+        return self.style(x, resize_condition(condition, x.shape[-1], self.antialias))
 
 
 class Generator(nn.Module):
@@ -92,6 +95,8 @@ class Generator(nn.Module):
         max_channels: upper bound of the channels of the constant, which are 1024 at a side of 16 without the bound.
         replicate_padding: whether the convolutions repeat the pixels at the border, instead of adding zeros as
             published.
+        antialias: whether features are upsampled bilinearly and the condition is resized by averaging, instead of
+            nearest and bicubic as published.
     """
 
     def __init__(
@@ -101,17 +106,18 @@ class Generator(nn.Module):
         min_channels: int = 32,
         max_channels: int = 1024,
         replicate_padding: int = False,
+        antialias: int = False,
     ):
         super().__init__()
         const_channels = max(min_channels, min(1024 * 16 // constant_size, max_channels))
         num_scales = int(math.log2(image_size // constant_size))
         channels = [max(min_channels, const_channels // 2**i) for i in range(num_scales + 1)]
         self.constant = nn.Parameter(torch.randn(1, const_channels, constant_size, constant_size))
-        self.replicate_padding = bool(replicate_padding)
+        self.replicate_padding, self.antialias = bool(replicate_padding), bool(antialias)
         mode = "replicate" if replicate_padding else "zeros"
-        self.stages = nn.ModuleList([GeneratorStage(const_channels, const_channels, upsample=False, padding_mode=mode)])
+        self.stages = nn.ModuleList([GeneratorStage(const_channels, const_channels, False, mode, self.antialias)])
         for in_channels, out_channels in pairwise(channels):
-            self.stages.append(GeneratorStage(in_channels, out_channels, upsample=True, padding_mode=mode))
+            self.stages.append(GeneratorStage(in_channels, out_channels, True, mode, self.antialias))
         self.to_image = SpectralNormConv2d(channels[-1], 3, padding_mode=mode)
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:

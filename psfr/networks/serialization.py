@@ -59,6 +59,7 @@ _LIMITS = {
     "labels": (NUM_CLASSES, NUM_CLASSES),
     "input_channels": (3 + NUM_CLASSES, 3 + NUM_CLASSES),
     "replicate_padding": (0, 1),
+    "antialias": (0, 1),
 }
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -127,9 +128,10 @@ def export(path: Path, out: Path) -> None:
         hint = "name the checkpoint of a parsing network, a generator or a discriminator"
         raise UserError(f"{path}: contains a {class_name}, which the authors' code does not have: {hint}")
     network = load(path, _network_class(kinds[0]))
-    if getattr(network, "replicate_padding", False):
-        problem = "convolutions with replicated padding, which the authors' code does not have"
-        raise UserError(f"{path}: {problem}: train a generator with generator.replicate_padding false")
+    for name in ("replicate_padding", "antialias"):
+        if getattr(network, name, False):
+            problem = f"generator.{name} is true, which the authors' code does not have"
+            raise UserError(f"{path}: {problem}: train a generator with false")
     with atomic_write(out) as temporary:
         torch.save(to_published(kinds[0], network), temporary)
 

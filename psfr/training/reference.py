@@ -26,6 +26,12 @@ def upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: str
     return F.conv2d(F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), padding), weight, bias)
 
 
+def antialiased_upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: str) -> Tensor:
+    """Apply padding by 1 in a mode of `F.pad`, 2x bilinear upsampling, then a 3x3 convolution of what was not added."""
+    upsampled = F.interpolate(F.pad(x, (1, 1, 1, 1), padding), scale_factor=2, mode="bilinear", align_corners=False)
+    return F.conv2d(upsampled[:, :, 1:-1, 1:-1], weight, bias)
+
+
 def conv2d_avg_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Apply reflection padding by 1, a 3x3 convolution, then 2x2 average pooling."""
     return F.avg_pool2d(F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), weight, bias), 2)
@@ -33,7 +39,8 @@ def conv2d_avg_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _upsample_conv_forward(layer: UpsampleConv2d, x: Tensor) -> Tensor:
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return upsample_conv2d(x, layer.normalized_weight(), layer.bias, mode)
+    function = antialiased_upsample_conv2d if layer.antialias else upsample_conv2d
+    return function(x, layer.normalized_weight(), layer.bias, mode)
 
 
 def _conv_pool_forward(layer: ConvPool2d, x: Tensor) -> Tensor:
@@ -52,6 +59,12 @@ def _spade_norm_forward(norm: generator.SpadeNorm, x: Tensor, condition: Tensor)
         condition = F.interpolate(condition, x.shape[2:], mode="bicubic", align_corners=False)
     hidden = F.leaky_relu(norm.hidden(condition), LEAKY_SLOPE)
     return F.instance_norm(x) * norm.gamma(hidden) + norm.beta(hidden)
+
+
+def _resize_condition(condition: Tensor, size: int, antialias: bool) -> Tensor:
+    if antialias:
+        return F.adaptive_avg_pool2d(condition, size)
+    return condition  # the SPADE norms resize it themselves
 
 
 def _style_block_forward(block: generator.StyleBlock, x: Tensor, condition: Tensor) -> Tensor:
@@ -77,7 +90,7 @@ def plain_forward() -> Iterator[None]:
         (generator.SpadeNorm, "forward", _spade_norm_forward),
         (generator.StyleBlock, "forward", _style_block_forward),
         (generator.Generator, "forward", _generator_forward),
-        (generator, "resize_condition", lambda condition, size: condition),  # the SPADE norms resize it themselves
+        (generator, "resize_condition", _resize_condition),
         (discriminator, "instance_norm", F.instance_norm),
     ]
     with ExitStack() as stack:

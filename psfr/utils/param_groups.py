@@ -122,6 +122,7 @@ class GeneratorParams(ParamGroup):
     constant_scale: NonNegative  # standard deviation of the constant input's initialization; 1 in the published code
     constant_lr_multiplier: NonNegative  # learning rate of the constant input is this times lr_generator; 0: fixed
     replicate_padding: bool  # whether convolutions repeat the pixels at the border, instead of adding zeros
+    antialias: bool  # bilinear upsampling and a condition that is averaged; else nearest and bicubic, as published
     min_channels: Channels
     max_channels: Channels
 

@@ -7,6 +7,8 @@ from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 
+GENERATORS = ("generator", "generator (replicate)", "generator (antialias)", "generator (replicate, antialias)")
+
 
 def max_error(actual: Tensor, expected: Tensor) -> float:
     """Return the largest absolute difference."""
@@ -34,12 +36,13 @@ def small_network(name: str) -> tuple[torch.nn.Module, tuple[Tensor, ...]]:
     """Return a small network in float64 and its inputs.
 
     Args:
-        name: "generator", "generator (replicate)" with replicated padding, "discriminator" or "fpn".
+        name: one of `GENERATORS`, by the arguments that are true, "discriminator" or "fpn".
     """
     torch.manual_seed(0)
     image, labels = torch.rand(2, 3, 32, 32, dtype=torch.float64) * 2 - 1, torch.randint(0, 19, (2, 32, 32))
     if name.startswith("generator"):
-        return Generator(32, 8, 4, 8, replicate_padding="replicate" in name).double(), (image, labels)
+        options = {"replicate_padding": "replicate" in name, "antialias": "antialias" in name}
+        return Generator(32, 8, 4, 8, **options).double(), (image, labels)
     if name == "discriminator":
         return Discriminator(2, 2, 4).double(), (image, labels)
     return FaceParsingNetwork(32, 8, 4, 4, 8, 2).double(), (image,)

@@ -17,7 +17,7 @@ from psfr.networks.inference.conv import (
 from psfr.networks.inference.fpn import FusedConvPair
 from psfr.networks.inference.fuse import fuse
 from psfr.training import reference
-from tests.helpers.networks import flatten, max_error, randn64, relative_error, small_network
+from tests.helpers.networks import GENERATORS, flatten, max_error, randn64, relative_error, small_network
 
 
 def small_parser(size: int = 32) -> FaceParsingNetwork:
@@ -87,7 +87,7 @@ def test_mkldnn_convolutions_equal_those_of_torch(
             assert max_error(layer(x.to(dtype)).double(), expected) < tolerance * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", ["generator", "generator (replicate)", "fpn"])
+@pytest.mark.parametrize("name", [*GENERATORS, "fpn"])
 def test_fused_networks_equal_the_reference_implementation(name):
     network, inputs = small_network(name)
     network.train()
@@ -100,7 +100,7 @@ def test_fused_networks_equal_the_reference_implementation(name):
 
 def fusible_networks() -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
     image, labels = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randint(0, 19, (2, 32, 32))
-    generators = [Generator(32, 8, 4, 16, replicate_padding=replicate) for replicate in (False, True)]
+    generators = [Generator(32, 8, 4, 16, replicate_padding=own, antialias=own) for own in (False, True)]
     return [(small_parser().float(), (image,)), *((network, (image, labels)) for network in generators)]
 
 

@@ -8,7 +8,7 @@ from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
 from psfr.training import reference
-from tests.helpers.networks import flatten, max_error, small_network
+from tests.helpers.networks import GENERATORS, flatten, max_error, small_network
 
 PUBLISHED_SHAPES = {
     Generator: {
@@ -35,7 +35,7 @@ def test_the_defaults_are_the_published_sizes(network_class):
     assert {name: tuple(weights[name].shape) for name in expected} == expected
 
 
-@pytest.mark.parametrize("name", ["generator", "generator (replicate)", "discriminator", "fpn"])
+@pytest.mark.parametrize("name", [*GENERATORS, "discriminator", "fpn"])
 def test_networks_equal_the_reference_implementation(name):
     network, inputs = small_network(name)
     parameters = list(network.parameters())

@@ -51,8 +51,9 @@ def trained_norm(generator: Generator) -> Generator:
 
 
 @pytest.mark.heavy
-def test_graph_equals_pytorch(tmp_path, monkeypatch, capsys):
-    printed = export(tmp_path, monkeypatch, capsys, SMALL_FPN, SMALL_GENERATOR)
+@pytest.mark.parametrize("options", [{}, {"replicate_padding": 1, "antialias": 1}])
+def test_graph_equals_pytorch(tmp_path, monkeypatch, capsys, options):
+    printed = export(tmp_path, monkeypatch, capsys, SMALL_FPN, SMALL_GENERATOR | options)
     assert f"model.onnx: written, opset {onnx_export.OPSET}: the restored image" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fpn.safetensors", "model.onnx", "psfrgan"]
     graph = onnx.load(tmp_path / "model.onnx")

@@ -228,13 +228,14 @@ def test_export_writes_the_authors_format(saved, tmp_path):
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
-def test_replicated_padding_is_kept_and_cannot_be_exported(tmp_path):
+@pytest.mark.parametrize("argument", ["replicate_padding", "antialias"])
+def test_arguments_without_a_published_form_are_kept_and_cannot_be_exported(tmp_path, argument):
     path = tmp_path / "generator.safetensors"
-    network = Generator(**CONFIG, replicate_padding=True)
-    serialization.save(path, network, **CONFIG, replicate_padding=True)
+    network = Generator(**CONFIG, **{argument: True})
+    serialization.save(path, network, **CONFIG, **{argument: True})
     image, labels = torch.rand(1, 3, 32, 32), torch.randint(0, 19, (1, 32, 32))
     assert torch.equal(serialization.load(path, Generator)(image, labels), network(image, labels))
-    with pytest.raises(UserError, match="generator.replicate_padding false"):
+    with pytest.raises(UserError, match=f"generator.{argument} is true"):
         serialization.export(path, tmp_path / "generator.pth")
     assert not (tmp_path / "generator.pth").exists()
 

@@ -20,7 +20,7 @@ def _fuse_conv(layer: SpectralNormConv2d, dtype: torch.dtype, activation: bool =
     kernel, bias = frozen_kernel_and_bias(layer)
     replicate = layer.padding_mode == "replicate"
     if isinstance(layer, UpsampleConv2d):
-        padding = 3 if replicate else 1
+        padding = layer.transposed_padding + (2 if replicate else 0)
         return FusedConv2d(kernel, bias, dtype, 2, padding, replicate, transposed=True, activation=activation)
     return FusedConv2d(kernel, bias, dtype, 1, 0 if replicate else 1, replicate, activation=activation)
 
@@ -48,11 +48,12 @@ class FusedStage(nn.Module):
         self.upsample = _fuse_conv(stage.conv, dtype) if isinstance(stage.conv, UpsampleConv2d) else nn.Identity()
         self.spade0 = FusedSpade(stage.style.norm0, stage.style.conv0, dtype)
         self.spade1 = FusedSpade(stage.style.norm1, stage.style.conv1, dtype)
+        self.antialias = stage.antialias
         self.dtype = dtype
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         x = self.upsample(x)
-        condition = resize_condition(condition, x.shape[-1]).to(self.dtype)
+        condition = resize_condition(condition, x.shape[-1], self.antialias).to(self.dtype)
         return self.spade1(self.spade0(x, condition), condition).add_(x)
 
 
