@@ -14,6 +14,8 @@ from psfr.utils.project import provide, workspace_path
 
 PUBLISHED_FILES = {"fpn": network_files.PUBLISHED_FPN, "generator": network_files.PUBLISHED_GENERATOR}
 
+NOT_SIZES = ("replicate_padding", "antialias")  # arguments that change how a network computes, but no weight's shape
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -25,7 +27,7 @@ def load_initial(kind: str, network_class: type[Network], init: str | None, conf
         network_class: the class of the network.
         init: the parameter `KIND.init`: "published", a checkpoint of this project (.safetensors), or one in the
             authors' format (.pth); None for random weights.
-        config: the arguments of the network to train.
+        config: the arguments of the network to train. Those of the checkpoint may differ in `NOT_SIZES`.
 
     Returns:
         The network in evaluation mode, float32 on the CPU; None for random weights.
@@ -46,14 +48,20 @@ def load_initial(kind: str, network_class: type[Network], init: str | None, conf
     published = _published_config(network_class)
     # The authors' format has no sizes: it is read with the published ones.
     sizes = published | (serialization.read_config(path) if is_own else {})
-    different = [f"{name} is {sizes[name]}, not {size}" for name, size in config.items() if int(sizes[name]) != size]
+    changed = {name for name, size in config.items() if int(sizes[name]) != size}
+    different = [f"{name} is {sizes[name]}, not {config[name]}" for name in config if name in changed - {*NOT_SIZES}]
     if different:
         problem = f"{path} has other sizes than the network of the parameters ({', '.join(different)})"
         raise UserError(f"{kind}.init: {problem}: change these parameters, or start from another checkpoint")
     if is_own:
-        return serialization.load(path, network_class)
-    network = serialization.from_published(kind, loader.load(path))
-    assert isinstance(network, network_class)
+        network = serialization.load(path, network_class)
+    else:
+        network = serialization.from_published(kind, loader.load(path))
+        assert isinstance(network, network_class)
+    if changed:
+        weights = network.state_dict()
+        network = network_class(**config).eval()
+        network.load_state_dict(weights)
     return network
 
 

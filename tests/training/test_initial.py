@@ -59,6 +59,22 @@ def test_gan_starts_from_checkpoints(vgg):
     assert_equal_weights(model.discriminator, discriminator)
     assert model.generator.training and model.discriminator.training
 
+
+def test_antialias_and_padding_may_differ_from_the_checkpoint(vgg):
+    config = gan.generator_config(TINY)
+    published = config | {"replicate_padding": False, "antialias": False}
+    torch.manual_seed(5)
+    generator = Generator(**published)
+    serialization.save(FOLDER / "g.safetensors", generator, **published)
+    model = gan.build(with_init(generator=str(FOLDER / "g.safetensors")), copy.deepcopy(vgg))
+    assert_equal_weights(model.generator, generator)
+    size = TINY.image_size
+    inputs = torch.rand(1, 3, size, size), torch.randint(0, 19, (1, size, size))
+    expected = Generator(**config)
+    expected.load_state_dict(generator.state_dict())
+    assert torch.allclose(model.generator(*inputs), expected(*inputs), atol=1e-5)
+    assert not torch.allclose(model.generator(*inputs), generator(*inputs), atol=1e-2)
+
     # A generator alone leaves the discriminator with the weights of a training from random weights.
     model = gan.build(with_init(generator=str(FOLDER / "g.safetensors")), copy.deepcopy(vgg))
     assert_equal_weights(model.generator, generator)
