@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from psfr.networks import NUM_CLASSES
-from psfr.networks.blocks import LEAKY_SLOPE, ConvPool2d, SpectralNormConv2d, concat_one_hot, instance_norm, pad
+from psfr.networks.functional import LEAKY_SLOPE, concat_one_hot, instance_norm, pad
+from psfr.networks.spectral_norm import ConvPool2d, SpectralNormConv2d
 
 MAX_CHANNELS = 1024
 INIT_STD = 0.02  # standard deviation of every weight at the start

@@ -10,7 +10,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from psfr.compute.exchange import all_gather
 from psfr.networks import NUM_CLASSES
-from psfr.networks.blocks import LEAKY_SLOPE, ReparameterizedConv, pad, upsample_kernel
+from psfr.networks.functional import LEAKY_SLOPE, pad
+from psfr.networks.kernels import ReparameterizedConv, upsample_kernel
 
 Scale = Literal["none", "down", "up"]
 

@@ -8,17 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from psfr.networks import NUM_CLASSES
-from psfr.networks.blocks import (
-    LEAKY_SLOPE,
-    PaddingMode,
-    ReparameterizedConv,
-    SpectralNormConv2d,
-    UpsampleConv2d,
-    concat_one_hot,
-    instance_norm,
-    pad,
-    resize_condition,
-)
+from psfr.networks.functional import LEAKY_SLOPE, PaddingMode, concat_one_hot, instance_norm, pad, resize_condition
+from psfr.networks.kernels import ReparameterizedConv
+from psfr.networks.spectral_norm import SpectralNormConv2d, UpsampleConv2d
 
 COND_CHANNELS = 3 + NUM_CLASSES  # the image and the one-hot planes of its parsing map
 SPADE_HIDDEN = 64

@@ -17,8 +17,8 @@ from psfr.data import images, labels
 from psfr.data.datasets import make_dataloader, normalize, to_tensor
 from psfr.data.degradation import degrade
 from psfr.metrics.segmentation import confusion_matrix
-from psfr.networks.blocks import cache_kernels
 from psfr.networks.fpn import FaceParsingNetwork
+from psfr.networks.kernels import cache_kernels
 from psfr.params import FaceParserParams, Params
 from psfr.training.checkpoint import CheckpointManager
 from psfr.training.initial import load_initial

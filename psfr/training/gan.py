@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from psfr.compute.devices import compute_dtype, get_device, num_workers
 from psfr.data.datasets import PairedFaceDataset
-from psfr.networks.blocks import power_iteration
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.generator import Generator
+from psfr.networks.spectral_norm import power_iteration
 from psfr.networks.vgg import VggFeatures
 from psfr.params import Params
 from psfr.training.checkpoint import CheckpointManager

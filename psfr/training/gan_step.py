@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from psfr.data.datasets import normalize
-from psfr.networks.blocks import cache_kernels, power_iteration
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.generator import Generator
+from psfr.networks.kernels import cache_kernels
+from psfr.networks.spectral_norm import power_iteration
 from psfr.networks.vgg import VggFeatures
 from psfr.training.loop import all_reduce_gradients
 from psfr.training.losses import (

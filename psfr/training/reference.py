@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from psfr.networks import NUM_CLASSES, discriminator, fpn, generator
-from psfr.networks.blocks import LEAKY_SLOPE, ConvPool2d, UpsampleConv2d, concat_one_hot, power_iteration
+from psfr.networks.functional import LEAKY_SLOPE, concat_one_hot
+from psfr.networks.spectral_norm import ConvPool2d, UpsampleConv2d, power_iteration
 from psfr.params import Params
 from psfr.training import fpn as fpn_training
 from psfr.training import gan, losses

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from psfr.networks.blocks import SpectralNormConv2d, cache_kernels
 from psfr.networks.discriminator import Discriminator
 from psfr.networks.fpn import FaceParsingNetwork
 from psfr.networks.generator import Generator
+from psfr.networks.kernels import cache_kernels
+from psfr.networks.spectral_norm import SpectralNormConv2d
 from psfr.training import reference
 from tests.helpers.networks import GENERATORS, flatten, max_error, small_network
 

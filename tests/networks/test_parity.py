@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from psfr.networks.blocks import cache_kernels
 from psfr.networks.inference import conv
 from psfr.networks.inference.fuse import fuse
+from psfr.networks.kernels import cache_kernels
 from psfr.networks.serialization import from_published
 from psfr.training import losses
 from tests.helpers.networks import max_error, relative_error

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from psfr.networks.blocks import SpectralNormConv2d
+from psfr.networks.spectral_norm import SpectralNormConv2d
 from psfr.training import checkpoint
 from psfr.training.checkpoint import CheckpointManager
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from psfr.compute.devices import has_bf16
-from psfr.networks.blocks import power_iteration
+from psfr.networks.spectral_norm import power_iteration
 from psfr.networks.vgg import VggFeatures
 from psfr.params import read_params
 from psfr.training import gan, gan_step, reference

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import LEAKY_SLOPE, ReparameterizedConv, pad
+from psfr.networks.functional import LEAKY_SLOPE, pad
+from psfr.networks.kernels import ReparameterizedConv
 
 KernelAndBias = tuple[Tensor, Tensor | None]
 

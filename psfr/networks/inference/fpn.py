@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from psfr.networks.blocks import pad
 from psfr.networks.fpn import ConvLayer, FaceParsingNetwork, ResidualBlock
+from psfr.networks.functional import pad
 from psfr.networks.inference.conv import (
     FusedConv2d,
     compose_kernels,

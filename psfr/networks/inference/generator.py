@@ -4,16 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psfr.networks.blocks import (
-    LEAKY_SLOPE,
-    SpectralNormConv2d,
-    UpsampleConv2d,
-    concat_one_hot,
-    instance_norm,
-    resize_condition,
-)
+from psfr.networks.functional import LEAKY_SLOPE, concat_one_hot, instance_norm, resize_condition
 from psfr.networks.generator import Generator, GeneratorStage, SpadeNorm
 from psfr.networks.inference.conv import FusedConv2d, frozen_kernel_and_bias
+from psfr.networks.spectral_norm import SpectralNormConv2d, UpsampleConv2d
 
 
 def _fuse_conv(layer: SpectralNormConv2d, dtype: torch.dtype, activation: bool = False) -> FusedConv2d:
