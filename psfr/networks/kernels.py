@@ -20,12 +20,11 @@ TENT = (0.25, 0.75, 0.75, 0.25)  # filter of 2x bilinear upsampling
 @cache
 def _filter_taps(filter_1d: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the matrix (9, n^2) that convolves a 3x3 kernel with a filter each way; n is the filter's size plus 2."""
-    width = len(filter_1d)
-    filter_2d = torch.outer(*2 * [torch.tensor(filter_1d, dtype=dtype, device=device)])
+    values, width = torch.tensor(filter_1d, dtype=dtype, device=device), len(filter_1d)
     taps = torch.zeros(3, 3, width + 2, width + 2, dtype=dtype, device=device)
     for row in range(3):
         for column in range(3):
-            taps[row, column, row : row + width, column : column + width] = filter_2d
+            taps[row, column, row : row + width, column : column + width] = torch.outer(values, values)
     return taps.view(9, -1)
 
 

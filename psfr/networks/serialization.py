@@ -131,7 +131,7 @@ def export(path: Path, out: Path) -> None:
     for name in ("replicate_padding", "antialias"):
         if getattr(network, name, False):
             problem = f"generator.{name} is true, which the authors' code does not have"
-            raise UserError(f"{path}: {problem}: train a generator with false")
+            raise UserError(f"{path}: {problem}: train a generator with it false")
     with atomic_write(out) as temporary:
         torch.save(to_published(kinds[0], network), temporary)
 
