@@ -165,6 +165,7 @@ def stages() -> None:
     """Run the stages that processes share, in the folder of a project."""
     for name in ("fpn", "parse", "train", "infer", "evaluate"):
         importlib.import_module(f"stages.{name}").main()
+        processes.all_gather_object(None)  # the others leave a stage while rank 0 still writes its results
 
 
 FUNCTIONS = {
