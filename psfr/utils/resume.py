@@ -262,7 +262,8 @@ def training_state_dir(folder: Path, stage: str) -> Iterator[Path]:
     if not current or forced:
         shutil.rmtree(state, ignore_errors=True)
     if not state.is_dir():
-        _report_others(all_states, current, stage)
+        if current:
+            _report_others(all_states, current, stage)
         state.mkdir(parents=True)
     with exclusive_lock(state / LOCK, f"{stage} with these parameters"):
         _write(state / FINGERPRINT, current)

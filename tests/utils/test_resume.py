@@ -208,10 +208,17 @@ def test_full_disk_under_the_hashes_is_one_line(repository, monkeypatch):
         fingerprints("halve")
 
 
-def test_nothing_is_reused_if_dvc_cannot_determine_the_fingerprint(repository):
-    Path("dvc.yaml").write_text("stages: {}\n")
-    assert fingerprints("halve") == ({}, {})
+@pytest.mark.parametrize(
+    ("lost", "reason"), [("dvc.yaml", "Stage 'halve' not found inside 'dvc.yaml' file"), ("code.py", "code.py")]
+)
+def test_nothing_is_reused_if_dvc_cannot_determine_the_fingerprint(repository, capsys, lost, reason):
     run_stage(3)
+    capsys.readouterr()
+    Path("dvc.yaml").write_text("stages: {}\n") if lost == "dvc.yaml" else Path(lost).unlink()
+    assert fingerprints("halve") == ({}, {})
+    message = capsys.readouterr().err
+    assert re.fullmatch(f"halve: interrupted work cannot be resumed: DVC does not .*{re.escape(reason)}.*\n", message)
+    assert run_stage(3) == list("abc")
     assert run_stage(9) == list("abcd")
 
 
@@ -331,6 +338,17 @@ def test_a_training_with_other_parameters_starts_from_scratch_and_keeps_the_earl
     Path("raw/a.png").unlink()
     assert interrupted_training() == set()
     assert "raw has changed" in capsys.readouterr().err
+
+
+def test_a_training_with_a_missing_dependency_keeps_earlier_states(repository, capsys):
+    finished = finished_training()
+    Path("code.py").unlink()
+    for _ in range(2):
+        assert interrupted_training() == set()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("halve: interrupted work cannot be resumed: DVC does not know what it depends on: ")
+    Path("code.py").write_text("1")
+    assert interrupted_training() == {"finished"} and finished.is_dir()
 
 
 @pytest.mark.process
