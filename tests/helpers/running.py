@@ -130,8 +130,11 @@ def set_cache_type(project: Path, cache_type: str) -> None:
 
 
 def damaged_objects(project: Path) -> list[str]:
-    """Return the objects of a project's DVC cache whose content does not have the MD5 hash of their name."""
-    objects = [path for path in (project / ".dvc/cache/files/md5").glob("*/*") if path.is_file()]
+    """Return the objects of a project's DVC cache whose content does not have the MD5 hash of their name.
+
+    A temporary file, `.NAME.tmp`, which DVC leaves when it is killed while it copies, is no object.
+    """
+    objects = [path for path in (project / ".dvc/cache/files/md5").glob("*/[!.]*") if path.is_file()]
     assert objects
     hashes = {path: hashlib.md5(path.read_bytes()).hexdigest() for path in objects}
     return [path.name for path, md5 in hashes.items() if path.parent.name + path.stem != md5]
