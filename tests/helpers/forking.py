@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import cv2
 import dvc.cli
 import dvc.logger
 import dvc.stage.run
@@ -128,6 +129,7 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(0)  # a fork lacks OpenCV's threads, which OpenCV would join before it starts another number
     if command[0] == "dvc":
         for name in ("dvc", "dvc_objects", "dvc_data"):
             logging.getLogger(name).handlers.clear()
