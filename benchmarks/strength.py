@@ -232,8 +232,9 @@ def draw_curves(curves: Curves, path: Path) -> None:
         (line,) = axis.plot(x[:-1], y[:-1], "o-", label=title)
         axis.plot(x[-1], y[-1], "*", color=line.get_color(), markersize=14)
         axis.annotate("degraded", (x[0], y[0]), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axis.margins(x=0.2)  # room for the words
     axis.set(xlabel=METRICS["st_lpips"], ylabel=METRICS["identity"])
-    axis.legend(title="strengths 0 to 1, star: auto", fontsize=8, title_fontsize=8)
+    axis.legend(title="strengths 0 to 1, star: auto", loc="lower right", fontsize=8, title_fontsize=8)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
